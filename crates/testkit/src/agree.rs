@@ -16,7 +16,11 @@ impl Told {
         let line = |l: &str| {
             Told(serde_json::from_str(l).unwrap_or_else(|e| panic!("{e} in script output: {l}")))
         };
-        output.lines().filter(|l| !l.trim().is_empty()).map(line).collect()
+        output
+            .lines()
+            .filter(|l| !l.trim().is_empty())
+            .map(line)
+            .collect()
     }
 
     /// One told command with whatever members its teller knows.
@@ -34,7 +38,9 @@ impl Told {
     }
 
     fn status(&self) -> &str {
-        self.0["status"].as_str().expect("a told command has a status")
+        self.0["status"]
+            .as_str()
+            .expect("a told command has a status")
     }
 
     fn code(&self) -> Option<&str> {
@@ -52,15 +58,29 @@ impl Told {
     }
 
     fn line(&self) -> String {
-        line(self.status(), self.code(), self.text(), self.parameters(), self.0["rows"].as_u64())
+        line(
+            self.status(),
+            self.code(),
+            self.text(),
+            self.parameters(),
+            self.0["rows"].as_u64(),
+        )
     }
 
     fn matches(&self, command: &Command) -> bool {
-        let tags = || self.0["tags"].as_array().unwrap().iter().map(|t| t.as_str().unwrap());
+        let tags = || {
+            self.0["tags"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|t| t.as_str().unwrap())
+        };
         self.text() == command.text()
             && self.status() == command.status()
             && self.code() == command.code()
-            && self.parameters().is_none_or(|p| Some(p) == command.parameters())
+            && self
+                .parameters()
+                .is_none_or(|p| Some(p) == command.parameters())
             && (self.0["rows"].is_null() || self.0["rows"].as_u64() == command.rows())
             && (self.0["via"].is_null() || self.0["via"].as_str() == command.str("via"))
             && (self.0["tags"].is_null() || tags().eq(command.tags()))
@@ -79,29 +99,67 @@ impl Told {
 #[track_caller]
 pub fn record_holds(told: &[Told], record: &Record) {
     let record_line = |c: &Command| line(c.status(), c.code(), c.text(), c.parameters(), c.rows());
-    compare("the client", told, Told::line, "the record", &record.commands, record_line, Told::matches);
+    compare(
+        "the client",
+        told,
+        Told::line,
+        "the record",
+        &record.commands,
+        record_line,
+        Told::matches,
+    );
 }
 
 /// The server's log must show exactly what the client did, but for what never reached the server.
 #[track_caller]
 pub fn server_ran(told: &[Told], ran: &[Ran]) {
-    let reached: Vec<Told> = told.iter().filter(|t| t.reached_server()).cloned().collect();
-    compare("the client", &reached, Told::line, "the server", ran, ran_line, Told::ran_as);
+    let reached: Vec<Told> = told
+        .iter()
+        .filter(|t| t.reached_server())
+        .cloned()
+        .collect();
+    compare(
+        "the client",
+        &reached,
+        Told::line,
+        "the server",
+        ran,
+        ran_line,
+        Told::ran_as,
+    );
 }
 
 /// The record and the server's log must show the same commands, whoever sent them.
 #[track_caller]
 pub fn record_and_server(record: &Record, ran: &[Ran]) {
     let reached = |c: &&Command| !matches!(c.status(), "skipped" | "denied");
-    let told: Vec<Told> =
-        record.commands.iter().filter(reached).map(|c| Told(c.0.clone())).collect();
+    let told: Vec<Told> = record
+        .commands
+        .iter()
+        .filter(reached)
+        .map(|c| Told(c.0.clone()))
+        .collect();
     // The record tells parameters with their types; values are compared where a client tells them.
-    compare("the record", &told, Told::line, "the server", ran, ran_line, Told::ran_as);
+    compare(
+        "the record",
+        &told,
+        Told::line,
+        "the server",
+        ran,
+        ran_line,
+        Told::ran_as,
+    );
 }
 
 fn ran_line(ran: &Ran) -> String {
     let status = if ran.code.is_some() { "error" } else { "ok" };
-    line(status, ran.code.as_deref(), &ran.text, ran.parameters.clone(), None)
+    line(
+        status,
+        ran.code.as_deref(),
+        &ran.text,
+        ran.parameters.clone(),
+        None,
+    )
 }
 
 #[track_caller]
@@ -120,9 +178,15 @@ fn compare<A, B>(
         return;
     };
     let list = |lines: Vec<String>| {
-        let shown = lines.iter().enumerate().skip(first.saturating_sub(3)).take(12);
+        let shown = lines
+            .iter()
+            .enumerate()
+            .skip(first.saturating_sub(3))
+            .take(12);
         let mark = |at| if at == first { '>' } else { ' ' };
-        shown.map(|(at, line)| format!("{} {at:3} {line}\n", mark(at))).collect::<String>()
+        shown
+            .map(|(at, line)| format!("{} {at:3} {line}\n", mark(at)))
+            .collect::<String>()
     };
     panic!(
         "{left_name} ({}) and {right_name} ({}) differ at {first}\n{left_name}:\n{}{right_name}:\n{}",
@@ -141,8 +205,14 @@ fn line(
     rows: Option<u64>,
 ) -> String {
     let text: String = text.chars().take(120).collect();
-    let parameters = parameters.filter(|p| !p.is_empty()).map(|p| format!(" {p:?}"));
+    let parameters = parameters
+        .filter(|p| !p.is_empty())
+        .map(|p| format!(" {p:?}"));
     let rows = rows.map(|r| format!(" rows={r}")).unwrap_or_default();
     let parameters: String = parameters.unwrap_or_default().chars().take(200).collect();
-    format!("{status:9} {:5} {}{parameters}{rows}", code.unwrap_or(""), text.escape_debug())
+    format!(
+        "{status:9} {:5} {}{parameters}{rows}",
+        code.unwrap_or(""),
+        text.escape_debug()
+    )
 }

@@ -54,7 +54,9 @@ impl Client {
         command.env("RUNNING", running_script());
         command.env("DIRECT_PORT", server.port().to_string());
         command.env("DIRECT_PASSWORD", server.target().password);
-        command.env("PSQL", binary("psql")).env("PGBENCH", binary("pgbench"));
+        command
+            .env("PSQL", binary("psql"))
+            .env("PGBENCH", binary("pgbench"));
         if let Tls::VerifyFull(ca) = &target.tls {
             command.env("TLS_CA", ca);
         }
@@ -67,7 +69,11 @@ impl Client {
         let script = |name: &str| scripts().join(name);
         let tool = |path: PathBuf| {
             let hint = "`cargo xtask test` installs the clients";
-            assert!(path.exists(), "{self:?}: {} is missing; {hint}", path.display());
+            assert!(
+                path.exists(),
+                "{self:?}: {} is missing; {hint}",
+                path.display()
+            );
             path
         };
         match self {
@@ -82,8 +88,13 @@ impl Client {
             Client::Pgjdbc => {
                 let mut java = Command::new(program("java"));
                 // Quick to start; the work is waiting for the network.
-                java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]);
-                java.arg("-cp").arg(tool(PathBuf::from("/usr/share/java/postgresql.jar")));
+                java.args([
+                    "-XX:TieredStopAtLevel=1",
+                    "-XX:+UseSerialGC",
+                    "-Xshare:auto",
+                ]);
+                java.arg("-cp")
+                    .arg(tool(PathBuf::from("/usr/share/java/postgresql.jar")));
                 java.arg(script("Catalogue.java"));
                 java
             }
@@ -99,7 +110,9 @@ pub fn await_running(server: &Postgres, part: &str) {
     let mut command = Command::new("sh");
     command.arg(running_script()).arg(part);
     command.env("DIRECT_PORT", server.port().to_string());
-    command.env("DIRECT_PASSWORD", server.target().password).env("PSQL", binary("psql"));
+    command
+        .env("DIRECT_PASSWORD", server.target().password)
+        .env("PSQL", binary("psql"));
     run(&mut command, "").expect_success("running.sh");
 }
 

@@ -27,6 +27,8 @@ pub struct Plan {
 pub struct Connection {
     /// Its name: the database name that clients ask for.
     pub name: String,
+    /// The database at the server.
+    pub database: String,
     /// User at the server.
     pub user: String,
     /// `disable`, `require` or `verify-full`.
@@ -40,6 +42,7 @@ impl Plan {
     pub fn new(binary: impl Into<PathBuf>) -> Plan {
         let connection = |name: &str, user: &str, tls| Connection {
             name: name.to_owned(),
+            database: "app".to_owned(),
             user: user.to_owned(),
             tls,
         };
@@ -58,10 +61,26 @@ impl Plan {
         }
     }
 
+    /// One more connection, without TLS to the server.
+    #[must_use]
+    pub fn connection(mut self, name: &str, database: &str, user: &str) -> Plan {
+        let (name, database, user) = (name.to_owned(), database.to_owned(), user.to_owned());
+        self.connections.push(Connection {
+            name,
+            database,
+            user,
+            tls: "disable",
+        });
+        self
+    }
+
     /// Lines for the `[limits]` table.
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
-        Plan { limits: lines.to_owned(), ..self }
+        Plan {
+            limits: lines.to_owned(),
+            ..self
+        }
     }
 
     /// Another durability for all connections.
@@ -73,19 +92,28 @@ impl Plan {
     /// The record in a directory of the test's own (a small file system, for example).
     #[must_use]
     pub fn data(self, dir: &Path) -> Plan {
-        Plan { data: Some(dir.to_owned()), ..self }
+        Plan {
+            data: Some(dir.to_owned()),
+            ..self
+        }
     }
 
     /// Runs the gateway under another program, such as `strace`, which must end with it.
     #[must_use]
     pub fn under(self, wrapper: &[&str]) -> Plan {
-        Plan { wrapper: wrapper.iter().map(|w| (*w).to_owned()).collect(), ..self }
+        Plan {
+            wrapper: wrapper.iter().map(|w| (*w).to_owned()).collect(),
+            ..self
+        }
     }
 
     /// Configures and starts it, and waits until it is ready.
     #[track_caller]
     pub fn start(self, server: &Postgres) -> Gateway {
-        let dir = tempfile::Builder::new().prefix("onrecord-gw-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("onrecord-gw-")
+            .tempdir()
+            .unwrap();
         let gateway = Gateway {
             process: None,
             authority: Authority::new(),
@@ -100,8 +128,8 @@ impl Plan {
     }
 }
 
-/// A running gateway. Its agent is `copilot-agent`; a second identity, `other-agent`, has the same
-/// key and may use nothing.
+/// A running gateway. Its agents are `copilot-agent` and `app_owner`; a third, `other-agent`, has
+/// the same key and may use nothing.
 #[derive(Debug)]
 pub struct Gateway {
     // First, so that the process ends before its directory goes.
@@ -194,7 +222,10 @@ impl Gateway {
 
     /// Every secret that this gateway was given, with a name for messages.
     pub fn secrets(&self) -> Vec<(&'static str, String)> {
-        vec![("the agent's key", self.agent_key.clone()), ("upstream password", PASSWORD.into())]
+        vec![
+            ("the agent's key", self.agent_key.clone()),
+            ("upstream password", PASSWORD.into()),
+        ]
     }
 
     /// Runs `onrecord ARGS --config FILE`.
@@ -242,12 +273,17 @@ impl Gateway {
             key = self.authority.key().display(),
         );
         for connection in &self.plan.connections {
-            let Connection { name, user, tls } = connection;
+            let Connection {
+                name,
+                database,
+                user,
+                tls,
+            } = connection;
             config += &format!(
                 "[connections.{name}]\nkind = \"postgres\"\naddress = \"127.0.0.1:{port}\"\n\
-                 database = \"app\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
+                 database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
                  password = \"file:{password}\"\ntls = \"{tls}\"\nca = \"file:{ca}\"\n\
-                 durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\"]\n\
+                 durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
                  message_bytes_max = 1073741824\n\n",
                 port = server.port(),
                 password = dir.join("upstream.password").display(),
@@ -255,7 +291,7 @@ impl Gateway {
                 durability = self.plan.durability,
             );
         }
-        for name in [AGENT, "other-agent"] {
+        for name in [AGENT, OWNER, "other-agent"] {
             let secret = scram::secret(&self.agent_key);
             config += &format!("[identities.{name}]\nkind = \"agent\"\nsecret = \"{secret}\"\n\n");
         }
@@ -298,7 +334,10 @@ impl Gateway {
 fn ready_port(said: &str) -> Option<u16> {
     let line = said.lines().find(|l| l.contains("onrecord: ready"))?;
     let (_, port) = line.split_once("postgres on 127.0.0.1:")?;
-    port.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    port.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// A key as `onrecord identities add` makes them, distinct enough to be found wherever it leaks.
@@ -306,9 +345,14 @@ fn random_key() -> String {
     let mut bytes = [0u8; 24];
     getrandom::fill(&mut bytes).unwrap();
     let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    let letters = bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]));
+    let letters = bytes
+        .iter()
+        .map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]));
     format!("onr_{}", letters.collect::<String>())
 }
 
 /// The identity that tests use.
 const AGENT: &str = "copilot-agent";
+
+/// An identity named as the server's own user, for suites in which the name must be the same.
+const OWNER: &str = "app_owner";

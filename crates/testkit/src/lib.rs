@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod raw;
 mod record;
+pub mod regress;
 mod rustls_connect;
 pub mod scram;
 mod server_log;

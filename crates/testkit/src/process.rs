@@ -20,14 +20,20 @@ pub fn tethered(program: impl AsRef<OsStr>, signal: &str) -> Command {
         return Command::new(program);
     };
     let mut command = Command::new(setpriv);
-    command.arg("--pdeathsig").arg(signal).arg("--").arg(program);
+    command
+        .arg("--pdeathsig")
+        .arg(signal)
+        .arg("--")
+        .arg(program);
     command
 }
 
 /// A program found on PATH.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_file())
 }
 
 /// A long-running child process, ended with its owner by its own pid.
@@ -43,7 +49,11 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, stop_signal: Signal) -> Process {
         let child = command.stdin(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
-        Process { child, name: name.to_owned(), stop_signal }
+        Process {
+            child,
+            name: name.to_owned(),
+            stop_signal,
+        }
     }
 
     /// The process id.
@@ -153,7 +163,11 @@ pub fn run_for(command: &mut Command, input: &str, deadline: Duration) -> Finish
         thread::sleep(Duration::from_millis(5));
     };
     writer.join().unwrap();
-    Finished { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    Finished {
+        status,
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
 }
 
 /// Polls until `ready` gives a value; panics after [`PATIENCE`], naming what was waited for.
@@ -165,7 +179,10 @@ pub fn poll<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < end, "gave up waiting for {what} after {PATIENCE:?}");
+        assert!(
+            Instant::now() < end,
+            "gave up waiting for {what} after {PATIENCE:?}"
+        );
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }

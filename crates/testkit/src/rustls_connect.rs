@@ -44,7 +44,10 @@ where
     type Error = rustls::pki_types::InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Connect, Self::Error> {
-        Ok(Connect { config: Arc::clone(&self.0), name: ServerName::try_from(host.to_owned())? })
+        Ok(Connect {
+            config: Arc::clone(&self.0),
+            name: ServerName::try_from(host.to_owned())?,
+        })
     }
 }
 

@@ -26,7 +26,10 @@ pub struct ServerLog {
 impl ServerLog {
     /// Reads the text of a csvlog file.
     pub fn parse(text: &str) -> ServerLog {
-        let lines = csv(text).into_iter().filter(|l| l.len() > COLUMN_APPLICATION).collect();
+        let lines = csv(text)
+            .into_iter()
+            .filter(|l| l.len() > COLUMN_BACKEND)
+            .collect();
         ServerLog { lines }
     }
 
@@ -37,7 +40,10 @@ impl ServerLog {
     pub fn ran(&self, database: &str) -> Vec<Ran> {
         let mut order = Vec::new();
         let mut sessions: BTreeMap<&str, (Vec<Ran>, State)> = BTreeMap::new();
-        for line in self.lines.iter().filter(|l| l[COLUMN_DATABASE] == database) {
+        // Parallel workers log the errors of the backend that they work for once more.
+        let client = |l: &&Vec<String>| l[COLUMN_BACKEND] == "client backend";
+        let here = |l: &&Vec<String>| l[COLUMN_DATABASE] == database;
+        for line in self.lines.iter().filter(here).filter(client) {
             let id = line[COLUMN_SESSION].as_str();
             if !sessions.contains_key(id) {
                 order.push(id);
@@ -45,13 +51,15 @@ impl ServerLog {
             let (ran, state) = sessions.entry(id).or_insert((Vec::new(), State::Closed));
             read_line(line, ran, state);
         }
-        order.into_iter().flat_map(|id| sessions.remove(id).unwrap().0).collect()
+        order
+            .into_iter()
+            .flat_map(|id| sessions.remove(id).unwrap().0)
+            .collect()
     }
 
     /// Sessions that authenticated in this database.
     pub fn sessions(&self, database: &str) -> usize {
-        let authorized =
-            |l: &&Vec<String>| l[COLUMN_MESSAGE].starts_with("connection authorized:");
+        let authorized = |l: &&Vec<String>| l[COLUMN_MESSAGE].starts_with("connection authorized:");
         let here = |l: &&Vec<String>| l[COLUMN_DATABASE] == database;
         self.lines.iter().filter(here).filter(authorized).count()
     }
@@ -97,7 +105,10 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
                 Some(last) if *state == State::Running => last.code = code,
                 // A deferred constraint at Sync: the statement had already been reported as done.
                 Some(last) if text.is_empty() && last.code.is_none() => last.code = code,
-                _ if !text.is_empty() => ran.push(Ran { code, ..entry(text, None) }),
+                _ if !text.is_empty() => ran.push(Ran {
+                    code,
+                    ..entry(text, None)
+                }),
                 _ => {}
             }
             *state = State::Closed;
@@ -109,7 +120,9 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
 /// `parameters: $1 = '7', $2 = NULL`, quotes doubled within.
 fn parameters(detail: &str) -> Vec<Option<String>> {
     let mut values = Vec::new();
-    let Some(mut rest) = detail.strip_prefix("parameters: ") else { return values };
+    let Some(mut rest) = detail.strip_prefix("parameters: ") else {
+        return values;
+    };
     while let Some((_, after)) = rest.split_once(" = ") {
         if let Some(after) = after.strip_prefix("NULL") {
             values.push(None);
@@ -163,7 +176,7 @@ const COLUMN_CODE: usize = 12;
 const COLUMN_MESSAGE: usize = 13;
 const COLUMN_DETAIL: usize = 14;
 const COLUMN_QUERY: usize = 19;
-const COLUMN_APPLICATION: usize = 22;
+const COLUMN_BACKEND: usize = 23;
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +190,9 @@ mod tests {
 
     #[test]
     fn csv_keeps_newlines_and_quotes_in_fields() {
-        assert_eq!(csv("a,\"b\n\"\"c\"\"\",\nd\n"), [vec!["a", "b\n\"c\"", ""], vec!["d"]]);
+        assert_eq!(
+            csv("a,\"b\n\"\"c\"\"\",\nd\n"),
+            [vec!["a", "b\n\"c\"", ""], vec!["d"]]
+        );
     }
 }
