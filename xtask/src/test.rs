@@ -90,12 +90,23 @@ impl Step {
 }
 
 fn test(pace: Pace) -> Result<()> {
-    let mut cargo = shell::cargo(["test", "--workspace"]);
-    if pace == Pace::Quick {
-        // Tests that start servers are the e2e target's and the test kit's control run.
-        cargo = shell::cargo(["test", "--workspace", "--lib", "--bins"]);
+    match pace {
+        Pace::Full => shell::run(&mut shell::cargo(["test", "--workspace"])),
+        Pace::Quick => {
+            // The integration tests of these two start servers.
+            let with_servers = ["onrecord", "testkit"];
+            let mut rest = shell::cargo(["test", "--workspace"]);
+            with_servers
+                .iter()
+                .for_each(|name| _ = rest.args(["--exclude", name]));
+            shell::run(&mut rest)?;
+            let mut units = shell::cargo(["test", "--lib", "--bins"]);
+            with_servers
+                .iter()
+                .for_each(|name| _ = units.args(["--package", name]));
+            shell::run(&mut units)
+        }
     }
-    shell::run(&mut cargo)
 }
 
 /// Licences, sources and duplicates by `deny.toml`; advisories where their database can be had.

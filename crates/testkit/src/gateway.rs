@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rustix::process::Signal;
 
 use crate::postgres::PASSWORD;
@@ -18,7 +20,6 @@ pub struct Plan {
     connections: Vec<Connection>,
     limits: String,
     data: Option<PathBuf>,
-    wrapper: Vec<String>,
     durability: &'static str,
 }
 
@@ -56,7 +57,6 @@ impl Plan {
             ],
             limits: String::new(),
             data: None,
-            wrapper: Vec::new(),
             durability: "intent",
         }
     }
@@ -94,15 +94,6 @@ impl Plan {
     pub fn data(self, dir: &Path) -> Plan {
         Plan {
             data: Some(dir.to_owned()),
-            ..self
-        }
-    }
-
-    /// Runs the gateway under another program, such as `strace`, which must end with it.
-    #[must_use]
-    pub fn under(self, wrapper: &[&str]) -> Plan {
-        Plan {
-            wrapper: wrapper.iter().map(|w| (*w).to_owned()).collect(),
             ..self
         }
     }
@@ -220,12 +211,9 @@ impl Gateway {
         self.dir.path().join("onrecord.toml")
     }
 
-    /// Every secret that this gateway was given, with a name for messages.
-    pub fn secrets(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("the agent's key", self.agent_key.clone()),
-            ("upstream password", PASSWORD.into()),
-        ]
+    /// Every secret that this gateway was given.
+    pub fn secrets(&self) -> Vec<String> {
+        vec![self.agent_key.clone(), PASSWORD.to_owned()]
     }
 
     /// Runs `onrecord ARGS --config FILE`.
@@ -241,6 +229,22 @@ impl Gateway {
         Record::parse(&self.cli(&args).expect_success("onrecord commands"))
     }
 
+    /// How many entries of a kind the log holds, read from its files: an entry is one JSON object
+    /// that begins with its version and its kind.
+    pub fn entries(&self, kind: &str) -> usize {
+        let mut grep = Command::new("grep");
+        grep.args([
+            "--text",
+            "--only-matching",
+            "--no-filename",
+            "--recursive",
+            "--fixed-strings",
+        ]);
+        grep.arg(format!("{{\"v\":1,\"k\":\"{kind}\""))
+            .arg(self.data.join("log"));
+        process::run(&mut grep, "").stdout.lines().count()
+    }
+
     /// The record of one database once every command on it has its outcome.
     #[track_caller]
     pub fn settled(&self, database: &str) -> Record {
@@ -253,6 +257,36 @@ impl Gateway {
             let stable = last.replace(count) == Some(count);
             (!pending && stable).then_some(record)
         })
+    }
+
+    /// No secret that this gateway was given, and none of `more`, may be found, plain, in base64 or
+    /// in hexadecimal, in its data directory, in what it said, or in its command line.
+    #[track_caller]
+    pub fn assert_no_secrets(&self, more: &[&str]) {
+        let given = self.secrets();
+        let all = given.iter().map(String::as_str).chain(more.iter().copied());
+        let patterns: Vec<String> = all.flat_map(forms).collect();
+        let list = self.dir.path().join("patterns");
+        write_secret(&list, &patterns.join("\n"));
+        let mut grep = Command::new("grep");
+        grep.args([
+            "--recursive",
+            "--text",
+            "--files-with-matches",
+            "--fixed-strings",
+            "--file",
+        ]);
+        grep.arg(&list).arg(&self.data);
+        let leaks = process::run(&mut grep, "");
+        assert_eq!(leaks.stdout, "", "files with a secret");
+        let cmdline = self
+            .process
+            .as_ref()
+            .map(|p| fs::read(format!("/proc/{}/cmdline", p.id())));
+        let cmdline = cmdline.and_then(Result::ok).unwrap_or_default();
+        let said = self.stderr() + &String::from_utf8_lossy(&cmdline);
+        let leaked = patterns.iter().any(|p| said.contains(p));
+        assert!(!leaked, "a secret in the gateway's output or command line");
     }
 
     /// `onrecord verify` must find nothing wrong.
@@ -303,14 +337,7 @@ impl Gateway {
     fn launch(mut self) -> Gateway {
         self.starts += 1;
         let stderr = File::create(self.stderr_path(self.starts)).unwrap();
-        let mut command = match self.plan.wrapper.split_first() {
-            None => process::tethered(&self.plan.binary, "KILL"),
-            Some((wrapper, args)) => {
-                let mut command = process::tethered(wrapper, "KILL");
-                command.args(args).arg(&self.plan.binary);
-                command
-            }
-        };
+        let mut command = process::tethered(&self.plan.binary, "KILL");
         command.arg("serve").arg("--config").arg(self.config());
         command.stdout(stderr.try_clone().unwrap()).stderr(stderr);
         let mut process = Process::start("onrecord serve", &mut command, Signal::KILL);
@@ -338,6 +365,18 @@ fn ready_port(said: &str) -> Option<u16> {
         .next()?
         .parse()
         .ok()
+}
+
+/// A secret as it might be written. Base64 has three forms, by where in a longer text it begins;
+/// only the characters that depend on nothing around them count.
+fn forms(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
+    let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex];
+    for (before, skipped) in [("", 0), ("x", 2), ("xx", 3)] {
+        let encoded = STANDARD_NO_PAD.encode(format!("{before}{secret}"));
+        forms.push(encoded[skipped..encoded.len() - 2].to_owned());
+    }
+    forms
 }
 
 /// A key as `onrecord identities add` makes them, distinct enough to be found wherever it leaks.

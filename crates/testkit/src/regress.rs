@@ -20,6 +20,8 @@ pub struct Outcome {
     pub failed: BTreeSet<String>,
     /// The last lines of the suite's own output.
     pub report: String,
+    /// Where outputs differ from what was expected.
+    pub differences: String,
 }
 
 /// Runs the whole suite. The target's user must be a superuser, and databases `postgres` and
@@ -78,11 +80,15 @@ pub fn run_suite(target: &Target) -> Outcome {
         "",
         Duration::from_secs(1800),
     );
-    read(&finished.stdout)
+    let differences = fs::read(dir.path().join("out/regression.diffs")).unwrap_or_default();
+    read(
+        &finished.stdout,
+        String::from_utf8_lossy(&differences).into_owned(),
+    )
 }
 
 /// Reads lines such as `test boolean ... ok   46 ms` and `     name  ... FAILED  208 ms`.
-fn read(output: &str) -> Outcome {
+fn read(output: &str, differences: String) -> Outcome {
     let mut ran = 0;
     let mut failed = BTreeSet::new();
     for line in output.lines() {
@@ -103,5 +109,6 @@ fn read(output: &str) -> Outcome {
         ran,
         failed,
         report,
+        differences,
     }
 }

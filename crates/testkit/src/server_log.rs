@@ -103,8 +103,12 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
             let text = line[COLUMN_QUERY].as_str();
             match ran.last_mut() {
                 Some(last) if *state == State::Running => last.code = code,
-                // A deferred constraint at Sync: the statement had already been reported as done.
-                Some(last) if text.is_empty() && last.code.is_none() => last.code = code,
+                // Refused at Sync: the statement had already been reported as done.
+                Some(last)
+                    if text.is_empty() && last.code.is_none() && at_commit(&line[COLUMN_CODE]) =>
+                {
+                    last.code = code;
+                }
                 _ if !text.is_empty() => ran.push(Ran {
                     code,
                     ..entry(text, None)
@@ -115,6 +119,12 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
         }
         _ => {}
     }
+}
+
+/// Integrity constraints and serialisation failures; a Bind of an unknown name has no text either,
+/// and is nothing that ran.
+fn at_commit(code: &str) -> bool {
+    code.starts_with("23") || code.starts_with("40")
 }
 
 /// `parameters: $1 = '7', $2 = NULL`, quotes doubled within.
@@ -133,11 +143,9 @@ fn parameters(detail: &str) -> Vec<Option<String>> {
         let mut chars = after.char_indices().skip(1).peekable();
         let mut end = after.len();
         while let Some((at, c)) = chars.next() {
-            if c == '\'' {
-                if chars.next_if(|(_, next)| *next == '\'').is_none() {
-                    end = at + 1;
-                    break;
-                }
+            if c == '\'' && chars.next_if(|(_, next)| *next == '\'').is_none() {
+                end = at + 1;
+                break;
             }
             value.push(c);
         }
