@@ -183,7 +183,7 @@ fn build(fetched: &Fetched, bin: &Path, suite: &Path) -> Result<()> {
         ("autoinc", spi.join("autoinc.c")),
     ] {
         let mut cc = Command::new("cc");
-        cc.args(["-O1", "-fPIC", "-shared", "-w", "-I"])
+        cc.args(["-O1", "-fPIC", "-shared", "-w", "-DREFINT_VERBOSE", "-I"])
             .arg(&includes);
         cc.arg("-I")
             .arg(fetched.headers.join("usr/include/postgresql"));

@@ -129,25 +129,33 @@ pub fn server_ran(told: &[Told], ran: &[Ran]) {
     );
 }
 
-/// The record and the server's log must show the same commands, whoever sent them.
+/// What succeeded by the record and what succeeded by the server's log must be the same texts in
+/// the same order. A portal that was bound and never executed is on the record, and is nothing that
+/// the server logs.
 #[track_caller]
-pub fn record_and_server(record: &Record, ran: &[Ran]) {
-    let reached = |c: &&Command| !matches!(c.status(), "skipped" | "denied");
-    let told: Vec<Told> = record
+pub fn succeeded_alike(record: &Record, ran: &[Ran]) {
+    let executed =
+        |c: &&Command| c.status() == "ok" && (!c.tags().is_empty() || c.rows() > Some(0));
+    let recorded: Vec<String> = record
         .commands
         .iter()
-        .filter(reached)
-        .map(|c| Told(c.0.clone()))
+        .filter(executed)
+        .map(|c| c.text().to_owned())
         .collect();
-    // The record tells parameters with their types; values are compared where a client tells them.
+    let ran: Vec<String> = ran
+        .iter()
+        .filter(|r| r.code.is_none())
+        .map(|r| r.text.clone())
+        .collect();
+    let line = |text: &String| text.escape_debug().to_string();
     compare(
         "the record",
-        &told,
-        Told::line,
+        &recorded,
+        line,
         "the server",
-        ran,
-        ran_line,
-        Told::ran_as,
+        &ran,
+        line,
+        |a, b| a == b,
     );
 }
 

@@ -115,6 +115,7 @@ impl Plan {
             dir,
             plan: self,
         };
+        gateway.create_record();
         gateway.configure(server).launch()
     }
 }
@@ -295,11 +296,23 @@ impl Gateway {
         self.cli(&["verify"]).expect_success("onrecord verify")
     }
 
+    /// `onrecord init` makes the record; its configuration is put aside for one of our own.
+    fn create_record(&self) {
+        if !self.data.exists() {
+            let mut init = Command::new(&self.plan.binary);
+            init.arg("init")
+                .arg("--config")
+                .arg(self.dir.path().join("init.toml"));
+            init.arg("--name").arg(ORIGIN).arg("--data").arg(&self.data);
+            process::run(&mut init, "").expect_success("onrecord init");
+        }
+    }
+
     fn configure(self, server: &Postgres) -> Gateway {
         let dir = self.dir.path();
         write_secret(&dir.join("upstream.password"), PASSWORD);
         let mut config = format!(
-            "[gateway]\nname = \"gateway.example.com/test\"\ndata = {data:?}\n\n\
+            "[gateway]\nname = \"{ORIGIN}\"\ndata = {data:?}\n\n\
              [listen]\npostgres = [\"127.0.0.1:0\"]\n\n\
              [tls]\ncertificate = \"file:{certificate}\"\nkey = \"file:{key}\"\n\n",
             data = self.data,
@@ -389,6 +402,9 @@ fn random_key() -> String {
         .map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]));
     format!("onr_{}", letters.collect::<String>())
 }
+
+/// The log's name.
+const ORIGIN: &str = "gateway.example.com/test";
 
 /// The identity that tests use.
 const AGENT: &str = "copilot-agent";

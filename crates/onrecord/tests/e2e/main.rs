@@ -5,6 +5,7 @@
 
 mod cancel;
 mod clients;
+mod differential;
 mod faults;
 mod functions;
 mod greeting;

@@ -3,7 +3,7 @@
 //! recorded, or it is refused.
 
 use testkit::raw::{Message, Raw, bind, execute, parse, query, sync};
-use testkit::{Gateway, Postgres};
+use testkit::{Gateway, Postgres, agree};
 
 use crate::start;
 
@@ -24,25 +24,8 @@ fn play(steps: &[(Vec<u8>, usize)]) -> (Vec<Message>, Postgres, Gateway) {
     }
     drop(raw);
     let record = gateway.settled("games");
-    let recorded: Vec<&str> = record
-        .commands
-        .iter()
-        .filter(|c| c.status() == "ok")
-        .map(|c| c.text())
-        .collect();
-    let log = server.log();
-    // The first lines are those of the set-up above.
-    let ran = log.ran("games");
-    let ran: Vec<&str> = ran
-        .iter()
-        .filter(|r| r.code.is_none())
-        .map(|r| r.text.as_str())
-        .skip(1)
-        .collect();
-    assert_eq!(
-        recorded, ran,
-        "what the record says ran, and what the server says ran"
-    );
+    // The first line is that of the set-up above.
+    agree::succeeded_alike(&record, &server.log().ran("games")[1..]);
     (last, server, gateway)
 }
 
