@@ -19,6 +19,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -38,6 +39,7 @@ use super::cancel::{Busy, Minted, Target};
 use super::downstream::Downstream;
 use super::entries;
 use super::upstream::{Staged, Upstream};
+use crate::Totals;
 use crate::worker::Running;
 
 /// What one socket read takes at most, bytes; one buffer per worker thread serves all its sessions.
@@ -185,10 +187,14 @@ impl Session {
         }
     }
 
-    /// Runs to the end and records it.
-    pub(crate) async fn run(mut self) {
-        let reason = std::future::poll_fn(|cx| self.poll_pump(cx)).await;
-        self.finish(reason);
+    /// Runs to the end and records it. A panic ends this session, and the record says so.
+    pub(crate) async fn run(mut self, totals: &Totals) {
+        let reason = std::future::poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx)))
+                .unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
+        })
+        .await;
+        self.finish(reason, totals);
     }
 
     /// Moves bytes until nothing moves.
@@ -219,7 +225,9 @@ impl Session {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let mut moved = Moved::No;
         moved |= self.admit(cx)?;
-        moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        if !self.upstream_dead {
+            moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        }
         moved |= self.read_upstream(cx)?;
         moved |= self.release(cx)?;
         moved |= poll_moved(self.client.poll_drain(cx)).map_err(Fault::client)?;
@@ -304,11 +312,12 @@ impl Session {
                     let staged = self.upstream.stage(frames);
                     self.held.push_back(Held { key, staged, permit, pending });
                 }
-                ClientStep::Refuse { consumed, draft, refusal } => {
+                ClientStep::Refuse { consumed, refusal, draft, substitute } => {
                     taken += consumed;
                     if let Some(draft) = draft {
                         self.record_denied(&draft, &refusal)?;
                     }
+                    self.upstream.pass(substitute);
                 }
                 ClientStep::Large { header, kind, body_bytes } => {
                     taken += header.len();
@@ -410,6 +419,9 @@ impl Session {
     /// Forwards what has become safe to forward.
     fn admit(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let Some(last) = self.held.back() else { return Ok(Moved::No) };
+        if self.abandoned() {
+            return Ok(Moved::No);
+        }
         let level = match self.durability {
             Durability::Intent | Durability::Both => Level::Durable,
             Durability::Held | Durability::Written => Level::Written,
@@ -438,7 +450,7 @@ impl Session {
     // ---- server to client ----------------------------------------------------------------
 
     fn read_upstream(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        if self.client.queued() >= self.session_bytes_max {
+        if self.upstream_dead || self.client.queued() >= self.session_bytes_max {
             return Ok(Moved::No);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -603,6 +615,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what was not forwarded yet never will be.
+    fn abandoned(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
+    }
+
     /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
     /// stop what it runs so that its outcome can be recorded.
     fn begin_ending(&mut self, fault: Fault) {
@@ -626,7 +643,7 @@ impl Session {
         // A client that said goodbye wants its statements to run to their end.
         if fault.reason != SessionEnd::ClientClosed {
             self.upstream.discard_staged();
-            if !self.tap.idle() && !self.upstream_dead {
+            if !self.open.is_empty() && !self.upstream_dead {
                 super::cancel_in_background(self.minted.target.clone());
             }
         }
@@ -647,7 +664,7 @@ impl Session {
             SessionEnd::ClientClosed => {
                 !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle()
             }
-            _ => !self.tap.idle(),
+            _ => !self.open.is_empty(),
         };
         let done = !waits_for_client && (self.upstream_dead || !waits_for_server);
         // A statement that runs on for a client that said goodbye has no deadline.

@@ -19,7 +19,7 @@ use crate::stream::Stream;
 /// What is read back from a spooled message at a time, bytes.
 const SPOOL_CHUNK_BYTES: usize = 64 * 1024;
 /// A drained buffer larger than this is given back to the allocator.
-const KEEP_BYTES: usize = 16 * 1024;
+const KEEP_BYTES: usize = 4 * 1024;
 
 /// The server's end of a session.
 pub(crate) struct Upstream {
