@@ -82,9 +82,12 @@ impl Tap {
                 consumed,
             };
         };
-        if last.renames {
-            self.names.unexpect();
+        let portal = if last.renames {
+            self.names.unexpect()
+        } else {
+            None
         }
+        .unwrap_or_default();
         for _ in 0..executing.injected_entries {
             if self.queue.pop_back().is_some_and(|entry| entry.renames) {
                 self.names.unexpect();
@@ -92,7 +95,7 @@ impl Tap {
         }
         self.hold = false;
         let inject = match last.kind {
-            Kind::Bind { .. } => self.refuse_bind(key, NOBODY, false, refusal),
+            Kind::Bind { .. } => self.refuse_bind(key, &portal, NOBODY, false, refusal),
             _ => self.refuse_function(key, refusal),
         };
         self.commands.begins_at(key, self.next - 1);
@@ -262,11 +265,19 @@ impl Tap {
     }
 
     fn parse<'b>(&mut self, message: &'b [u8], parse: ParseBody<'b>) -> ClientStep<'b> {
+        let class = lexer::classify(parse.text);
+        let prepared = Prepared::new(self.next, parse.name, Some(parse.text), parse.types, class);
         if !self.skipping {
-            let class = lexer::classify(parse.text);
-            let prepared =
-                Prepared::new(self.next, parse.name, Some(parse.text), parse.types, class);
             self.expect_parse(parse.name, prepared);
+        } else if self.names.pending_bytes() < self.limits.names_bytes_max {
+            // Only so that the Binds that are skipped with it can be recorded with their text.
+            let epoch = self.trust.epoch;
+            self.names.expect(
+                self.segment,
+                parse.name,
+                Change::Define(Statement { prepared, epoch }),
+            );
+            self.number();
         }
         ClientStep::Pass(Passive::verbatim(message))
     }
@@ -376,7 +387,7 @@ impl Tap {
             Some(_) => None,
         };
         if let Some(refusal) = refusal {
-            plan.inject = self.refuse_bind(key, name, found.is_some(), refusal.clone());
+            plan.inject = self.refuse_bind(key, portal, name, found.is_some(), refusal.clone());
             plan.refusal = Some(refusal);
             self.commands.begins_at(key, self.next - 1);
             return Some(plan);
@@ -419,6 +430,7 @@ impl Tap {
     fn refuse_bind(
         &mut self,
         key: CommandKey,
+        portal: &[u8],
         name: &[u8],
         known: bool,
         refusal: Refusal,
@@ -430,7 +442,15 @@ impl Tap {
             self.names.expect(self.segment, name, Change::Undefine);
         }
         self.push_entry(Kind::Close, known, true, None);
-        self.push_entry(Kind::Bind { key }, false, false, Some(Box::new(refusal)));
+        // The Executes of this portal are skipped with it: they are no attempts of their own.
+        let opened = Portal {
+            key,
+            epoch: self.trust.epoch,
+            class: Class::default(),
+        };
+        self.names
+            .expect(self.segment, portal, Change::Open(opened));
+        self.push_entry(Kind::Bind { key }, true, false, Some(Box::new(refusal)));
         self.commands.stop(key, OutcomeStatus::Denied);
         inject
     }
@@ -594,6 +614,9 @@ impl Tap {
     fn sync<'b>(&mut self, message: &'b [u8]) -> ClientStep<'b> {
         if self.copy_in {
             return ClientStep::Swallow(message.len());
+        }
+        if self.skipping {
+            self.names.forget_pending();
         }
         self.push(Kind::Sync);
         self.segment += 1;

@@ -145,7 +145,9 @@ impl Commands {
                 (TxStatus::Idle, _) | (TxStatus::Failed, true) => Effective::RolledBack,
                 (TxStatus::Failed | TxStatus::Open, _) => Effective::Open,
             };
-            if open.unsettled || open.settled.is_none() {
+            if !open.outcome.executed && open.outcome.status == OutcomeStatus::Ok {
+                open.settled = Some(Effective::RolledBack);
+            } else if open.unsettled || open.settled.is_none() {
                 open.settle(fate);
             }
             if let Some(open) = self.open.remove(index) {

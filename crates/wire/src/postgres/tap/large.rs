@@ -45,6 +45,8 @@ impl PassiveLarge {
 }
 
 /// Where a large message stands.
+// Moved once for a message of more than a MiB: a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 #[must_use]
 pub enum LargeStep {
@@ -159,7 +161,8 @@ impl Large {
                 .split_at_checked(end.unwrap_or(bytes.len()))
                 .unwrap_or((bytes, &[]));
             if !self.reads_text() {
-                let name = &mut self.names[usize::from(self.strings == 1)];
+                let [first, second] = &mut self.names;
+                let name = if self.strings == 1 { second } else { first };
                 name.extend_from_slice(part);
                 if name.len() > NAME_BYTES_MAX {
                     return Err(self.malformed());

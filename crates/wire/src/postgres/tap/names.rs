@@ -215,11 +215,17 @@ impl Names {
         });
     }
 
-    /// Takes back the change that was expected last.
-    pub(super) fn unexpect(&mut self) {
-        if let Some(pending) = self.pending.pop_back() {
-            self.pending_bytes -= pending.change.bytes();
-        }
+    /// Takes back the change that was expected last, and says of which name.
+    pub(super) fn unexpect(&mut self) -> Option<Box<[u8]>> {
+        let pending = self.pending.pop_back()?;
+        self.pending_bytes -= pending.change.bytes();
+        Some(pending.name)
+    }
+
+    /// The server discarded all that is pending.
+    pub(super) fn forget_pending(&mut self) {
+        self.pending.clear();
+        self.pending_bytes = 0;
     }
 
     /// The server did it. Says which command's portal ended with it.
