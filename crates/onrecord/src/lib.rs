@@ -1,1 +1,13 @@
-//! onrecord
+//! The `onrecord` program as a library: command line, configuration, output, and the wiring of the
+//! gateway to the record. `main.rs` only starts it; the demo uses its parts.
+//!
+//! Not for: deciding, recording or forwarding anything. Those belong to the crates that this one wires.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod failure;
+pub mod output;
+pub mod scram;
+
+pub use failure::{Exit, Failure};

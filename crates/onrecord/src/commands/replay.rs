@@ -1,0 +1,9 @@
+//! stub
+use clap::Args;
+use super::Context;
+use crate::Failure;
+/// stub
+#[derive(Debug, Args)]
+pub struct Replay {}
+impl Replay { /// stub
+ pub fn run(self, _: &mut Context) -> Result<(), Failure> { Ok(()) } }
