@@ -1,2 +1,3 @@
 //! x
+mod agents; mod place; mod postgres;
 fn main() {}

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Context;
 use crate::config::{Config, ConnectionName};
 use crate::output::{Format, Tone};
-use crate::{Exit, Failure};
+use crate::Failure;
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ impl Init {
              # Without a certificate a self-signed one is made in the data directory.\n\
              # certificate = \"file:/etc/onrecord/tls.crt\"\n\
              # key = \"file:/etc/onrecord/tls.key\"\n\
-             # plaintext = \"loopback\"    # who may connect without TLS: always, loopback, never\n\
+             # plaintext = \"loopback\"     # who may connect without TLS: always, loopback, never\n\
              \n",
             name = quoted(&name),
             data = quoted(&self.data.to_string_lossy()),
@@ -118,7 +118,7 @@ impl Init {
              {password}\n\
              # tls = \"verify-full\"        # verify-full, require, disable\n\
              # durability = \"intent\"      # intent, both, held, written\n\
-             identities = []              # who may use it; nobody unless named",
+             identities = []             # who may use it; nobody unless named",
             name = quoted_key(&name),
             address = quoted(&resource.address),
             database = quoted(&resource.database),
@@ -241,6 +241,7 @@ fn host_name() -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::Exit;
 
     #[test]
     fn urls_are_taken_apart_and_passwords_refused() {

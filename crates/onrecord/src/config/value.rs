@@ -275,7 +275,7 @@ impl TryFrom<String> for SecretSource {
             }
             // The text is not repeated: it may be the secret itself.
             _ => Err(with_hint(
-                "a secret is not written in this file",
+                "a secret does not belong in this file",
                 "put it in a file of mode 0600 and write \"file:/path/to/it\", or in the environment and write \"env:NAME\"",
             )),
         }
