@@ -74,6 +74,7 @@ pub struct Gateway {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Addresses that speak PostgreSQL.
+    #[serde(deserialize_with = "value::listeners")]
     pub postgres: Vec<SocketAddr>,
 }
 

@@ -2,6 +2,7 @@
 //! and its error says what to write instead.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use model::{Durability, IdentityKind, IdentityName, NameError};
@@ -328,6 +329,18 @@ fn word<'de, D: Deserializer<'de>, T: fmt::Display>(
         let what = format!("{text:?} is not known here");
         serde::de::Error::custom(with_hint(what, format_args!("write {}", words.join(", "))))
     })
+}
+
+/// Reads a list of addresses to listen on.
+pub(super) fn listeners<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let address = |text: &String| {
+        text.parse().map_err(|_| {
+            let what = format!("{text:?} is not an IP address and a port");
+            let hint = "write \"127.0.0.1:6432\", \"0.0.0.0:6432\" or \"[::]:6432\"";
+            serde::de::Error::custom(with_hint(what, hint))
+        })
+    };
+    Vec::<String>::deserialize(from)?.iter().map(address).collect()
 }
 
 /// Reads an identity's full name.
