@@ -7,7 +7,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod failure;
+pub mod keys;
 pub mod output;
-pub mod scram;
+pub mod wiring;
 
 pub use failure::{Exit, Failure};

@@ -71,7 +71,7 @@ fn check(context: &mut Context) -> Result<(), Failure> {
     if unusable { Err(Failure::said(Exit::Usage)) } else { Ok(()) }
 }
 
-fn described(finding: &SecretFinding) -> (String, String, &'static str) {
+pub(super) fn described(finding: &SecretFinding) -> (String, String, &'static str) {
     let (what, hint) = match &finding.what {
         SecretState::Unreadable(error) => (
             error.to_string(),
@@ -86,7 +86,7 @@ fn described(finding: &SecretFinding) -> (String, String, &'static str) {
 }
 
 /// Parts that are valid and do nothing, which is rarely what was meant.
-fn idle_parts(config: &Config) -> impl Iterator<Item = (String, String, &'static str)> {
+pub(super) fn idle_parts(config: &Config) -> impl Iterator<Item = (String, String, &'static str)> {
     let unused = config.connections.iter().filter(|(_, connection)| connection.identities.is_empty());
     let connections = unused.map(|(name, _)| {
         let hint = "name them: identities = [\"agent:...\"], or `onrecord identities add NAME --connection ...`";

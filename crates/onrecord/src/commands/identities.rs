@@ -14,7 +14,7 @@ use super::Context;
 use crate::Failure;
 use crate::config::{Config, SecretSource};
 use crate::output::{Cell, Column, Format, Table, Tone};
-use crate::scram::{ScramSecret, make_key, make_salt, usable_key};
+use crate::keys::{Verifier, make_key, usable_key};
 
 /// `identities ...`.
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,7 @@ struct NewIdentity {
     name: IdentityName,
     kind: IdentityKind,
     on_behalf_of: Option<IdentityName>,
-    secret: ScramSecret,
+    secret: Verifier,
     connections: Vec<String>,
 }
 
@@ -198,7 +198,7 @@ impl Add {
             name,
             kind,
             on_behalf_of,
-            secret: ScramSecret::derive(key, &make_salt().map_err(no_randomness)?),
+            secret: Verifier::of(key).map_err(no_randomness)?,
             connections: self.connection.clone(),
         })
     }
@@ -219,7 +219,7 @@ impl Add {
                 "user": identity.user,
                 "key": key,
                 "key_file": self.secret_file,
-                "secret": identity.secret.as_str(),
+                "secret": identity.secret.to_string(),
                 "connections": identity.connections,
                 "config": block.is_none().then_some(file),
             }))?);
@@ -284,7 +284,7 @@ impl NewIdentity {
         if let Some(principal) = &self.on_behalf_of {
             table.insert("on_behalf_of", value(principal.to_string()));
         }
-        table.insert("secret", value(self.secret.as_str()));
+        table.insert("secret", value(self.secret.to_string()));
         table
     }
 

@@ -55,7 +55,7 @@ impl Init {
         let text = self.template(resource.as_ref());
         // What is written is what would be read: a flag's wrong value ends here, before anything is made.
         let config = Config::parse(&text, &file)?;
-        super::serve::create_record(&config)?;
+        crate::wiring::create_record(&config)?;
         write_new(&file, &text)?;
         self.report(context, &file, &config)
     }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use model::{Durability, IdentityKind, IdentityName};
 use serde::Deserialize;
 
-use crate::scram::ScramSecret;
+use crate::keys::Verifier;
 
 /// The JSON Schema of the file, as `onrecord config schema` prints it.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -135,7 +135,7 @@ pub struct Identity {
     #[serde(default, deserialize_with = "value::identity_name")]
     pub on_behalf_of: Option<IdentityName>,
     /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key.
-    pub secret: ScramSecret,
+    pub secret: Verifier,
 }
 
 /// `[limits]`.
