@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::Context;
+use super::words::counted;
 use crate::config::{Config, SCHEMA, SecretFinding, SecretState, resolve_secrets};
 use crate::output::{Format, Tone};
 use crate::{Exit, Failure};
@@ -39,9 +40,6 @@ fn check(context: &mut Context) -> Result<(), Failure> {
         for (key, what, hint) in &warnings {
             console.line(&format!("{}: {key}: {what}\n  hint: {hint}", file.display()))?;
         }
-        let counted = |count: usize, one: &str, many: &str| {
-            format!("{count} {}", if count == 1 { one } else { many })
-        };
         let verdict = if unusable {
             console.paint(Tone::Bad, "cannot be used")
         } else {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::config::{described, idle_parts};
+use super::words::bytes;
 use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, resolve_secrets};
 use crate::output::{Console, Format, Tone, single_line};
 use crate::{Exit, Failure};
@@ -306,10 +307,4 @@ fn ssl_request(mut stream: impl Read + Write) -> std::io::Result<Tls> {
         b"N" => Ok(Tls::Refused),
         _ => Err(std::io::Error::new(ErrorKind::InvalidData, "what answers does not speak PostgreSQL")),
     }
-}
-
-fn bytes(count: u64) -> String {
-    let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let unit = units.into_iter().find(|(_, size)| count >= *size);
-    unit.map_or_else(|| format!("{count} bytes"), |(name, size)| format!("{} {name}", count / size))
 }

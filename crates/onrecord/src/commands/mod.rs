@@ -13,7 +13,9 @@ pub mod sessions;
 pub mod show;
 pub mod verify;
 
-mod row;
+mod words;
+
+pub use words::now_us;
 
 use std::path::PathBuf;
 
