@@ -29,6 +29,14 @@ impl Verifier {
         Ok(Self(Secret::derive(key.as_bytes(), &salt, ITERATIONS)))
     }
 
+    /// What names the key in the record: its verifier's salt, which anybody may know, and which is another
+    /// one for every key.
+    pub fn credential(&self) -> String {
+        let text = self.0.to_string();
+        let salt = text.split([':', '$']).nth(2).unwrap_or_default();
+        format!("salt:{salt}")
+    }
+
     /// As the gateway takes it.
     pub fn secret(&self) -> &Secret {
         &self.0
@@ -102,6 +110,8 @@ mod tests {
         assert!(one.starts_with("onr_"));
         assert!(usable_key(&one).is_ok());
         assert_ne!(*one, *two);
+        assert_ne!(Verifier::of(&one).unwrap().credential(), Verifier::of(&one).unwrap().credential());
+        assert_eq!(Verifier::of(&one).unwrap().credential().len(), "salt:".len() + 24);
         assert!(Verifier::of(&one).unwrap().secret().matches(one.as_bytes()));
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Databases, Gateway};
-use store::{Options, RealDisk, Recorder, Recovery, SystemClock, SystemRandom};
+use store::{Created, Options, Recorder, Recovery};
 
 use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
@@ -26,7 +26,7 @@ pub struct Running {
 }
 
 /// Makes the data directory and an empty record in it.
-pub fn create_record(config: &Config) -> Result<(), Failure> {
+pub fn create_record(config: &Config) -> Result<Created, Failure> {
     let data = &config.gateway.data;
     Recorder::create(data, config.gateway.name.as_str()).map_err(|error| {
         Failure::new(format_args!("cannot create the record in {}: {error}", data.display()))
@@ -38,9 +38,7 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
     // What the gateway is told comes first: a missing password is found before the record is touched.
     let told = gateway_config(config)?;
     let data = &config.gateway.data;
-    let disk = Arc::new(RealDisk::new(data));
-    let options = Options::new(config.gateway.name.as_str());
-    let opened = Recorder::open(disk, options, Arc::new(SystemClock), Box::new(SystemRandom));
+    let opened = Recorder::open_dir(data, Options::new(config.gateway.name.as_str()));
     let (recorder, recovery) = opened.map_err(|error| {
         Failure::new(format_args!("cannot open the record in {}: {error}", data.display()))
     })?;
@@ -79,6 +77,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
             on_behalf_of: identity.on_behalf_of.clone(),
+            credential: identity.secret.credential(),
             secret: identity.secret.secret().clone(),
         };
         Some((user.clone(), told))

@@ -55,9 +55,9 @@ impl Init {
         let text = self.template(resource.as_ref());
         // What is written is what would be read: a flag's wrong value ends here, before anything is made.
         let config = Config::parse(&text, &file)?;
-        crate::wiring::create_record(&config)?;
+        let created = crate::wiring::create_record(&config)?;
         write_new(&file, &text)?;
-        self.report(context, &file, &config)
+        self.report(context, &file, &config, &created.vkey)
     }
 
     fn template(&self, resource: Option<&Resource>) -> String {
@@ -127,11 +127,11 @@ impl Init {
         text
     }
 
-    fn report(&self, context: &mut Context, file: &Path, config: &Config) -> Result<(), Failure> {
+    fn report(&self, context: &mut Context, file: &Path, config: &Config, vkey: &str) -> Result<(), Failure> {
         let data = &config.gateway.data;
         let console = &mut context.console;
         if console.format() != Format::Table {
-            return Ok(console.json(&json!({"config": file, "data": data}))?);
+            return Ok(console.json(&json!({"config": file, "data": data, "vkey": vkey}))?);
         }
         let flag = if context.config.is_some() {
             format!(" --config {}", shell_word(&file.to_string_lossy()))
@@ -140,12 +140,9 @@ impl Init {
         };
         console.line(&format!("configuration   {}", file.display()))?;
         console.line(&format!("data directory  {}", data.display()))?;
-        let verifier = data.join("vkey");
-        if let Ok(key) = std::fs::read_to_string(&verifier) {
-            console.line(&format!("verifier key    {}", key.trim()))?;
-            let why = "keep a copy elsewhere: it verifies the record without this machine";
-            console.line(&format!("                {}", console.paint(Tone::Faint, why)))?;
-        }
+        console.line(&format!("verifier key    {vkey}"))?;
+        let why = "keep a copy elsewhere: it verifies the record without this machine";
+        console.line(&format!("                {}", console.paint(Tone::Faint, why)))?;
         console.line("\nNext:")?;
         let connection = config.connections.keys().next();
         let mut steps = Vec::new();

@@ -18,7 +18,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     // The handlers come first: from here on a signal never ends the process by itself.
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(Failure::new)?;
     let running = wiring::start(&config)?;
-    say(&format!("onrecord: {}", described(&running.recovery)));
+    say(&format!("onrecord: {}", running.recovery.entries));
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     say(&format!("onrecord: ready, postgres on {}", addresses.join(", ")));
     runtime.block_on(signals.next());

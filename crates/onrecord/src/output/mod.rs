@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use clap::builder::styling::{AnsiColor, Style};
-use serde_json::Value;
+use serde::Serialize;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -100,18 +100,18 @@ impl Console {
     }
 
     /// Prints one JSON value on its own: indented for `json`, on one line for `ndjson`.
-    pub fn json(&mut self, value: &Value) -> io::Result<()> {
+    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let text = match self.format {
-            Format::Ndjson => value.to_string(),
-            Format::Json | Format::Table => format!("{value:#}"),
+            Format::Ndjson => serde_json::to_string(value),
+            Format::Json | Format::Table => serde_json::to_string_pretty(value),
         };
-        self.line(&escape::json(&text))
+        self.line(&escape::json(&text?))
     }
 
     /// Prints a list as JSON: an array for `json`, an object a line for `ndjson`. Streams.
-    pub fn json_list<E: From<io::Error>>(
+    pub fn json_list<T: Serialize, E: From<io::Error>>(
         &mut self,
-        values: impl IntoIterator<Item = Result<Value, E>>,
+        values: impl IntoIterator<Item = Result<T, E>>,
     ) -> Result<(), E> {
         let (first, between, last) = match self.format {
             Format::Ndjson => ("", "\n", "\n"),
@@ -119,9 +119,9 @@ impl Console {
         };
         let mut some = false;
         for value in values {
-            let value = value?;
+            let text = serde_json::to_string(&value?).map_err(io::Error::from)?;
             self.out.write_all(if some { between } else { first }.as_bytes())?;
-            self.out.write_all(escape::json(&value.to_string()).as_bytes())?;
+            self.out.write_all(escape::json(&text).as_bytes())?;
             some = true;
         }
         match (some, self.format) {

@@ -26,6 +26,7 @@ pub struct Column {
     heading: String,
     align: Align,
     flexible: bool,
+    headed: bool,
 }
 
 /// One cell, safe to look at.
@@ -46,7 +47,7 @@ pub struct Table {
 impl Column {
     /// Text that is never cut.
     pub fn text(heading: &str) -> Self {
-        Self { heading: heading.to_owned(), align: Align::Left, flexible: false }
+        Self { heading: heading.to_owned(), align: Align::Left, flexible: false, headed: true }
     }
 
     /// Numbers.
@@ -84,6 +85,16 @@ impl Table {
         Self { indent, ..self }
     }
 
+    /// The same without its headings, for rows that go on below others.
+    #[must_use]
+    pub fn without_headings(mut self) -> Self {
+        for column in &mut self.columns {
+            // The width stays, so that columns stand below each other where their text allows.
+            column.headed = false;
+        }
+        self
+    }
+
     /// Adds a row: a cell for every column.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
@@ -99,7 +110,7 @@ impl Table {
             return Ok(());
         }
         let widths = self.widths(look.width);
-        if self.columns.iter().any(|column| !column.heading.is_empty()) {
+        if self.columns.iter().any(|column| column.headed && !column.heading.is_empty()) {
             let heading = |column: &Column| Cell::toned(Tone::Faint, &column.heading);
             let headings: Vec<Cell> = self.columns.iter().map(heading).collect();
             self.line(out, &headings, &widths, look)?;
