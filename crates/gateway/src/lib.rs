@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use store::Recorder;
+use store::{GatewayEntry, Recorder};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -242,7 +242,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<mpsc::S
 fn heartbeat(shared: &Shared) {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for folded in shared.refusals.take() {
-        note(shared, folded.into_body());
+        note(shared, folded.into_entry());
     }
     let totals = &shared.totals;
     let beat = model::Heartbeat {
@@ -253,13 +253,13 @@ fn heartbeat(shared: &Shared) {
         bytes_up: load(&totals.bytes_up),
         bytes_down: load(&totals.bytes_down),
     };
-    note(shared, model::Body::Heartbeat(beat));
+    note(shared, GatewayEntry::Heartbeat(beat));
 }
 
 /// Writes an entry of the gateway's own. That recording has stopped is said once per try: nothing
 /// else can go on either.
-fn note(shared: &Shared, body: model::Body) {
-    if let Err(error) = shared.recorder.note(body) {
+fn note(shared: &Shared, entry: GatewayEntry) {
+    if let Err(error) = shared.recorder.note(entry) {
         tracing::error!(%error, "the record cannot be written; commands are refused");
     }
 }

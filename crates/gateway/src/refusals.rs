@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use model::RefusedReason as Reason;
+use model::Refused;
+use store::GatewayEntry;
 
 /// Pairs of reason and source that are told apart between two flushes.
 const SOURCES_MAX: usize = 64;
@@ -21,9 +23,14 @@ pub(crate) struct Refusals {
 
 #[derive(Default)]
 struct Counts {
-    by_source: BTreeMap<(Reason, IpAddr), u64>,
+    by_source: BTreeMap<(Reason, IpAddr), Count>,
     /// Beyond [`SOURCES_MAX`]: by reason alone.
-    others: BTreeMap<Reason, u64>,
+    others: BTreeMap<Reason, Count>,
+}
+
+struct Count {
+    count: u64,
+    first_us: i64,
 }
 
 /// One folded count.
@@ -32,6 +39,22 @@ pub(crate) struct Folded {
     /// `None` stands for several sources.
     pub(crate) source: Option<IpAddr>,
     pub(crate) count: u64,
+    /// Wall clock of the first, microseconds since 1970.
+    pub(crate) first_us: i64,
+}
+
+impl Folded {
+    /// The entry.
+    pub(crate) fn into_entry(self) -> GatewayEntry {
+        GatewayEntry::Refused(Refused {
+            reason: self.reason,
+            source: self.source.map_or_else(|| "several".to_owned(), |source| source.to_string()),
+            count: self.count,
+            first_us: self.first_us,
+            user: None,
+            connection: None,
+        })
+    }
 }
 
 impl Refusals {
@@ -40,25 +63,28 @@ impl Refusals {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (reason, source.to_canonical());
         let known = counts.by_source.contains_key(&key);
+        let new = || Count { count: 0, first_us: now_us() };
         let count = if known || counts.by_source.len() < SOURCES_MAX {
-            counts.by_source.entry(key).or_default()
+            counts.by_source.entry(key).or_insert_with(new)
         } else {
-            counts.others.entry(reason).or_default()
+            counts.others.entry(reason).or_insert_with(new)
         };
-        *count += 1;
+        count.count += 1;
     }
 
     /// Takes what was counted since the last call.
     pub(crate) fn take(&self) -> Vec<Folded> {
         let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
-        let sourced = counts.by_source.into_iter().map(|((reason, source), count)| Folded {
-            reason,
-            source: Some(source),
-            count,
-        });
-        let others = counts.others.into_iter().map(|(reason, count)| Folded { reason, source: None, count });
+        let fold = |reason, source, Count { count, first_us }| Folded { reason, source, count, first_us };
+        let sourced = counts.by_source.into_iter().map(|((reason, source), count)| fold(reason, Some(source), count));
+        let others = counts.others.into_iter().map(|(reason, count)| fold(reason, None, count));
         sourced.chain(others).collect()
     }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

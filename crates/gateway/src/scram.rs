@@ -342,13 +342,13 @@ impl ClientExchange {
             return Err(ScramError::Unsupported);
         }
         let salted = cache.salted(&self.password, &salt, iterations);
-        let client_key = hmac(&salted, &[b"Client Key"]);
+        let client_key = hmac(&*salted, &[b"Client Key"]);
         let stored_key: Key = Sha256::digest(client_key).into();
         let channel = [self.header.as_bytes(), &self.binding].concat();
         let without_proof = format!("c={},r={nonce}", B64.encode(channel));
         let auth = format!("n=,r={},{message},{without_proof}", self.nonce);
         let proof = xor(&client_key, &hmac(&stored_key, &[auth.as_bytes()]));
-        let server_key = hmac(&salted, &[b"Server Key"]);
+        let server_key = hmac(&*salted, &[b"Server Key"]);
         let waiting = ServerProof {
             signature: hmac(&server_key, &[auth.as_bytes()]),
         };

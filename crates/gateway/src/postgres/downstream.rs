@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use crate::stream::Stream;
 
 /// A drained buffer larger than this is given back to the allocator.
-const KEEP_BYTES: usize = 16 * 1024;
+const KEEP_BYTES: usize = 4 * 1024;
 
 /// The client's end of a session.
 pub(crate) struct Downstream {

@@ -160,11 +160,10 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
         }
         return over_tls(stream, config).await;
     }
-    let (mut tls_asked, mut gss_asked) = (false, false);
+    let mut gss_asked = false;
     loop {
         match read_first(&mut tcp).await? {
-            First::Tls if !tls_asked => {
-                tls_asked = true;
+            First::Tls => {
                 tcp.write_all(b"S").await?;
                 let stream = accept_tls(tcp, config).await?;
                 return over_tls(stream, config).await;
@@ -188,7 +187,7 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
                 }
                 return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, startup });
             }
-            First::Tls | First::Gss | First::DirectTls => {
+            First::Gss | First::DirectTls => {
                 return Err(GreetError::Refused(Reason::Malformed));
             }
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{CancelResult, IdentityName, SessionEnd};
-use store::{Gate, Level, Pending, RecordError, SessionLog};
+use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wire::postgres::message;
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     gate: Arc<Gate>,
     running: Running,
-    mut tcp: TcpStream,
+    tcp: TcpStream,
     peer: SocketAddr,
 ) {
     let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
@@ -113,7 +113,6 @@ pub(crate) async fn serve(
 
 /// From a proven identity to a session, or to a refusal in words.
 async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut client: Client) {
-    let peer = client.peer;
     let known = shared.config.connections.get(&client.connection);
     let database = known.and_then(|connection| connection.database_for(client.database.as_deref()));
     let admission = known.and_then(|connection| connection.grants.admit(&client.identity.name));
@@ -153,7 +152,7 @@ async fn start(
     database: &str,
     admission: policy::Admission,
     log: SessionLog,
-    opening: Pending,
+    opening: Opening,
 ) {
     let limits = &shared.config.limits;
     let logging_in = log_in(&client, connection, database);
@@ -165,7 +164,8 @@ async fn start(
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(connection = connection.name, %error, "cannot log in to the resource");
-            let _ = log.close(SessionEnd::UpstreamGone);
+            let closing = SessionClosing { reason: SessionEnd::UpstreamGone, bytes_up: 0, bytes_down: 0 };
+            let _ = log.close(closing);
             return farewell(&mut client, &error.for_client(&connection.name)).await;
         }
     };

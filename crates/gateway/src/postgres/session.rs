@@ -19,31 +19,41 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use model::{SessionEnd, Durability, Field, Reason};
-use policy::{Admission, Permit};
-use store::{BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionLog};
+use model::{BlobForm, Durability, Field, Reason, SessionEnd};
+use policy::{Admission, Permit, Verdict};
+use store::{
+    BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionClosing,
+    SessionLog,
+};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::postgres::message;
+use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
-    ClientStep, CommandKey, Draft, Event, LargeKind, LargeStep, Tap, Text, Violation,
+    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText,
+    Refusal, Tap, Text, Violation,
 };
 
-use super::cancel::{Busy, Minted, Target};
+use super::cancel::{Busy, Minted};
 use super::downstream::Downstream;
 use super::entries;
 use super::upstream::{Staged, Upstream};
+use crate::Totals;
 use crate::worker::Running;
 
 /// What one socket read takes at most, bytes; one buffer per worker thread serves all its sessions.
 const READ_BYTES: usize = 128 * 1024;
 /// Turns of the pump before other sessions of the worker get theirs.
 const TURNS_MAX: usize = 32;
+/// Content up to this length is sealed into its entry, which has at most 65,535 bytes; base64 takes a third more.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Sealed texts of prepared statements that are remembered.
 const SEALED_TEXTS_MAX: usize = 1024;
 
@@ -89,6 +99,8 @@ pub(crate) struct Session {
     /// SQLSTATE of the server's FATAL, when it sent one.
     fatal: Option<String>,
     upstream_dead: bool,
+    bytes_up: u64,
+    bytes_down: u64,
 }
 
 struct Held {
@@ -101,12 +113,10 @@ struct Held {
 struct Open {
     key: CommandKey,
     recorded: Recorded,
-    forwarded: Instant,
 }
 
 /// A message that is too large for memory, on its way to a blob.
 struct Spool {
-    kind: LargeKind,
     left: usize,
     blob: BlobWriter,
 }
@@ -182,13 +192,19 @@ impl Session {
             ending: None,
             fatal: None,
             upstream_dead: false,
+            bytes_up: 0,
+            bytes_down: 0,
         }
     }
 
-    /// Runs to the end and records it.
-    pub(crate) async fn run(mut self) {
-        let reason = std::future::poll_fn(|cx| self.poll_pump(cx)).await;
-        self.finish(reason);
+    /// Runs to the end and records it. A panic ends this session, and the record says so.
+    pub(crate) async fn run(mut self, totals: &Totals) {
+        let reason = std::future::poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx)))
+                .unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
+        })
+        .await;
+        self.finish(reason, totals);
     }
 
     /// Moves bytes until nothing moves.
@@ -219,7 +235,9 @@ impl Session {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let mut moved = Moved::No;
         moved |= self.admit(cx)?;
-        moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        if !self.upstream_dead {
+            moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        }
         moved |= self.read_upstream(cx)?;
         moved |= self.release(cx)?;
         moved |= poll_moved(self.client.poll_drain(cx)).map_err(Fault::client)?;
@@ -249,6 +267,7 @@ impl Session {
             if bytes.is_empty() {
                 return Err(Fault::new(SessionEnd::ClientGone));
             }
+            self.bytes_up += u64::try_from(read).unwrap_or(0);
             self.touch();
             if self.inbox.is_empty() {
                 let taken = self.take(bytes)?;
@@ -299,24 +318,28 @@ impl Session {
                 ClientStep::Swallow(count) => taken += count,
                 ClientStep::Command(frames, draft) => {
                     taken += frames.consumed();
-                    let key = draft.key;
-                    let (permit, pending) = self.intend(&draft, None)?;
+                    let text = self.text_field(&draft.text);
+                    let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                    let shape = entries::Shape::of(&draft);
+                    let (permit, pending) = self.intend(shape, &text, &parameters)?;
                     let staged = self.upstream.stage(frames);
-                    self.held.push_back(Held { key, staged, permit, pending });
+                    self.held.push_back(Held { key: draft.key, staged, permit, pending });
                 }
-                ClientStep::Refuse { consumed, draft, refusal } => {
+                ClientStep::Refuse { consumed, refusal, draft, substitute } => {
                     taken += consumed;
                     if let Some(draft) = draft {
-                        self.record_denied(&draft, &refusal)?;
+                        let text = self.text_field(&draft.text);
+                        let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                        self.settle_denied(entries::Shape::of(&draft), &text, &parameters, &refusal)?;
                     }
+                    self.upstream.pass(substitute);
                 }
-                ClientStep::Large { header, kind, body_bytes } => {
+                ClientStep::Large { header, body_bytes, .. } => {
                     taken += header.len();
                     let blob = self.log.blob().map_err(Fault::record)?;
-                    self.spool = Some(Spool { kind, left: body_bytes, blob });
+                    self.spool = Some(Spool { left: body_bytes, blob });
                 }
                 ClientStep::End(frames) => {
-                    taken += frames.consumed();
                     self.upstream.pass(frames);
                     return Err(Fault::new(SessionEnd::ClientClosed));
                 }
@@ -331,52 +354,79 @@ impl Session {
         let chunk = bytes.get(..spool.left.min(bytes.len())).unwrap_or_default();
         spool.blob.write(chunk).map_err(Fault::record)?;
         spool.left -= chunk.len();
-        let step = self.tap.large(chunk).map_err(Fault::violation)?;
-        if let LargeStep::Done(large) = step {
-            let Some(spool) = self.spool.take() else { return Ok(chunk.len()) };
-            let (field, body) = spool.blob.finish().map_err(Fault::record)?;
-            match large.into_parts() {
-                wire::postgres::tap::LargeParts::Passive { header, text_id } => {
-                    if let Some(id) = text_id {
-                        self.remember(id, field);
-                    }
-                    self.upstream.pass_large(&header, body);
-                }
-                wire::postgres::tap::LargeParts::Executing { header, draft } => {
-                    let key = draft.key;
-                    let (permit, pending) = self.intend(&draft, Some((spool.kind, field)))?;
-                    let staged = self.upstream.stage_large(&header, body);
-                    self.held.push_back(Held { key, staged, permit, pending });
-                }
-            }
+        if let LargeStep::Done(large) = self.tap.large(chunk).map_err(Fault::violation)?
+            && let Some(spool) = self.spool.take()
+        {
+            let (field, body) = spool.blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+            self.take_large(large, field, body)?;
         }
         Ok(chunk.len())
+    }
+
+    /// Gives a large message, which is on disk by now, its place in the stream.
+    fn take_large(&mut self, large: LargeDraft, body: Field, reader: BlobReader) -> Result<(), Fault> {
+        let (text, parameters) = match (&large.text, large.parameters.is_some()) {
+            (LargeText::Body(_), _) => (body, entries::NO_PARAMETERS),
+            (LargeText::Known(text), true) => (self.text_field(text), body),
+            (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
+        };
+        let shape = entries::Shape::new(large.via, &large.statement, &large.portal, large.transaction);
+        match large.pass {
+            LargePass::Passive(header) => {
+                if let Some(id) = large.spooled_id {
+                    self.remember(id, text);
+                }
+                self.upstream.pass_large(header, reader);
+            }
+            LargePass::Executing(header) => {
+                let Some(key) = large.key else { return Err(Fault::new(SessionEnd::GatewayFault)) };
+                let (permit, pending) = self.intend(shape, &text, &parameters)?;
+                let staged = self.upstream.stage_large(header, reader);
+                self.held.push_back(Held { key, staged, permit, pending });
+            }
+            LargePass::Refuse(refusal, substitute) => {
+                self.settle_denied(shape, &text, &parameters, &refusal)?;
+                self.upstream.pass(substitute);
+            }
+        }
+        Ok(())
     }
 
     /// Decides a command and writes its intent.
     fn intend(
         &mut self,
-        draft: &Draft<'_>,
-        large: Option<(LargeKind, Field)>,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
     ) -> Result<(Permit, Pending), Fault> {
-        let permit = entries::decide(&self.admission, draft).map_err(|_| Fault::new(SessionEnd::Violation))?;
-        let (text, parameters) = self.fields(draft, large);
-        let intent = entries::intent(draft, &text, &parameters, self.durability);
-        let pending = self.log.intent(&intent).map_err(Fault::record)?;
+        let permit = match self.admission.decide(&shape.request()) {
+            Verdict::Allow(permit) => permit,
+            // The tap refuses what these rules refuse before it gets here.
+            Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
+        };
+        let pending = self.log.intent(&shape.intent(text, parameters)).map_err(Fault::record)?;
         Ok((permit, pending))
     }
 
-    /// The sealed text and parameters of a command.
-    fn fields(&mut self, draft: &Draft<'_>, large: Option<(LargeKind, Field)>) -> (Field, Field) {
-        let (large_text, large_parameters) = match large {
-            Some((LargeKind::Bind | LargeKind::Function, field)) => (None, Some(field)),
-            Some((LargeKind::Query | LargeKind::Parse, field)) => (Some(field), None),
-            None => (None, None),
-        };
-        let text = match (large_text, &draft.text) {
-            (Some(field), _) => field,
-            (None, Text::Inline(text)) => self.log.seal(text),
-            (None, Text::Prepared { id, text }) => match self.sealed.get(id) {
+    /// Records a command that the gateway refuses: it is never forwarded.
+    fn settle_denied(
+        &mut self,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+        refusal: &Refusal,
+    ) -> Result<(), Fault> {
+        let message = self.log.seal(refusal.message().as_bytes());
+        let rules = [shape.denied_by()];
+        let intent = shape.denied_intent(text, parameters, &rules);
+        self.log.settled(&intent, &entries::denied(refusal, message)).map_err(Fault::record)?;
+        Ok(())
+    }
+
+    fn text_field(&mut self, text: &Text<'_>) -> Field {
+        match text {
+            Text::Inline(text) => self.log.seal(text),
+            Text::Prepared { id, text } => match self.sealed.get(id) {
                 Some(field) => field.clone(),
                 None => {
                     let field = self.log.seal(text);
@@ -384,19 +434,29 @@ impl Session {
                     field
                 }
             },
-            (None, Text::Spooled { id }) => self.sealed.get(id).cloned().unwrap_or(entries::NO_TEXT),
-            (None, Text::None) => entries::NO_TEXT,
+            Text::Spooled { id } => self.sealed.get(id).cloned().unwrap_or(entries::NOT_SEEN),
+            Text::None => entries::NO_TEXT,
+        }
+    }
+
+    fn parameters_field(&mut self, parameters: Option<&Parameters<'_>>) -> Result<Field, Fault> {
+        let Some(parameters) = parameters else { return Ok(entries::NO_PARAMETERS) };
+        let mut json = std::mem::take(&mut self.scratch);
+        json.clear();
+        let field = match parameters.to_json(&mut json, INLINE_BYTES_MAX) {
+            Ok(()) => Ok(self.log.seal(&json)),
+            // Too long to be written out: the values as they came.
+            Err(_) => self.raw_parameters(parameters.raw()),
         };
-        let parameters = match (large_parameters, &draft.parameters) {
-            (Some(field), _) => field,
-            (None, Some(parameters)) => {
-                self.scratch.clear();
-                parameters.to_json(&mut self.scratch, entries::PARAMETERS_BYTES_MAX);
-                self.log.seal(&self.scratch)
-            }
-            (None, None) => entries::NO_PARAMETERS,
-        };
-        (text, parameters)
+        self.scratch = json;
+        field
+    }
+
+    fn raw_parameters(&mut self, raw: &[u8]) -> Result<Field, Fault> {
+        let mut blob = self.log.blob().map_err(Fault::record)?;
+        blob.write(raw).map_err(Fault::record)?;
+        let (field, _) = blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+        Ok(field)
     }
 
     fn remember(&mut self, id: u64, field: Field) {
@@ -410,6 +470,9 @@ impl Session {
     /// Forwards what has become safe to forward.
     fn admit(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let Some(last) = self.held.back() else { return Ok(Moved::No) };
+        if self.abandoned() {
+            return Ok(Moved::No);
+        }
         let level = match self.durability {
             Durability::Intent | Durability::Both => Level::Durable,
             Durability::Held | Durability::Written => Level::Written,
@@ -418,13 +481,12 @@ impl Session {
             Poll::Pending => return Ok(Moved::No),
             Poll::Ready(reached) => reached.map_err(Fault::record)?,
         }
-        let now = Instant::now();
         while let Some(Held { key, staged, permit, pending }) = self.held.pop_front() {
             match self.gate.admit(pending, level) {
                 Ok(recorded) => {
                     self.forwarded = Some(recorded.position());
                     self.upstream.forward(staged, &permit, &recorded);
-                    self.open.push_back(Open { key, recorded, forwarded: now });
+                    self.open.push_back(Open { key, recorded });
                 }
                 Err(pending) => {
                     self.held.push_front(Held { key, staged, permit, pending });
@@ -438,7 +500,7 @@ impl Session {
     // ---- server to client ----------------------------------------------------------------
 
     fn read_upstream(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        if self.client.queued() >= self.session_bytes_max {
+        if self.upstream_dead || self.client.queued() >= self.session_bytes_max {
             return Ok(Moved::No);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -450,6 +512,7 @@ impl Session {
             if bytes.is_empty() {
                 return Err(Fault::new(SessionEnd::UpstreamGone));
             }
+            self.bytes_down += u64::try_from(read).unwrap_or(0);
             self.touch();
             if self.outbox.is_empty() {
                 let taken = self.deliver(cx, bytes)?;
@@ -503,25 +566,24 @@ impl Session {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             match event {
-                Event::Outcome { key, outcome } => {
+                Event::Outcome { key, mut outcome } => {
                     let Some(open) = self.take_open(key) else { continue };
-                    let took = open.forwarded.elapsed();
                     let message = self.message_field(outcome.message.as_deref());
-                    let draft = entries::outcome(&outcome, &message, took);
+                    let results = entries::results(&mut outcome);
+                    let draft = entries::outcome(&outcome, message, &results);
                     last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record)?);
                 }
                 Event::ParseFailed { text, outcome, statement, .. } => {
-                    let text = match &text {
-                        Text::Inline(text) => self.log.seal(text),
-                        Text::Prepared { text, .. } => self.log.seal(text),
-                        Text::Spooled { id } => self.sealed.remove(id).unwrap_or(entries::NO_TEXT),
-                        Text::None => entries::NO_TEXT,
+                    let text = match text {
+                        ParseText::Text(text) => self.log.seal(&text),
+                        ParseText::Spooled(id) => self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN),
                     };
                     let message = self.message_field(outcome.message.as_deref());
-                    let transaction = self.tap.transaction();
-                    let intent = entries::parse_intent(&text, &statement, transaction, self.durability);
-                    let draft = entries::outcome(&outcome, &message, Duration::ZERO);
-                    last = Some(self.log.settled(&intent, &draft).map_err(Fault::record)?);
+                    let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
+                    let intent = shape.intent(&text, &entries::NO_PARAMETERS);
+                    let draft = entries::outcome(&outcome, message, &[]);
+                    let (_, position) = self.log.settled(&intent, &draft).map_err(Fault::record)?;
+                    last = Some(position);
                 }
                 Event::Fatal { code, .. } => {
                     if let Some(ending) = &mut self.ending {
@@ -560,15 +622,6 @@ impl Session {
         }
     }
 
-    fn record_denied(&mut self, draft: &Draft<'_>, refusal: &wire::postgres::tap::Refusal) -> Result<(), Fault> {
-        let (text, parameters) = self.fields(draft, None);
-        let message = self.log.seal(refusal.message().as_bytes());
-        let intent = entries::denied_intent(draft, &text, &parameters, self.durability);
-        let outcome = entries::denied_outcome(refusal.code(), &message);
-        self.log.settled(&intent, &outcome).map_err(Fault::record)?;
-        Ok(())
-    }
-
     // ---- the end -------------------------------------------------------------------------
 
     fn touch(&mut self) {
@@ -603,6 +656,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what was not forwarded yet never will be.
+    fn abandoned(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
+    }
+
     /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
     /// stop what it runs so that its outcome can be recorded.
     fn begin_ending(&mut self, fault: Fault) {
@@ -626,7 +684,7 @@ impl Session {
         // A client that said goodbye wants its statements to run to their end.
         if fault.reason != SessionEnd::ClientClosed {
             self.upstream.discard_staged();
-            if !self.tap.idle() && !self.upstream_dead {
+            if !self.open.is_empty() && !self.upstream_dead {
                 super::cancel_in_background(self.minted.target.clone());
             }
         }
@@ -647,7 +705,7 @@ impl Session {
             SessionEnd::ClientClosed => {
                 !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle()
             }
-            _ => !self.tap.idle(),
+            _ => !self.open.is_empty(),
         };
         let done = !waits_for_client && (self.upstream_dead || !waits_for_server);
         // A statement that runs on for a client that said goodbye has no deadline.
@@ -663,22 +721,32 @@ impl Session {
     }
 
     /// Writes the last entries: an outcome for every command, and the close.
-    fn finish(mut self, reason: SessionEnd) {
-        let unknown = match reason {
-            SessionEnd::UpstreamGone => Reason::UpstreamGone,
-            SessionEnd::ClientGone | SessionEnd::ClientClosed => Reason::ClientGone,
-            _ => Reason::SessionEnded,
+    fn finish(mut self, reason: SessionEnd, totals: &Totals) {
+        let code = self.fatal.take().or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
+        let reason = match (reason, &code) {
+            (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
+            (reason, _) => reason,
         };
-        let code = self.ending.as_mut().and_then(|ending| ending.code.take());
+        let unknown = match reason {
+            SessionEnd::UpstreamGone | SessionEnd::UpstreamClosed => Reason::UpstreamGone,
+            SessionEnd::ClientGone => Reason::ClientGone,
+            SessionEnd::GatewayStopped => Reason::GatewayStopped,
+            SessionEnd::GatewayFault => Reason::GatewayFault,
+            SessionEnd::Violation => Reason::Violation,
+            SessionEnd::RecordingStopped => Reason::RecordingStopped,
+            SessionEnd::ClientClosed | SessionEnd::Idle | SessionEnd::Lost => Reason::SessionEnded,
+        };
         // Errors here mean that recording has stopped; recovery then writes what is missing.
         for open in self.open.drain(..) {
-            let outcome = entries::unknown_outcome(unknown, code.as_deref(), open.forwarded.elapsed());
-            let _ = self.log.outcome(open.recorded, &outcome);
+            let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
         }
         for held in self.held.drain(..) {
-            let _ = self.log.withdraw(held.pending, &entries::never_forwarded_outcome());
+            let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
         }
-        let _ = self.log.close(reason);
+        totals.bytes_up.fetch_add(self.bytes_up, Ordering::Relaxed);
+        totals.bytes_down.fetch_add(self.bytes_down, Ordering::Relaxed);
+        let closing = SessionClosing { reason, bytes_up: self.bytes_up, bytes_down: self.bytes_down };
+        let _ = self.log.close(closing);
     }
 }
 

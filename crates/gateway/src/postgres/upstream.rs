@@ -16,10 +16,8 @@ use wire::postgres::tap::{Executing, ExecutingLarge, Passive, PassiveLarge};
 
 use crate::stream::Stream;
 
-/// What is read back from a spooled message at a time, bytes.
-const SPOOL_CHUNK_BYTES: usize = 64 * 1024;
 /// A drained buffer larger than this is given back to the allocator.
-const KEEP_BYTES: usize = 16 * 1024;
+const KEEP_BYTES: usize = 4 * 1024;
 
 /// The server's end of a session.
 pub(crate) struct Upstream {
@@ -61,7 +59,7 @@ impl Upstream {
     }
 
     /// A large message that executes nothing; its body is read back from the record.
-    pub(crate) fn pass_large(&mut self, header: &PassiveLarge, body: BlobReader) {
+    pub(crate) fn pass_large(&mut self, header: PassiveLarge, body: BlobReader) {
         header.write_to(&mut self.out);
         self.spool = Some(body);
         self.release();
@@ -75,7 +73,7 @@ impl Upstream {
     }
 
     /// Gives a large command its place in the stream; its body is read back from the record.
-    pub(crate) fn stage_large(&mut self, header: &ExecutingLarge, body: BlobReader) -> Staged {
+    pub(crate) fn stage_large(&mut self, header: ExecutingLarge, body: BlobReader) -> Staged {
         self.staged.push_back(self.out.len());
         header.write_to(&mut self.out);
         self.spool = Some(body);
@@ -125,13 +123,11 @@ impl Upstream {
                 self.out.clear();
                 (self.written, self.released) = (0, 0);
                 if let Some(spool) = &mut self.spool {
-                    self.out.resize(SPOOL_CHUNK_BYTES, 0);
-                    let count = spool.read(&mut self.out)?;
-                    self.out.truncate(count);
-                    self.released = count;
-                    if count == 0 {
-                        self.spool = None;
+                    match spool.next_chunk().map_err(io::Error::other)? {
+                        Some(chunk) => self.out.extend_from_slice(chunk),
+                        None => self.spool = None,
                     }
+                    self.released = self.out.len();
                     continue;
                 }
                 if self.out.capacity() > KEEP_BYTES {
