@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use onrecord::Exit;
-use onrecord::commands::commands::{Selection, print_rows};
+use onrecord::commands::Selection;
+use onrecord::commands::commands::{count, print_rows};
 use onrecord::commands::{now_us, verify};
 use onrecord::config::Config;
 use onrecord::wiring::{self, Running};
 use serde_json::json;
+use store::CommandStatus;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -164,8 +166,8 @@ fn show(
 /// Waits until every command of this run has its outcome, which is within milliseconds.
 fn await_outcomes(place: &Place, began: i64) -> Result<()> {
     let deadline = Instant::now() + SIGNED_WITHIN;
-    let selection = Selection { since_us: Some(began), pending_only: true, ..Selection::default() };
-    while onrecord::commands::commands::count(&place.record(), &selection)? > 0 {
+    let selection = Selection { since_us: Some(began), status: Some(CommandStatus::Pending), ..Selection::default() };
+    while count(&place.record(), &selection)? > 0 {
         if Instant::now() > deadline {
             break;
         }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::Context;
 use super::row::{self, Row};
 use super::selection::Selection;
-use super::source::Record;
+use super::source;
 use crate::Failure;
 use crate::cli::RecordPlace;
 use crate::output::{Console, Format, Tone};
@@ -41,8 +41,8 @@ impl Commands {
             return Err(Failure::usage("--follow has no end, and --output json is one value")
                 .hint("use --output ndjson"));
         }
-        let mut record = Record::open(&data)?;
-        let rows = newest(&mut record, &self.selection, self.limit)?;
+        let mut commands = source::commands(&source::open(&data)?, &self.selection)?;
+        let rows = newest(&mut commands, self.limit)?;
         if console.format() == Format::Table {
             if rows.is_empty() && !self.follow {
                 console.line(&console.paint(Tone::Faint, "No commands."))?;
@@ -51,7 +51,7 @@ impl Commands {
         } else {
             console.json_list(rows.iter().map(Ok::<_, Failure>))?;
         }
-        if self.follow { follow(&mut record, &self.selection, rows.is_empty(), console) } else { Ok(()) }
+        if self.follow { follow(&mut commands, rows.is_empty(), console) } else { Ok(()) }
     }
 }
 
@@ -62,7 +62,7 @@ pub fn print_rows(
     selection: &Selection,
     indent: usize,
 ) -> Result<(), Failure> {
-    let rows = newest(&mut Record::open(data)?, selection, 0)?;
+    let rows = newest(&mut source::commands(&source::open(data)?, selection)?, 0)?;
     match console.format() {
         Format::Table => console.table(&row::table(&rows, indent))?,
         Format::Json | Format::Ndjson => console.json_list(rows.iter().map(Ok::<_, Failure>))?,
@@ -72,47 +72,36 @@ pub fn print_rows(
 
 /// How many commands are selected.
 pub fn count(data: &Path, selection: &Selection) -> Result<usize, Failure> {
-    Ok(newest(&mut Record::open(data)?, selection, 0)?.len())
+    Ok(newest(&mut source::commands(&source::open(data)?, selection)?, 0)?.len())
 }
 
 /// The newest commands, oldest first. Keeps no more than the limit.
-fn newest(record: &mut Record, selection: &Selection, limit: usize) -> Result<Vec<Row>, Failure> {
+fn newest(commands: &mut store::Commands, limit: usize) -> Result<Vec<Row>, Failure> {
     let mut newest = VecDeque::new();
-    record.commands(&mut |row| {
-        if selection.takes(&row) {
-            if limit > 0 && newest.len() == limit {
-                newest.pop_front();
-            }
-            newest.push_back(row);
+    for view in commands {
+        if limit > 0 && newest.len() == limit {
+            newest.pop_front();
         }
-        Ok(())
-    })?;
+        newest.push_back(Row::from(view.map_err(source::unreadable)?));
+    }
     Ok(newest.into())
 }
 
 /// Prints commands as they end, until the reader of the output has seen enough.
-fn follow(
-    record: &mut Record,
-    selection: &Selection,
-    mut heading: bool,
-    console: &mut Console,
-) -> Result<(), Failure> {
+fn follow(commands: &mut store::Commands, mut heading: bool, console: &mut Console) -> Result<(), Failure> {
     loop {
-        let mut fresh = Vec::new();
-        record.ended_since(&mut |row| {
-            if selection.takes(&row) {
-                fresh.push(row);
-            }
-            Ok(())
-        })?;
-        if console.format() == Format::Table {
-            let table = row::table(&fresh, 0);
-            console.table(&if heading { table } else { table.without_headings() })?;
-            heading &= fresh.is_empty();
-        } else {
-            console.json_list(fresh.iter().map(Ok::<_, Failure>))?;
-        }
         console.flush()?;
         std::thread::sleep(FOLLOW_INTERVAL);
+        commands.again();
+        let mut ended = newest(commands, 0)?;
+        // They come again when they end.
+        ended.retain(|row| row.status != "pending");
+        if console.format() == Format::Table {
+            let table = row::table(&ended, 0);
+            console.table(&if heading { table } else { table.without_headings() })?;
+            heading &= ended.is_empty();
+        } else {
+            console.json_list(ended.iter().map(Ok::<_, Failure>))?;
+        }
     }
 }

@@ -13,8 +13,12 @@ pub mod sessions;
 pub mod show;
 pub mod verify;
 
+mod row;
+mod selection;
+mod source;
 mod words;
 
+pub use selection::Selection;
 pub use words::now_us;
 
 use std::path::PathBuf;

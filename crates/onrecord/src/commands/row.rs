@@ -9,70 +9,74 @@ use crate::output::{Cell, Column, Table, Tone};
 
 /// A command, as `--output json` has it; see `docs/cli.md`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub(super) struct Row {
     /// `SESSION.N`.
     #[serde(serialize_with = "shown")]
-    pub id: CommandId,
-    pub session: String,
-    pub ordinal: u32,
+    pub(super) id: CommandId,
+    pub(super) session: String,
+    pub(super) ordinal: u32,
     #[serde(serialize_with = "time")]
-    pub time: i64,
-    pub identity: String,
+    pub(super) time: i64,
+    pub(super) identity: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_behalf_of: Option<String>,
-    pub connection: String,
-    pub database: String,
-    pub via: &'static str,
+    pub(super) on_behalf_of: Option<String>,
+    pub(super) connection: String,
+    pub(super) database: String,
+    pub(super) via: &'static str,
     /// None when it cannot be shown; `text_state` says why.
-    pub text: Option<String>,
+    pub(super) text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_state: Option<&'static str>,
+    pub(super) text_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Value>,
+    pub(super) parameters: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters_state: Option<&'static str>,
+    pub(super) parameters_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub statement: Option<String>,
-    pub transaction: &'static str,
-    pub verdict: &'static str,
+    pub(super) statement: Option<String>,
+    pub(super) transaction: &'static str,
+    pub(super) verdict: &'static str,
     /// `pending` while there is no outcome.
-    pub status: &'static str,
+    pub(super) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
+    pub(super) code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub(super) message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub(super) message_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'static str>,
     #[serde(flatten)]
-    pub measured: Option<Measured>,
+    pub(super) measured: Option<Measured>,
 }
 
 /// What is known once a command has ended.
 #[derive(Debug, Clone, Serialize)]
-pub struct Measured {
-    pub results: Vec<StatementResult>,
-    pub rows: u64,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
-    pub duration_us: u64,
+pub(super) struct Measured {
+    /// The first of them; `results_count` has all.
+    pub(super) results: Vec<StatementResult>,
+    pub(super) results_count: u64,
+    pub(super) rows: u64,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+    pub(super) duration_us: u64,
 }
 
 /// The result of one statement of a command.
 #[derive(Debug, Clone, Serialize)]
-pub struct StatementResult {
-    pub tag: String,
-    pub rows: Option<u64>,
+pub(super) struct StatementResult {
+    pub(super) tag: String,
+    pub(super) rows: Option<u64>,
 }
 
 impl Row {
     /// The id as tables show it: the end of the session's, and the ordinal.
-    pub fn short_id(&self) -> String {
+    pub(super) fn short_id(&self) -> String {
         format!("{}.{}", short_session(&self.session), self.ordinal)
     }
 
     /// What stands in a table for the text.
-    pub fn text_or_why(&self) -> (Tone, &str) {
-        match (&self.text, self.text_state) {
+    pub(super) fn text_or_why(&self) -> (Tone, &str) {
+        match (&self.text, self.text_state.as_deref()) {
             (Some(text), _) => (Tone::Plain, text),
             (None, Some(why)) => (Tone::Faint, why),
             (None, None) => (Tone::Faint, "-"),
@@ -80,7 +84,7 @@ impl Row {
     }
 
     /// The status as a table shows it: with its code or reason.
-    pub fn status_cell(&self) -> Cell {
+    pub(super) fn status_cell(&self) -> Cell {
         let tone = tone_of(self.status);
         let detail = self.code.as_deref().or(self.reason);
         match detail {
