@@ -15,10 +15,14 @@ mod gate;
 mod head;
 mod keys;
 mod log;
+mod reader;
 mod recorder;
 mod recover;
 mod session;
+mod tamper;
 mod threads;
+mod verify;
+mod views;
 mod walk;
 
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
@@ -27,8 +31,18 @@ pub use disk::{Disk, DiskFile, Mode, RealDisk};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use log::Position;
+pub use reader::{Entries, OPENED_BYTES_MAX, Opened, Reader, Stored};
 pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
 pub use session::{
     INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart,
+};
+pub use tamper::{Tampered, tamper, tamper_on};
+pub use verify::{
+    Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Progress, Report, SILENCE_US,
+    Silence, Violation, verify, verify_on,
+};
+pub use views::{
+    CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands,
+    sessions,
 };

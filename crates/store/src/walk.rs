@@ -137,11 +137,6 @@ impl Walk {
         })
     }
 
-    /// The index of the next entry that [`Walk::step`] gives.
-    pub(crate) fn next_index(&self) -> u64 {
-        self.next
-    }
-
     /// The chain hash of the last group.
     pub(crate) fn chain(&self) -> Option<Digest> {
         self.chain
