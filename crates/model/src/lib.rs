@@ -1,1 +1,37 @@
-//! model
+//! The vocabulary of OnRecord: ids, times, identities, commands, outcomes, and the entries of the record with their
+//! exact encoding.
+//!
+//! Plain data: no I/O, no clock, no source of randomness; what is random or depends on the time comes as an argument.
+//!
+//! The invariant kept here: an entry has exactly one encoding. [`Entry::decode`] accepts only bytes that
+//! [`Entry::encode`] would write, so that what is verified, what is shown and what was recorded are the same thing.
+
+mod closed;
+mod decode;
+mod digest;
+mod encode;
+mod entry;
+mod field;
+mod id;
+mod identity;
+mod json;
+mod peek;
+pub mod seal;
+mod time;
+
+pub use decode::DecodeError;
+pub use digest::Digest;
+pub use entry::{
+    BlobForm, Body, Cancel, CancelResult, ClockState, Copy, CopyDirection, Durability, Effective,
+    Effects, Entry, Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss,
+    Outcome, RESULTS_MAX, Reason, Recovery, Refused, RefusedReason, SessionClose, SessionEnd,
+    SessionOpen, Start, StatementResult, Status, Stop, StopReason, Transaction, Verdict, Via, Who,
+};
+pub use field::{AbsentReason, BlobField, Field, SealedField};
+pub use id::{CommandId, IdError, SessionId};
+pub use identity::{
+    ChannelBinding, Claim, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX, Label,
+    NameError, OnBehalfOf, Proof, ProofMethod,
+};
+pub use peek::Peek;
+pub use time::{Time, TimeError, WALL_TEXT_BYTES, parse_wall, wall_text, write_wall};

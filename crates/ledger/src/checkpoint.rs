@@ -1,0 +1,80 @@
+//! What a log commits to: C2SP tlog-checkpoint.
+
+use model::Digest;
+
+use crate::note::{NoteError, SigningKey, VerifierKey};
+
+/// A log's size and root, under its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log's name.
+    pub origin: String,
+    /// How many entries it has.
+    pub size: u64,
+    /// The root of its tree.
+    pub root: Digest,
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// The note around it.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// Its text.
+    #[error("a checkpoint has three lines: the log's name, its size and its root in base64")]
+    Malformed,
+    /// It belongs to another log.
+    #[error("the checkpoint belongs to another log than its key")]
+    Origin,
+}
+
+impl Checkpoint {
+    /// The three lines.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, self.root.base64())
+    }
+
+    /// The signed note.
+    ///
+    /// # Errors
+    /// The key or the origin cannot be that of a checkpoint.
+    pub fn sign(&self, key: &SigningKey) -> Result<String, CheckpointError> {
+        if self.origin != key.verifier().name() {
+            return Err(CheckpointError::Origin);
+        }
+        Ok(key.sign(&self.text())?)
+    }
+
+    /// Verifies a signed note and reads the checkpoint in it.
+    ///
+    /// # Errors
+    /// The note is not rightly signed by the key, or it is no checkpoint of the log that the key belongs to.
+    pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
+        let note = key.open(note)?;
+        // Lines after the third are extensions, which this version does not know and does not mind.
+        let mut lines = note.text().split('\n');
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next())
+        else {
+            return Err(CheckpointError::Malformed);
+        };
+        let canonical =
+            size == "0" || (!size.starts_with('0') && size.bytes().all(|b| b.is_ascii_digit()));
+        let size = size
+            .parse()
+            .ok()
+            .filter(|_| canonical)
+            .ok_or(CheckpointError::Malformed)?;
+        let root = Digest::from_base64(root).ok_or(CheckpointError::Malformed)?;
+        if origin == key.name() {
+            Ok(Self {
+                origin: origin.to_owned(),
+                size,
+                root,
+            })
+        } else {
+            Err(CheckpointError::Origin)
+        }
+    }
+}

@@ -1,0 +1,640 @@
+//! The entries of the record.
+//!
+//! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
+
+use crate::closed::closed;
+use crate::{
+    Claim, CommandId, Digest, Field, Identity, IdentityName, Label, OnBehalfOf, SessionId, Time,
+};
+
+/// An entry is at most this long, in bytes: the limit of tlog-tiles.
+pub const LEAF_BYTES_MAX: usize = 65_535;
+
+/// At most this many results of one command are listed one by one; all are counted.
+pub const RESULTS_MAX: usize = 256;
+
+/// One entry of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When it was made.
+    pub time: Time,
+    /// What it says.
+    pub body: Body,
+}
+
+closed! {
+    /// The kinds of entries.
+    Kind {
+        /// The first entry of a log.
+        Genesis = "genesis",
+        /// The gateway began to record.
+        Start = "start",
+        /// The gateway stopped, and everything before is complete.
+        Stop = "stop",
+        /// The log was opened after the gateway had not stopped cleanly.
+        Recovery = "recovery",
+        /// The gateway is alive.
+        Heartbeat = "heartbeat",
+        /// A session began.
+        SessionOpen = "session-open",
+        /// A session ended.
+        SessionClose = "session-close",
+        /// A command is about to run.
+        Intent = "intent",
+        /// A command ended.
+        Outcome = "outcome",
+        /// Connection attempts that led to no session.
+        Refused = "refused",
+        /// Someone asked for a running command to be cancelled.
+        Cancel = "cancel",
+    }
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "entries are written and read one at a time, never kept in numbers"
+)]
+pub enum Body {
+    /// See [`Kind::Genesis`].
+    Genesis(Genesis),
+    /// See [`Kind::Start`].
+    Start(Start),
+    /// See [`Kind::Stop`].
+    Stop(Stop),
+    /// See [`Kind::Recovery`].
+    Recovery(Recovery),
+    /// See [`Kind::Heartbeat`].
+    Heartbeat(Heartbeat),
+    /// See [`Kind::SessionOpen`].
+    SessionOpen(SessionOpen),
+    /// See [`Kind::SessionClose`].
+    SessionClose(SessionClose),
+    /// See [`Kind::Intent`].
+    Intent(Intent),
+    /// See [`Kind::Outcome`].
+    Outcome(Outcome),
+    /// See [`Kind::Refused`].
+    Refused(Refused),
+    /// See [`Kind::Cancel`].
+    Cancel(Cancel),
+}
+
+impl Body {
+    /// Which kind of entry this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Genesis(_) => Kind::Genesis,
+            Self::Start(_) => Kind::Start,
+            Self::Stop(_) => Kind::Stop,
+            Self::Recovery(_) => Kind::Recovery,
+            Self::Heartbeat(_) => Kind::Heartbeat,
+            Self::SessionOpen(_) => Kind::SessionOpen,
+            Self::SessionClose(_) => Kind::SessionClose,
+            Self::Intent(_) => Kind::Intent,
+            Self::Outcome(_) => Kind::Outcome,
+            Self::Refused(_) => Kind::Refused,
+            Self::Cancel(_) => Kind::Cancel,
+        }
+    }
+
+    /// The entry's place in its session, if it belongs to one.
+    #[must_use]
+    pub fn link(&self) -> Option<&Link> {
+        match self {
+            Self::SessionOpen(SessionOpen { link, .. })
+            | Self::SessionClose(SessionClose { link, .. })
+            | Self::Intent(Intent { link, .. })
+            | Self::Outcome(Outcome { link, .. }) => Some(link),
+            Self::Genesis(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::Recovery(_)
+            | Self::Heartbeat(_)
+            | Self::Refused(_)
+            | Self::Cancel(_) => None,
+        }
+    }
+}
+
+/// Where an entry stands in its session: every entry of a session names the one before, so that a session can be
+/// checked by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The session.
+    pub session: SessionId,
+    /// The entry's number in the session, from 0, without gaps.
+    pub number: u32,
+    /// The leaf hash of the session's previous entry; none for the first.
+    pub previous: Option<Digest>,
+}
+
+/// The first entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// The log's name, as in its checkpoints.
+    pub origin: String,
+    /// The public key that signs its checkpoints, as a C2SP verifier key.
+    pub vkey: String,
+    /// Name and version of the program that made it.
+    pub program: String,
+}
+
+/// The gateway began to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The machine's boot id, to which boot clock times belong.
+    pub boot_id: String,
+    /// Name and version of the program.
+    pub program: String,
+    /// SHA-256 of the configuration in force, secrets left out, if given.
+    pub configuration: Option<Digest>,
+    /// Whether the wall clock is synchronised.
+    pub clock: ClockState,
+}
+
+closed! {
+    /// Whether the wall clock is synchronised with a time server.
+    ClockState {
+        /// The kernel says that it is.
+        Synchronized = "synchronized",
+        /// The kernel says that it is not.
+        Unsynchronized = "unsynchronized",
+        /// Nobody knows.
+        NotEstablished = "not_established",
+    }
+}
+
+closed! {
+    /// Why the gateway stopped.
+    StopReason {
+        /// It was told to.
+        Requested = "requested",
+    }
+}
+
+/// The gateway stopped cleanly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Why.
+    pub reason: StopReason,
+}
+
+closed! {
+    /// What the recovery found at the end of the log.
+    Loss {
+        /// Nothing was cut off.
+        None = "none",
+        /// A group that was never acknowledged was incomplete and was dropped.
+        TornTail = "torn_tail",
+    }
+}
+
+/// The log was opened after an unclean end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many entries the log had.
+    pub entries: u64,
+    /// What was dropped.
+    pub loss: Loss,
+    /// How many bytes of an incomplete group were dropped.
+    pub torn_bytes: u64,
+    /// How many commands get an outcome `unknown` in the entries that follow.
+    pub commands_unknown: u64,
+    /// How many sessions are closed as lost in the entries that follow.
+    pub sessions_lost: u64,
+}
+
+/// The gateway is alive: silence longer than the interval of heartbeats is evidence of a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whether the wall clock is synchronised.
+    pub clock: ClockState,
+    /// Sessions open now.
+    pub sessions: u64,
+    /// Commands since the start.
+    pub commands: u64,
+    /// Connection attempts without a session since the start.
+    pub refused: u64,
+    /// Bytes from clients since the start.
+    pub bytes_up: u64,
+    /// Bytes to clients since the start.
+    pub bytes_down: u64,
+}
+
+/// A session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOpen {
+    /// Its place: always number 0.
+    pub link: Link,
+    /// Who it is.
+    pub identity: Identity,
+    /// Which connection it uses.
+    pub connection: String,
+    /// Which database.
+    pub database: Label,
+    /// As which user the gateway logged in there.
+    pub upstream_user: String,
+    /// The protocol.
+    pub protocol: String,
+    /// The client's address.
+    pub client: String,
+    /// The TLS version and cipher suite, none when the client came without TLS.
+    pub tls: Option<String>,
+    /// What the client said about itself.
+    pub claims: Vec<Claim>,
+    /// The durability in force.
+    pub durability: Durability,
+    /// Which slot of the key table has the session's key.
+    pub key_slot: u64,
+    /// Commitment to the session's key.
+    pub key_commitment: Digest,
+}
+
+closed! {
+    /// Why a session ended.
+    SessionEnd {
+        /// The client ended it properly.
+        ClientClosed = "client_closed",
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// The server ended it with a message.
+        UpstreamClosed = "upstream_closed",
+        /// The server went away.
+        UpstreamGone = "upstream_gone",
+        /// Nothing was sent for too long.
+        Idle = "idle",
+        /// One side sent what the protocol does not allow.
+        Violation = "violation",
+        /// The gateway stopped.
+        GatewayStopped = "gateway_stopped",
+        /// A fault in the gateway ended the session.
+        GatewayFault = "gateway_fault",
+        /// The record could not be written.
+        RecordingStopped = "recording_stopped",
+        /// The gateway was gone before the session ended.
+        Lost = "lost",
+    }
+}
+
+/// A session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionClose {
+    /// Its place: always the last.
+    pub link: Link,
+    /// Why it ended.
+    pub reason: SessionEnd,
+    /// How many intents it has.
+    pub intents: u32,
+    /// How many outcomes it has: the same number.
+    pub outcomes: u32,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+}
+
+/// Who sent a command, as each intent repeats it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The identity.
+    pub name: IdentityName,
+    /// How it is known.
+    pub known: crate::Known,
+    /// For whom it acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+closed! {
+    /// How a command reached the server.
+    Via {
+        /// A simple query.
+        Simple = "simple",
+        /// The extended protocol: a Bind and its Executes.
+        Extended = "extended",
+        /// A Parse that the server refused and no Bind used.
+        Parse = "parse",
+        /// A function call message.
+        Function = "function",
+    }
+}
+
+closed! {
+    /// The state of the transaction when the command was sent.
+    Transaction {
+        /// None is open.
+        Idle = "idle",
+        /// One is open.
+        Open = "open",
+        /// One is open and has failed.
+        Failed = "failed",
+    }
+}
+
+closed! {
+    /// How exactly a command is known.
+    Fidelity {
+        /// Byte by byte, as the server got it.
+        Exact = "exact",
+        /// As a shell's own record has it.
+        Shell = "shell",
+        /// Read off a screen.
+        Screen = "screen",
+        /// As the kernel saw it.
+        Kernel = "kernel",
+        /// Not known at all.
+        Opaque = "opaque",
+    }
+}
+
+closed! {
+    /// What the command does to which objects.
+    Effects {
+        /// Not analysed.
+        NotEstablished = "not_established",
+    }
+}
+
+closed! {
+    /// The decision on a command.
+    Verdict {
+        /// It may run.
+        Allow = "allow",
+        /// It may not.
+        Deny = "deny",
+    }
+}
+
+closed! {
+    /// What was on stable storage when.
+    Durability {
+        /// The intent, before the command was forwarded.
+        Intent = "intent",
+        /// As `intent`, and the outcome before the end of the response was released.
+        Both = "both",
+        /// The intent, before any byte of the response was released.
+        Held = "held",
+        /// The intent left the process before the command was forwarded; stable within a bound.
+        Written = "written",
+    }
+}
+
+/// A command is about to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its place in the session.
+    pub link: Link,
+    /// The command.
+    pub command: CommandId,
+    /// Who sent it.
+    pub who: Who,
+    /// Over which connection.
+    pub connection: String,
+    /// To which database.
+    pub database: Label,
+    /// By which message.
+    pub via: Via,
+    /// Its text.
+    pub text: Field,
+    /// Its parameters: a JSON array.
+    pub parameters: Field,
+    /// The prepared statement's name, if the protocol has one here.
+    pub statement: Option<Label>,
+    /// The portal's name, if the protocol has one here.
+    pub portal: Option<Label>,
+    /// The state of the transaction.
+    pub transaction: Transaction,
+    /// What it does, as far as that was analysed.
+    pub effects: Effects,
+    /// How exactly it is known.
+    pub fidelity: Fidelity,
+    /// The decision.
+    pub verdict: Verdict,
+    /// The rules that matched.
+    pub rules: Vec<String>,
+    /// The policy in force, if there is one.
+    pub policy: Option<Digest>,
+    /// The durability in force.
+    pub durability: Durability,
+    /// How many bytes the client sent for it.
+    pub bytes: u64,
+}
+
+closed! {
+    /// How a command ended.
+    Status {
+        /// It ran.
+        Ok = "ok",
+        /// The server refused it or it failed.
+        Error = "error",
+        /// The gateway refused it.
+        Denied = "denied",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+        /// It never ran, because something before it failed.
+        Skipped = "skipped",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+closed! {
+    /// Why an outcome is what it is, where the status alone does not say.
+    Reason {
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// The server went away.
+        UpstreamGone = "upstream_gone",
+        /// The gateway restarted.
+        GatewayRestarted = "gateway_restarted",
+        /// The gateway was stopping.
+        GatewayStopped = "gateway_stopped",
+        /// A fault in the gateway ended the session.
+        GatewayFault = "gateway_fault",
+        /// One side sent what the protocol does not allow.
+        Violation = "violation",
+        /// The session ended otherwise.
+        SessionEnded = "session_ended",
+        /// An earlier command of the pipeline failed.
+        PipelineError = "pipeline_error",
+        /// The record could not be written.
+        RecordingStopped = "recording_stopped",
+        /// The intent was written, but the command was never forwarded.
+        NotForwarded = "not_forwarded",
+        /// A rule of the policy denies it.
+        Policy = "policy",
+        /// The gateway does not forward what it does not understand.
+        Unsupported = "unsupported",
+    }
+}
+
+closed! {
+    /// Whether the command's effects lasted.
+    Effective {
+        /// Its transaction was committed.
+        Committed = "committed",
+        /// Its transaction was rolled back.
+        RolledBack = "rolled_back",
+        /// Its transaction was still open.
+        Open = "open",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+closed! {
+    /// The direction of a COPY.
+    CopyDirection {
+        /// To the server.
+        In = "in",
+        /// From the server.
+        Out = "out",
+    }
+}
+
+closed! {
+    /// What a blob's content is.
+    BlobForm {
+        /// The text of a statement.
+        Text = "text",
+        /// Parameters as a JSON array.
+        Parameters = "parameters",
+        /// The body of a protocol message, as it came.
+        Message = "message",
+    }
+}
+
+/// What a COPY moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Which way.
+    pub direction: CopyDirection,
+    /// How many bytes of data.
+    pub bytes: u64,
+}
+
+/// The result of one statement of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementResult {
+    /// The server's tag, such as `SELECT 1`.
+    pub tag: String,
+    /// The number of rows that the tag names, if it names one.
+    pub rows: Option<u64>,
+}
+
+/// A command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its place in the session.
+    pub link: Link,
+    /// The command.
+    pub of: CommandId,
+    /// How it ended.
+    pub status: Status,
+    /// Why, where the status does not say.
+    pub reason: Option<Reason>,
+    /// The protocol's own code (SQLSTATE).
+    pub code: Option<String>,
+    /// The server's message.
+    pub message: Field,
+    /// The results, at most [`RESULTS_MAX`] of them.
+    pub results: Vec<StatementResult>,
+    /// How many results there were in all.
+    pub results_count: u64,
+    /// Rows that were sent to the client.
+    pub rows: u64,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+    /// From the intent to the end of the response, in microseconds of the boot clock.
+    pub duration_us: u64,
+    /// What a COPY moved.
+    pub copy: Option<Copy>,
+    /// How many times rows were fetched from it.
+    pub fetches: u32,
+    /// Whether it ended before all its rows were fetched.
+    pub suspended: bool,
+    /// Whether its effects lasted.
+    pub effective: Effective,
+    /// How many notices the server sent.
+    pub notices: u32,
+    /// Whether it was executed at all.
+    pub executed: bool,
+}
+
+closed! {
+    /// Why a connection attempt led to no session.
+    RefusedReason {
+        /// The proof of the identity was wrong.
+        AuthenticationFailed = "authentication_failed",
+        /// The identity may not use the connection, or one of them does not exist.
+        NotPermitted = "not_permitted",
+        /// It took too long.
+        Timeout = "timeout",
+        /// It sent what the protocol does not allow.
+        Malformed = "malformed",
+        /// It came without TLS where TLS is required.
+        PlaintextRefused = "plaintext_refused",
+        /// Too many connections.
+        Limit = "limit",
+        /// The record could not be written.
+        RecordingStopped = "recording_stopped",
+        /// The server could not be reached or refused the gateway.
+        UpstreamUnreachable = "upstream_unreachable",
+        /// It asked for something that the gateway does not support, such as replication.
+        Unsupported = "unsupported",
+        /// It asked to cancel with a key that no session has.
+        CancelKey = "cancel_key",
+        /// It went away before it had said who it is.
+        ClosedEarly = "closed_early",
+        /// The gateway was stopping.
+        GatewayStopping = "gateway_stopping",
+    }
+}
+
+/// Connection attempts that led to no session, counted by reason and source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub reason: RefusedReason,
+    /// The address they came from.
+    pub source: String,
+    /// How many.
+    pub count: u64,
+    /// The wall clock time of the first, in microseconds since 1970. The entry's own time is not before the last.
+    pub first_us: i64,
+    /// The user name of the first, as claimed.
+    pub user: Option<Label>,
+    /// The connection that the first asked for, as claimed.
+    pub connection: Option<Label>,
+}
+
+closed! {
+    /// What became of a request to cancel.
+    CancelResult {
+        /// It was passed on for the named session.
+        Forwarded = "forwarded",
+        /// The session had no command running: nothing was passed on.
+        TooLate = "too_late",
+        /// No session has that key: nothing was passed on.
+        NoSession = "no_session",
+        /// The server could not be reached.
+        UpstreamUnreachable = "upstream_unreachable",
+    }
+}
+
+/// Someone asked for a running command to be cancelled. Such a request is not authenticated by the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// The session whose command is meant, if the key belongs to one.
+    pub session: Option<SessionId>,
+    /// The address it came from.
+    pub source: String,
+    /// What became of it.
+    pub result: CancelResult,
+    /// How many such requests this entry stands for.
+    pub count: u64,
+}

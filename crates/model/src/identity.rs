@@ -1,0 +1,212 @@
+//! Who sent a command, and how that is known.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Digest;
+use crate::closed::closed;
+
+closed! {
+    /// How something about a session is known.
+    Known {
+        /// The gateway checked a signature, a certificate or a proof of a secret.
+        Verified = "verified",
+        /// Someone said so; nobody checked.
+        Claimed = "claimed",
+        /// Nobody knows.
+        NotEstablished = "not_established",
+    }
+}
+
+closed! {
+    /// What kind of principal an identity is.
+    IdentityKind {
+        /// A program that decides by itself.
+        Agent = "agent",
+        /// A person.
+        Human = "human",
+        /// A script or a program that does as told.
+        Service = "service",
+    }
+}
+
+closed! {
+    /// How an identity was proven.
+    ProofMethod {
+        /// SCRAM-SHA-256 (RFC 7677).
+        ScramSha256 = "scram-sha-256",
+        /// SCRAM-SHA-256-PLUS: bound to the TLS channel.
+        ScramSha256Plus = "scram-sha-256-plus",
+    }
+}
+
+closed! {
+    /// Whether the proof is bound to the channel it came over.
+    ChannelBinding {
+        /// Bound: it cannot have been relayed.
+        Bound = "bound",
+        /// Not bound.
+        None = "none",
+    }
+}
+
+/// The name of an identity: `agent:NAME`, `human:NAME` or `service:NAME`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityName {
+    kind: IdentityKind,
+    text: String,
+}
+
+/// Text that is no identity name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name lacks `agent:`, `human:` or `service:`.
+    #[error("an identity name starts with agent:, human: or service:")]
+    Kind,
+    /// The part after the colon has a wrong length or a wrong character.
+    #[error("after the kind, an identity name has 1 to 128 characters of A-Z a-z 0-9 . _ @ -")]
+    Name,
+}
+
+impl IdentityName {
+    /// The name of this kind.
+    ///
+    /// # Errors
+    /// The name has a wrong length or a character that is not allowed.
+    pub fn new(kind: IdentityKind, name: &str) -> Result<Self, NameError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
+        if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
+            Ok(Self {
+                kind,
+                text: format!("{kind}:{name}"),
+            })
+        } else {
+            Err(NameError::Name)
+        }
+    }
+
+    /// Agent, human or service.
+    #[must_use]
+    pub fn kind(&self) -> IdentityKind {
+        self.kind
+    }
+
+    /// The part after the colon: the user name that a client gives.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.text.split_once(':').map_or("", |(_, name)| name)
+    }
+
+    /// The whole name, kind included.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for IdentityName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (kind, name) = text.split_once(':').ok_or(NameError::Kind)?;
+        Self::new(IdentityKind::parse(kind).ok_or(NameError::Kind)?, name)
+    }
+}
+
+impl fmt::Display for IdentityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl fmt::Debug for IdentityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdentityName({})", self.text)
+    }
+}
+
+/// The proof of an identity: what was checked, never the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// How the identity was proven.
+    pub method: ProofMethod,
+    /// Whether the proof is bound to the channel.
+    pub channel: ChannelBinding,
+    /// Which credential of the identity was used; it names the credential and reveals nothing of it.
+    pub credential: String,
+}
+
+/// For whom an identity acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnBehalfOf {
+    /// The one it acts for.
+    pub name: IdentityName,
+    /// How that is known.
+    pub known: Known,
+}
+
+/// An identity as a session has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub name: IdentityName,
+    /// How the name is known.
+    pub known: Known,
+    /// What proved it.
+    pub proof: Proof,
+    /// For whom it acts, if that was said.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+/// Something a client said about itself and nobody checked, such as `application_name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is claimed.
+    pub name: Label,
+    /// The claimed value.
+    pub value: Label,
+}
+
+/// The longest text a [`Label`] keeps as it is, in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// A short name that came from outside: kept as text when it is UTF-8 of at most [`LABEL_BYTES_MAX`] bytes, else by
+/// digest and length. It is never cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// The text itself.
+    Text(String),
+    /// Too long, or not UTF-8.
+    Digest {
+        /// SHA-256 of the bytes.
+        sha256: Digest,
+        /// How many there were.
+        bytes: u64,
+    },
+}
+
+impl Label {
+    /// The label of these bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if text.len() <= LABEL_BYTES_MAX => Self::Text(text.to_owned()),
+            _ => {
+                use sha2::Digest as _;
+                Self::Digest {
+                    sha256: Digest(sha2::Sha256::digest(bytes).into()),
+                    bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.pad(text),
+            Self::Digest { sha256, bytes } => write!(f, "({bytes} bytes, sha256 {})", sha256.hex()),
+        }
+    }
+}
