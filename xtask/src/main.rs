@@ -1,6 +1,7 @@
 //! Development tasks, reached as `cargo xtask TASK`.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod install;
 mod regress;
 mod shell;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         None => ("help", args.as_slice()),
     };
     let result = match task {
+        "bench" => bench::run(rest),
         "test" => test::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
