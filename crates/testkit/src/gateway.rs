@@ -170,7 +170,9 @@ impl Gateway {
 
     /// Kills it as a power cut would, as far as its memory goes.
     pub fn kill9(&mut self) {
-        self.process().signal(Signal::KILL);
+        if self.running() {
+            self.process().signal(Signal::KILL);
+        }
         self.process().wait();
         self.process = None;
     }
