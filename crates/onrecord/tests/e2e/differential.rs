@@ -112,13 +112,26 @@ fn play(target: &Target, seed: u64) -> Vec<String> {
     seen
 }
 
+/// A sequence as it reads: kinds and what is in them.
+fn sent(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    while let Some((header, rest)) = bytes.split_at_checked(5) {
+        let length = u32::from_be_bytes(header[1..].try_into().unwrap());
+        let (body, rest) = rest.split_at(usize::try_from(length - 4).unwrap());
+        let kind = header[0];
+        text += &shown(&Message {
+            kind,
+            body: body.to_vec(),
+        });
+        text.push(' ');
+        bytes = rest;
+    }
+    text
+}
+
 fn shown(message: &Message) -> String {
-    match message.kind {
-        b'E' => format!(
-            "E {} {}",
-            message.field(b'S').unwrap(),
-            message.field(b'C').unwrap()
-        ),
+    match (message.field(b'S'), message.field(b'C')) {
+        (Some(severity), Some(code)) if message.kind == b'E' => format!("E {severity} {code}"),
         _ => format!("{message:?}"),
     }
 }
@@ -137,7 +150,8 @@ fn random_sequences() {
         {
             let from = at.saturating_sub(4);
             panic!(
-                "seed {seed}, answer {at}:\n direct {:#?}\n through the gateway {:#?}",
+                "seed {seed}, answer {at}:\nsent {}\ndirect {:#?}\nthrough the gateway {:#?}",
+                sent(&sequence(seed)),
                 expected.get(from..(at + 3).min(expected.len())),
                 seen.get(from..(at + 3).min(seen.len())),
             );
