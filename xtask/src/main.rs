@@ -1,7 +1,11 @@
 //! Development tasks, reached as `cargo xtask TASK`.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod install;
+mod regress;
+mod shell;
+mod test;
 
 use std::process::ExitCode;
 
@@ -13,7 +17,12 @@ fn main() -> ExitCode {
     };
     let result = match task {
         "bench" => bench::run(rest),
-        other => Err(anyhow::anyhow!("no task `{other}`")),
+        "test" => test::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("no task `{other}`\n\n{HELP}")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -23,3 +32,13 @@ fn main() -> ExitCode {
         }
     }
 }
+
+const HELP: &str = "\
+cargo xtask test [--quick] [--without STEP]... [--only STEP]...
+    Everything that must hold before a change lands, on real servers and real
+    clients; installs what it needs, or says exactly what is missing.
+    Steps: install, fmt, clippy, deny, test, regress
+    --quick   what needs no further installation and few minutes: fmt, clippy,
+              and the tests without servers
+cargo xtask bench postgres [...]
+    The speed of the gateway against a byte copy and pgbouncer.";

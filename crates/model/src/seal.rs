@@ -268,6 +268,61 @@ impl Chunks {
     }
 }
 
+/// How many bytes [`wrap`] gives.
+pub const WRAPPED_BYTES: usize = 32 + TAG_BYTES;
+
+/// Encrypts a session key for the key table, under the data directory's own key. The nonce must be new each time.
+#[must_use]
+pub fn wrap(under: &[u8; 32], slot: u64, nonce: [u8; 12], key: &SessionKey) -> [u8; WRAPPED_BYTES] {
+    let mut content = key.0.to_vec();
+    encrypt(
+        &Aes256Gcm::new(&(*under).into()),
+        nonce.into(),
+        &slot_name(slot),
+        &mut content,
+    );
+    let mut wrapped = [0u8; WRAPPED_BYTES];
+    for (to, from) in wrapped.iter_mut().zip(&content) {
+        *to = *from;
+    }
+    wrapped
+}
+
+/// Decrypts a session key from the key table.
+///
+/// # Errors
+/// The key or the slot is another, or the table was altered.
+pub fn unwrap(
+    under: &[u8; 32],
+    slot: u64,
+    nonce: [u8; 12],
+    wrapped: &[u8; WRAPPED_BYTES],
+) -> Result<SessionKey, OpenError> {
+    let mut content = wrapped.to_vec();
+    decrypt(
+        &Aes256Gcm::new(&(*under).into()),
+        nonce.into(),
+        &slot_name(slot),
+        &mut content,
+    )?;
+    let key = <[u8; 32]>::try_from(content.as_slice()).map_err(|_| OpenError::Altered)?;
+    content.zeroize();
+    Ok(SessionKey(key))
+}
+
+fn slot_name(slot: u64) -> [u8; 28] {
+    let mut name = [0u8; 28];
+    for (to, from) in name.iter_mut().zip(
+        b"onrecord/v1 key slot"
+            .iter()
+            .copied()
+            .chain(slot.to_be_bytes()),
+    ) {
+        *to = from;
+    }
+    name
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     Entry,

@@ -27,9 +27,7 @@ impl Grants {
 
     /// The admission of `identity`, or `None` when no rule names it.
     pub fn admit(&self, identity: &IdentityName) -> Option<Admission> {
-        self.identities
-            .contains(identity)
-            .then_some(Admission(()))
+        self.identities.contains(identity).then_some(Admission(()))
     }
 
     /// The identities that are named, in order.
@@ -47,7 +45,9 @@ impl Admission {
     pub fn decide(&self, request: &Request) -> Verdict {
         match request {
             Request::Statement => Verdict::Allow(Permit(())),
-            Request::FunctionCall { listed: Listed::Yes } => Verdict::Allow(Permit(())),
+            Request::FunctionCall {
+                listed: Listed::Yes,
+            } => Verdict::Allow(Permit(())),
             Request::FunctionCall { listed: Listed::No } => Verdict::Deny(Denial {
                 rule: "builtin:function-call",
             }),
@@ -118,7 +118,9 @@ mod tests {
         let request = Request::FunctionCall { listed: Listed::No };
         assert!(matches!(
             admission.decide(&request),
-            Verdict::Deny(Denial { rule: "builtin:function-call" })
+            Verdict::Deny(Denial {
+                rule: "builtin:function-call"
+            })
         ));
     }
 }

@@ -1,1 +1,48 @@
-//! store
+//! The record on disk: segments, group commit, recovery, blobs, the [`Recorder`] and the readers.
+//!
+//! This is the only crate that syncs. What it promises: an entry whose position has reached [`Level::Durable`] survives
+//! a loss of power; an intent that was forwarded gets an outcome, if need be `unknown` at the next start; and what is
+//! damaged is never taken for an end.
+//!
+//! Not for: deciding whether a command may run, or moving its bytes.
+
+mod blob;
+mod clock;
+mod disk;
+mod error;
+mod format;
+mod gate;
+mod head;
+mod keys;
+mod log;
+mod reader;
+mod recorder;
+mod recover;
+mod session;
+mod tamper;
+mod threads;
+mod verify;
+mod views;
+mod walk;
+
+pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
+pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
+pub use disk::{Disk, DiskFile, Mode, RealDisk};
+pub use error::{Blame, Health, RecordError, StoreError};
+pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
+pub use log::Position;
+pub use reader::{Entries, OPENED_BYTES_MAX, Opened, Reader, Stored};
+pub use recorder::{Created, GatewayEntry, Options, Recorder};
+pub use recover::Recovery;
+pub use session::{
+    INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart,
+};
+pub use tamper::{Tampered, tamper, tamper_on};
+pub use verify::{
+    Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Progress, Report, SILENCE_US,
+    Silence, Violation, verify, verify_on,
+};
+pub use views::{
+    CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands,
+    sessions,
+};

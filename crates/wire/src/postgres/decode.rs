@@ -60,7 +60,11 @@ pub(crate) fn binary(oid: u32, value: &[u8]) -> Option<Cow<'_, str>> {
         19 | 25 | 114 | 1042 | 1043 => return std::str::from_utf8(value).ok().map(Cow::Borrowed),
         3802 => {
             let (version, text) = value.split_first()?;
-            return if *version == 1 { std::str::from_utf8(text).ok().map(Cow::Borrowed) } else { None };
+            return if *version == 1 {
+                std::str::from_utf8(text).ok().map(Cow::Borrowed)
+            } else {
+                None
+            };
         }
         1082 => date(i64::from(cursor.i32()?))?,
         1114 => timestamp(i64::from_be_bytes(cursor.array()?), "")?,
@@ -110,9 +114,16 @@ fn timestamp(micros: i64, zone: &str) -> Option<String> {
     }
     let rest = micros.rem_euclid(DAY);
     let date = date(micros.div_euclid(DAY))?;
-    let (date, era) = date.strip_suffix(" BC").map_or((date.as_str(), ""), |date| (date, " BC"));
+    let (date, era) = date
+        .strip_suffix(" BC")
+        .map_or((date.as_str(), ""), |date| (date, " BC"));
     let seconds = rest / 1_000_000;
-    let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let clock = format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
     let fraction = match rest % 1_000_000 {
         0 => String::new(),
         micros => format!(".{micros:06}"),
@@ -125,11 +136,16 @@ fn civil(days: i64) -> Option<(i64, i64, i64)> {
     let shifted = days.checked_add(719_468)?;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     Some((year_of_era + era * 400 + i64::from(month <= 2), month, day))
 }
 
@@ -156,7 +172,11 @@ fn numeric(cursor: &mut Cursor<'_>) -> Option<String> {
         digits.push(digit);
     }
     let digit = |power: i32| {
-        usize::try_from(weight - power).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0)
+        usize::try_from(weight - power)
+            .ok()
+            .and_then(|place| digits.get(place))
+            .copied()
+            .unwrap_or(0)
     };
     let mut text = String::new();
     if sign == 0x4000 {

@@ -50,7 +50,12 @@ impl<'b> Parameters<'b> {
             }
         }
         let values = start.get(..start.len().checked_sub(cursor.0.len())?)?;
-        Some(Self { formats, values, count, prepared: None })
+        Some(Self {
+            formats,
+            values,
+            count,
+            prepared: None,
+        })
     }
 
     pub(crate) fn of(mut self, prepared: Arc<Prepared>) -> Self {
@@ -75,7 +80,11 @@ impl<'b> Parameters<'b> {
 
     /// Each parameter in order.
     pub fn iter(&self) -> impl Iterator<Item = Parameter<'b>> {
-        let types = self.prepared.as_deref().map(Prepared::types).unwrap_or_default();
+        let types = self
+            .prepared
+            .as_deref()
+            .map(Prepared::types)
+            .unwrap_or_default();
         let formats = self.formats;
         let mut values = Cursor(self.values);
         (0..self.len()).map_while(move |index| {
@@ -84,7 +93,11 @@ impl<'b> Parameters<'b> {
                 Err(_) => None,
             };
             let oid = types.get(index).copied().unwrap_or(0);
-            Some(Parameter { oid, format: format_of(formats, index), value })
+            Some(Parameter {
+                oid,
+                format: format_of(formats, index),
+                value,
+            })
         })
     }
 
@@ -97,7 +110,10 @@ impl<'b> Parameters<'b> {
                 out.push(b',');
             }
             // Before the value is written, so that the memory is bounded too.
-            let least = parameter.value.map_or(0, <[u8]>::len).min(bytes_max.saturating_add(1));
+            let least = parameter
+                .value
+                .map_or(0, <[u8]>::len)
+                .min(bytes_max.saturating_add(1));
             if out.len() - start + least > bytes_max {
                 out.truncate(start);
                 return Err(TooLong { bytes_max });
@@ -115,8 +131,15 @@ impl<'b> Parameters<'b> {
 
 /// No format code means text, one is for all, else there is one for each.
 fn format_of(formats: &[u8], index: usize) -> u16 {
-    let place = if formats.len() == 2 { 0 } else { index.saturating_mul(2) };
-    formats.get(place..).and_then(|rest| rest.first_chunk::<2>()).map_or(0, |code| u16::from_be_bytes(*code))
+    let place = if formats.len() == 2 {
+        0
+    } else {
+        index.saturating_mul(2)
+    };
+    formats
+        .get(place..)
+        .and_then(|rest| rest.first_chunk::<2>())
+        .map_or(0, |code| u16::from_be_bytes(*code))
 }
 
 impl Parameter<'_> {
@@ -131,7 +154,9 @@ impl Parameter<'_> {
             None => out.extend_from_slice(self.oid.to_string().as_bytes()),
         }
         let text = match self.format {
-            0 => std::str::from_utf8(value).ok().map(std::borrow::Cow::Borrowed),
+            0 => std::str::from_utf8(value)
+                .ok()
+                .map(std::borrow::Cow::Borrowed),
             1 => decode::binary(self.oid, value),
             _ => None,
         };
@@ -159,7 +184,14 @@ fn json_string(out: &mut Vec<u8>, text: &str) {
             b'\t' => out.extend_from_slice(b"\\t"),
             0..0x20 => {
                 let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(byte >> 4),
+                    digit(byte & 15),
+                ]);
             }
             _ => out.push(byte),
         }

@@ -45,6 +45,8 @@ impl PassiveLarge {
 }
 
 /// Where a large message stands.
+// Moved once for a message of more than a MiB: a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 #[must_use]
 pub enum LargeStep {
@@ -142,7 +144,9 @@ impl Large {
     }
 
     fn malformed(&self) -> Violation {
-        Violation::ClientMalformed { kind: self.header[0] }
+        Violation::ClientMalformed {
+            kind: self.header[0],
+        }
     }
 
     /// Which of the strings is read now is the text, and not a name.
@@ -153,9 +157,12 @@ impl Large {
     fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while self.strings > 0 && !bytes.is_empty() {
             let end = memchr(bytes);
-            let (part, rest) = bytes.split_at_checked(end.unwrap_or(bytes.len())).unwrap_or((bytes, &[]));
+            let (part, rest) = bytes
+                .split_at_checked(end.unwrap_or(bytes.len()))
+                .unwrap_or((bytes, &[]));
             if !self.reads_text() {
-                let name = &mut self.names[usize::from(self.strings == 1)];
+                let [first, second] = &mut self.names;
+                let name = if self.strings == 1 { second } else { first };
                 name.extend_from_slice(part);
                 if name.len() > NAME_BYTES_MAX {
                     return Err(self.malformed());
@@ -181,7 +188,8 @@ impl Large {
             LargeKind::Query => 1,
         };
         let wanted = needed.saturating_sub(self.tail.len()).min(bytes.len());
-        self.tail.extend_from_slice(bytes.get(..wanted).unwrap_or_default());
+        self.tail
+            .extend_from_slice(bytes.get(..wanted).unwrap_or_default());
         self.seen += bytes.len();
         Ok(())
     }
@@ -239,7 +247,10 @@ impl Tap {
             }
             LargeKind::Parse => {
                 let mut tail = Cursor(&large.tail);
-                let types = tail.u16().and_then(|count| oids(tail.0, count)).ok_or(malformed)?;
+                let types = tail
+                    .u16()
+                    .and_then(|count| oids(tail.0, count))
+                    .ok_or(malformed)?;
                 draft.via = Via::Parse;
                 draft.text = LargeText::Body(large.text.ok_or(malformed)?);
                 draft.spooled_id = Some(self.next);
@@ -263,9 +274,14 @@ impl Tap {
                 draft.statement = second;
                 let mut inject = plan.inject;
                 draft.pass = match plan.refusal {
-                    Some(refusal) => {
-                        LargePass::Refuse(refusal, Passive { inject, bytes: &[], consumed: 0 })
-                    }
+                    Some(refusal) => LargePass::Refuse(
+                        refusal,
+                        Passive {
+                            inject,
+                            bytes: &[],
+                            consumed: 0,
+                        },
+                    ),
                     None => {
                         inject.extend_from_slice(&header);
                         LargePass::Executing(ExecutingLarge { bytes: inject })
@@ -287,7 +303,14 @@ impl Tap {
                 } else {
                     let refusal = Refusal::FunctionCall { oid };
                     let inject = self.refuse_function(key, refusal.clone());
-                    LargePass::Refuse(refusal, Passive { inject, bytes: &[], consumed: 0 })
+                    LargePass::Refuse(
+                        refusal,
+                        Passive {
+                            inject,
+                            bytes: &[],
+                            consumed: 0,
+                        },
+                    )
                 };
             }
         }
@@ -297,5 +320,7 @@ impl Tap {
 
 /// Where the first NUL is; `contains` and `position` of the standard library are too slow and too vague for it.
 fn memchr(bytes: &[u8]) -> Option<usize> {
-    std::ffi::CStr::from_bytes_until_nul(bytes).ok().map(|text| text.to_bytes().len())
+    std::ffi::CStr::from_bytes_until_nul(bytes)
+        .ok()
+        .map(|text| text.to_bytes().len())
 }

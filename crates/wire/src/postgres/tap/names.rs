@@ -33,7 +33,14 @@ impl Prepared {
         class: Class,
     ) -> Arc<Self> {
         let described = OnceLock::new();
-        Arc::new(Self { id, name: key(name).into(), text: text.map(Arc::from), declared, described, class })
+        Arc::new(Self {
+            id,
+            name: key(name).into(),
+            text: text.map(Arc::from),
+            declared,
+            described,
+            class,
+        })
     }
 
     /// Its name, as far as the server looks at it.
@@ -125,7 +132,9 @@ impl Names {
 
     /// Whether a change of an earlier segment is still pending.
     pub(super) fn unsettled(&self, segment: u64) -> bool {
-        self.pending.front().is_some_and(|pending| pending.segment < segment)
+        self.pending
+            .front()
+            .is_some_and(|pending| pending.segment < segment)
     }
 
     /// Whether the unnamed statement exists or may come to exist.
@@ -140,13 +149,23 @@ impl Names {
                 continue;
             }
             let found = match &pending.change {
-                Change::Define(statement) | Change::Renew(statement) => Lookup::Known(statement.clone()),
+                Change::Define(statement) | Change::Renew(statement) => {
+                    Lookup::Known(statement.clone())
+                }
                 Change::Undefine => Lookup::Unknown,
                 Change::Open(_) | Change::Close => continue,
             };
-            return if pending.segment < segment { Lookup::Ambiguous } else { found };
+            return if pending.segment < segment {
+                Lookup::Ambiguous
+            } else {
+                found
+            };
         }
-        self.statements.get(name).map_or(Lookup::Unknown, |statement| Lookup::Known(statement.clone()))
+        self.statements
+            .get(name)
+            .map_or(Lookup::Unknown, |statement| {
+                Lookup::Known(statement.clone())
+            })
     }
 
     pub(super) fn portal(&self, name: &[u8], segment: u64) -> Lookup<Portal> {
@@ -160,9 +179,15 @@ impl Names {
                 Change::Close => Lookup::Unknown,
                 Change::Define(_) | Change::Renew(_) | Change::Undefine => continue,
             };
-            return if pending.segment < segment { Lookup::Ambiguous } else { found };
+            return if pending.segment < segment {
+                Lookup::Ambiguous
+            } else {
+                found
+            };
         }
-        self.portals.get(name).map_or(Lookup::Unknown, |portal| Lookup::Known(*portal))
+        self.portals
+            .get(name)
+            .map_or(Lookup::Unknown, |portal| Lookup::Known(*portal))
     }
 
     /// The portal's own run cannot have replaced it: it is as good as bound now.
@@ -183,14 +208,24 @@ impl Names {
 
     pub(super) fn expect(&mut self, segment: u64, name: &[u8], change: Change) {
         self.pending_bytes += change.bytes();
-        self.pending.push_back(Pending { segment, name: key(name).into(), change });
+        self.pending.push_back(Pending {
+            segment,
+            name: key(name).into(),
+            change,
+        });
     }
 
-    /// Takes back the change that was expected last.
-    pub(super) fn unexpect(&mut self) {
-        if let Some(pending) = self.pending.pop_back() {
-            self.pending_bytes -= pending.change.bytes();
-        }
+    /// Takes back the change that was expected last, and says of which name.
+    pub(super) fn unexpect(&mut self) -> Option<Box<[u8]>> {
+        let pending = self.pending.pop_back()?;
+        self.pending_bytes -= pending.change.bytes();
+        Some(pending.name)
+    }
+
+    /// The server discarded all that is pending.
+    pub(super) fn forget_pending(&mut self) {
+        self.pending.clear();
+        self.pending_bytes = 0;
     }
 
     /// The server did it. Says which command's portal ended with it.

@@ -24,7 +24,11 @@ enum Fate {
 impl Tap {
     /// Follows the server's bytes, and stops after a message that made an event or that is dropped. What is neither
     /// passed nor skipped is to be given again with more bytes behind it.
-    pub fn server(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<ServerStep, Violation> {
+    pub fn server(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<ServerStep, Violation> {
         let mut step = ServerStep::default();
         loop {
             let rest = bytes.get(step.pass..).unwrap_or_default();
@@ -46,7 +50,11 @@ impl Tap {
                 return Ok(step);
             };
             let total = server_total(kind, u32::from_be_bytes([a, b, c, d]))?;
-            let looked_at = if passes_in_pieces(kind) { HEADER_BYTES } else { total.min(WHOLE_BYTES_MAX) };
+            let looked_at = if passes_in_pieces(kind) {
+                HEADER_BYTES
+            } else {
+                total.min(WHOLE_BYTES_MAX)
+            };
             let Some(head) = rest.get(..looked_at) else {
                 return Ok(step);
             };
@@ -76,7 +84,13 @@ impl Tap {
         }
     }
 
-    fn reply(&mut self, kind: u8, body: &[u8], total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
+    fn reply(
+        &mut self,
+        kind: u8,
+        body: &[u8],
+        total: usize,
+        events: &mut Vec<Event>,
+    ) -> Result<Fate, Violation> {
         let desync = Err(Violation::ServerDesync { kind });
         match kind {
             b'A' => return Ok(Fate::Pass),
@@ -93,7 +107,10 @@ impl Tap {
                     return Err(Violation::ServerMalformed { kind });
                 };
                 self.trust.parameter(name, value);
-                events.push(Event::Parameter { name: name.to_vec(), value: value.to_vec() });
+                events.push(Event::Parameter {
+                    name: name.to_vec(),
+                    value: value.to_vec(),
+                });
                 return Ok(Fate::Pass);
             }
             b'E' => return self.error(error_fields(body), total, events),
@@ -128,7 +145,9 @@ impl Tap {
             }
             (b'T' | b'c', Kind::Query { .. } | Kind::Execute { .. }) => self.count(total),
             (b'C', Kind::Query { .. } | Kind::Execute { .. }) => {
-                let tag = Cursor(body).string().ok_or(Violation::ServerMalformed { kind })?;
+                let tag = Cursor(body)
+                    .string()
+                    .ok_or(Violation::ServerMalformed { kind })?;
                 self.complete(tag, total, events);
             }
             (b'I', Kind::Query { .. } | Kind::Execute { .. }) => self.complete(b"", total, events),
@@ -164,7 +183,9 @@ impl Tap {
                 self.stalled = false;
                 self.copy(CopyDirection::In, total);
             }
-            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => self.copy(CopyDirection::Out, total),
+            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => {
+                self.copy(CopyDirection::Out, total)
+            }
             (b'V', Kind::Function { .. }) => {
                 if let Some(open) = self.front_command() {
                     open.executed();
@@ -199,13 +220,22 @@ impl Tap {
         if ends_execute {
             self.copy_in = false;
             self.pop();
-            self.commands.relieve(self.limits.commands_in_flight_max, events);
+            self.commands
+                .relieve(self.limits.commands_in_flight_max, events);
         }
     }
 
-    fn error(&mut self, fields: ErrorFields, total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
+    fn error(
+        &mut self,
+        fields: ErrorFields,
+        total: usize,
+        events: &mut Vec<Event>,
+    ) -> Result<Fate, Violation> {
         if fields.ends_session() {
-            events.push(Event::Fatal { code: fields.code, message: fields.message });
+            events.push(Event::Fatal {
+                code: fields.code,
+                message: fields.message,
+            });
             return Ok(Fate::Pass);
         }
         self.copy_in = false;
@@ -215,7 +245,9 @@ impl Tap {
         };
         if front.kind.ends_with_ready() {
             let refusal = front.refusal.take();
-            if refusal.is_none() && let Some(open) = self.front_command() {
+            if refusal.is_none()
+                && let Some(open) = self.front_command()
+            {
                 open.bytes_down(total);
                 open.executed();
                 open.fail(fields);
@@ -232,12 +264,14 @@ impl Tap {
         let fate = replaced(front.refusal.as_deref(), &fields);
         match &front.kind {
             Kind::Parse { prepared } => {
-                let user = self.queue.iter().take_while(|entry| !matches!(entry.kind, Kind::Sync)).find_map(
-                    |entry| match entry.kind {
+                let user = self
+                    .queue
+                    .iter()
+                    .take_while(|entry| !matches!(entry.kind, Kind::Sync))
+                    .find_map(|entry| match entry.kind {
                         Kind::Bind { key } if self.commands.uses(key, prepared.id()) => Some(key),
                         _ => None,
-                    },
-                );
+                    });
                 match user.and_then(|key| self.commands.get(key)) {
                     Some(open) => {
                         open.bytes_down(total);
@@ -338,7 +372,12 @@ impl Tap {
         if entry.number >= self.trust.doubted_at {
             self.trust.conforming_known = true;
         }
-        self.commands.ready(entry.number, status, std::mem::take(&mut self.segment_error), events);
+        self.commands.ready(
+            entry.number,
+            status,
+            std::mem::take(&mut self.segment_error),
+            events,
+        );
         events.push(Event::Ready(status));
         Ok(())
     }
@@ -381,7 +420,9 @@ impl Tap {
 
 /// Length of the whole message, if its type may have it.
 fn server_total(kind: u8, length: u32) -> Result<usize, Violation> {
-    let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
+    let total = usize::try_from(length)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1);
     let long = matches!(kind, b'A' | b'D' | b'E' | b'N' | b'T' | b'V' | b'd' | b't');
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) || (!long && total > WHOLE_BYTES_MAX) {
         return Err(Violation::ServerLength { kind, length });

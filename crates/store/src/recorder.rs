@@ -1,0 +1,387 @@
+//! The way into the record: makes a log, opens it, and hands out what writes to it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ledger::{Frontier, leaf_hash};
+use model::{
+    Body, Cancel, Digest, Entry, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason,
+};
+
+use crate::blob;
+use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
+use crate::disk::{Disk, RealDisk, write_all};
+use crate::error::{Health, RecordError, StoreError};
+use crate::format::{
+    self, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SEGMENT_BYTES_MIN, SegmentHeader,
+    push_entry, segment_path,
+};
+use crate::gate::{Gate, Opening};
+use crate::head::{self, HeadRegister};
+use crate::keys::{self, KeyPool};
+use crate::log::{Log, Parts, Position, Purpose, SPARE, Signer, lock, make_spare};
+use crate::recover::{self, Recovery};
+use crate::session::{SessionLog, SessionStart};
+use crate::threads;
+use crate::walk;
+
+/// How the log is written. [`Options::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The log's name, which must be the one that it was made with.
+    pub origin: String,
+    /// The length of a segment.
+    pub segment_bytes: u64,
+    /// How long an entry for which nobody waits may take to become durable.
+    pub sync_interval: Duration,
+    /// How often a checkpoint is signed while entries flow.
+    pub checkpoint_interval: Duration,
+    /// How much of the last segment is kept for the ends of running commands when the disk is full.
+    pub reserve_bytes: u64,
+}
+
+impl Options {
+    /// The defaults: segments of 64 MiB, 20 ms, one second, 8 MiB.
+    #[must_use]
+    pub fn new(origin: impl Into<String>) -> Self {
+        Self {
+            origin: origin.into(),
+            segment_bytes: 64 << 20,
+            sync_interval: Duration::from_millis(20),
+            checkpoint_interval: Duration::from_secs(1),
+            reserve_bytes: 8 << 20,
+        }
+    }
+}
+
+/// A new log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The public key that verifies its checkpoints: keep a copy elsewhere.
+    pub vkey: String,
+}
+
+/// What the gateway itself has to say. The store adds the time.
+#[derive(Clone, Debug)]
+pub enum GatewayEntry {
+    /// It began to record.
+    Start(Start),
+    /// It is alive.
+    Heartbeat(Heartbeat),
+    /// Connection attempts that led to no session.
+    Refused(Refused),
+    /// Someone asked for a command to be cancelled.
+    Cancel(Cancel),
+}
+
+/// The open log of one gateway. Clones are the same log.
+#[derive(Clone)]
+pub struct Recorder(Arc<Open>);
+
+struct Open {
+    log: Arc<Log>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+const LOCK: &str = "LOCK";
+
+impl Recorder {
+    /// Makes a new log in a directory, with keys of its own.
+    ///
+    /// # Errors
+    /// There is a log already, the name cannot be one, or the disk refused.
+    pub fn create(dir: &Path, origin: &str) -> Result<Created, StoreError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir));
+        Self::create_on(
+            &disk,
+            &Options::new(origin),
+            &SystemClock,
+            &mut SystemRandom,
+        )
+    }
+
+    /// As [`Recorder::create`], on any disk.
+    ///
+    /// # Errors
+    /// As [`Recorder::create`].
+    pub fn create_on(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        clock: &dyn Clock,
+        source: &mut dyn Random,
+    ) -> Result<Created, StoreError> {
+        let error = StoreError::disk;
+        disk.create_dir("log")
+            .map_err(error("making the data directory"))?;
+        let _lock = take_lock(&**disk)?;
+        if !walk::list(&**disk)?.is_empty() {
+            return Err(StoreError::Exists);
+        }
+        // Without a segment there is no log: what a broken attempt left behind is made again.
+        let signing = keys::create(&**disk, &options.origin, source)?;
+        head::create(&**disk).map_err(error("making head"))?;
+        let vkey = signing.verifier().to_string();
+        let body = Body::Genesis(Genesis {
+            origin: options.origin.clone(),
+            vkey: vkey.clone(),
+            program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
+        });
+        let mut leaf = Vec::new();
+        Entry {
+            time: clock.now(),
+            body,
+        }
+        .encode(&mut leaf);
+        first_segment(&**disk, options, source, &leaf)
+            .map_err(error("making the first segment"))?;
+        disk.sync_dir("")
+            .map_err(error("making the data directory"))?;
+        Ok(Created { vkey })
+    }
+
+    /// Opens the log in a directory, as [`Recorder::open`] does.
+    ///
+    /// # Errors
+    /// As [`Recorder::open`].
+    pub fn open_dir(dir: &Path, options: Options) -> Result<(Self, Recovery), StoreError> {
+        Self::open(
+            Arc::new(RealDisk::new(dir)),
+            options,
+            Arc::new(SystemClock),
+            Box::new(SystemRandom),
+        )
+    }
+
+    /// Opens a log for writing. What the last run left unfinished is completed first: commands without an outcome get
+    /// `unknown`, open sessions are closed as lost.
+    ///
+    /// # Errors
+    /// Another process has the log, it is damaged, it is not the one that was signed, or the disk refused.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        mut options: Options,
+        clock: Arc<dyn Clock>,
+        mut source: Box<dyn Random>,
+    ) -> Result<(Self, Recovery), StoreError> {
+        options.segment_bytes = options
+            .segment_bytes
+            .max(SEGMENT_BYTES_MIN)
+            .next_multiple_of(4096);
+        options.reserve_bytes = options.reserve_bytes.min(options.segment_bytes / 2);
+        if walk::list(&*disk)?.is_empty() {
+            return Err(StoreError::NoLog);
+        }
+        let lock = take_lock(&*disk)?;
+        let key = keys::signing_key(&*disk)?;
+        let verifier = key.verifier();
+        if verifier.name() != options.origin {
+            let found = verifier.name().to_owned();
+            return Err(StoreError::Origin {
+                expected: options.origin,
+                found,
+            });
+        }
+        blob::clean(&*disk).map_err(StoreError::disk("removing unfinished blobs"))?;
+
+        let (head, signed) = HeadRegister::open(&*disk)?;
+        let checkpoint = head::read_checkpoint(&*disk, &verifier)?;
+        let signed = signed.map(|head| (head.size, head.root));
+        let signed: Vec<_> = signed
+            .into_iter()
+            .chain(checkpoint.map(|c| (c.size, c.root)))
+            .collect();
+        let sizes: Vec<_> = signed.iter().map(|(size, _)| *size).collect();
+        let found = recover::recover(&disk, &format::origin_hash(&options.origin), &sizes)?;
+        for (size, root) in signed {
+            match found.roots.get(&size) {
+                None => {
+                    return Err(StoreError::Shorter {
+                        entries: found.recovery.entries,
+                        signed: size,
+                    });
+                }
+                Some(found) if *found != root => return Err(StoreError::Forked { size }),
+                Some(_) => {}
+            }
+        }
+
+        let mut keys = KeyPool::open(&*disk)?;
+        keys.refill(&mut *source)
+            .map_err(StoreError::disk("making session keys"))?;
+        let (writer, unfinished, recovery) = found.split();
+        let signer = Signer {
+            key,
+            head,
+            signed: sizes.into_iter().max().unwrap_or(0),
+        };
+        let log = Arc::new(Log::new(Parts {
+            disk,
+            clock,
+            options,
+            random: source,
+            keys,
+            writer,
+            signer,
+            lock,
+        }));
+        recover::complete(&log, &unfinished, &recovery)?;
+        log.write();
+        log.sync();
+        log.check(Purpose::Begin)?;
+        let threads =
+            threads::start(&log).map_err(StoreError::disk("starting the store's threads"))?;
+        Ok((
+            Self(Arc::new(Open {
+                log,
+                threads: Mutex::new(threads),
+            })),
+            recovery,
+        ))
+    }
+
+    /// Begins a session. Its key is durable already; its first entry is, when its position is reached.
+    ///
+    /// # Errors
+    /// It cannot be recorded, so the session must not be served.
+    pub fn open_session(&self, start: SessionStart) -> Result<(SessionLog, Opening), RecordError> {
+        let log = &self.0.log;
+        log.check(Purpose::Begin)?;
+        let fault = |error: std::io::Error| RecordError::Stopped {
+            why: format!("making a session key failed: {error}").into(),
+        };
+        let key = {
+            let mut keys = lock(&log.keys);
+            match keys.take() {
+                Some(key) => key,
+                None => {
+                    keys.refill(&mut **lock(&log.random)).map_err(fault)?;
+                    keys.take().ok_or(RecordError::Full)?
+                }
+            }
+        };
+        let ms = u64::try_from(log.clock.now().wall_us / 1000).unwrap_or(0);
+        let id = SessionId::new(ms, random(&mut **lock(&log.random)).map_err(fault)?);
+        SessionLog::open(log.clone(), id, key, start)
+    }
+
+    /// Appends what the gateway itself has to say.
+    ///
+    /// # Errors
+    /// Recording has stopped.
+    pub fn note(&self, entry: GatewayEntry) -> Result<Position, RecordError> {
+        let body = match entry {
+            GatewayEntry::Start(body) => Body::Start(body),
+            GatewayEntry::Heartbeat(body) => Body::Heartbeat(body),
+            GatewayEntry::Refused(body) => Body::Refused(body),
+            GatewayEntry::Cancel(body) => Body::Cancel(body),
+        };
+        self.0.log.note(body, Purpose::Complete)
+    }
+
+    /// A gate for one worker thread.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.0.log.clone())
+    }
+
+    /// Whether new commands are accepted.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.0.log.check(Purpose::Begin) {
+            Ok(()) => Health::Accepting,
+            Err(why) => Health::Stopped { why },
+        }
+    }
+
+    /// Makes everything that was appended durable, and waits for it.
+    ///
+    /// # Errors
+    /// Recording has stopped.
+    pub fn flush(&self) -> Result<(), RecordError> {
+        self.0.log.write();
+        self.0.log.sync();
+        self.0.log.wake_gates(None);
+        self.0.log.check(Purpose::Complete)
+    }
+
+    /// Ends the log of this run: the stop entry, a last sync, a last checkpoint. Sessions must have been closed before;
+    /// afterwards nothing is accepted, also through clones.
+    ///
+    /// # Errors
+    /// Recording had stopped, or stopped now; the next start completes the log.
+    pub fn stop(self) -> Result<(), RecordError> {
+        let log = &self.0.log;
+        threads::quit(log, std::mem::take(&mut *lock(&self.0.threads)));
+        log.note(
+            Body::Stop(Stop {
+                reason: StopReason::Requested,
+            }),
+            Purpose::Complete,
+        )?;
+        self.flush()?;
+        log.checkpoint();
+        log.check(Purpose::Complete)?;
+        log.stop(RecordError::Stopped {
+            why: "the gateway was told to stop".into(),
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        threads::quit(&self.log, std::mem::take(&mut *lock(&self.threads)));
+    }
+}
+
+fn take_lock(disk: &dyn Disk) -> Result<Box<dyn std::any::Any + Send + Sync>, StoreError> {
+    disk.lock(LOCK).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Locked,
+        _ => StoreError::disk("locking the data directory")(error),
+    })
+}
+
+/// The segment with the genesis entry; the log exists when it has its name.
+fn first_segment(
+    disk: &dyn Disk,
+    options: &Options,
+    source: &mut dyn Random,
+    leaf: &[u8],
+) -> std::io::Result<()> {
+    let length = options
+        .segment_bytes
+        .max(SEGMENT_BYTES_MIN)
+        .next_multiple_of(4096);
+    let spare = make_spare(disk, length, None)?;
+    let chain = Digest([0; 32]);
+    let header = SegmentHeader {
+        number: 0,
+        first: 0,
+        origin: format::origin_hash(&options.origin),
+        salt: random(source)?,
+        chain,
+    };
+    let mut frontier = Frontier::new();
+    frontier.append(leaf_hash(leaf));
+    let mut group = vec![0; GROUP_HEADER_BYTES];
+    push_entry(&mut group, leaf);
+    let group_header = GroupHeader {
+        body_bytes: u32::try_from(group.len() - GROUP_HEADER_BYTES).unwrap_or(u32::MAX),
+        count: 1,
+        first: 0,
+        durable: 0,
+        chain: format::chain(&chain, &[leaf_hash(leaf)]),
+    };
+    group_header.seal(&header.salt, &mut group);
+    write_all(&*spare.file, &header.encode(), 0)?;
+    write_all(
+        &*spare.file,
+        &group,
+        u64::try_from(HEADER_BYTES).unwrap_or(0),
+    )?;
+    spare.file.sync()?;
+    disk.rename(SPARE, &segment_path(0))?;
+    disk.sync_dir("log")
+}

@@ -1,0 +1,266 @@
+//! Opening a log: finds its end, checks it against what was signed, and works out what the last run left unfinished.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ledger::{Frontier, leaf_hash};
+use model::{
+    Body, CommandId, Digest, Entry, Kind, Link, Loss, Peek, Recovery as RecoveryEntry,
+    SessionClose, SessionEnd, SessionId,
+};
+
+use crate::disk::{Disk, DiskFile, Mode, write_all};
+use crate::error::{RecordError, StoreError};
+use crate::format::{HEADER_BYTES, SegmentHeader};
+use crate::log::{Log, Purpose, Writer};
+use crate::session::lost_outcome;
+use crate::walk::{End, Step, Tail, Walk};
+
+/// What opening a log found, and what was done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many entries the log had.
+    pub entries: u64,
+    /// Whether the last run stopped cleanly.
+    pub clean: bool,
+    /// How many bytes of an incomplete group, which nobody relied on, were dropped.
+    pub torn_bytes: u64,
+    /// Commands that got an outcome `unknown`.
+    pub commands_unknown: Vec<CommandId>,
+    /// Sessions that were closed as lost.
+    pub sessions_lost: Vec<SessionId>,
+}
+
+/// The log as it was found.
+pub(crate) struct Found {
+    pub(crate) writer: Writer,
+    pub(crate) recovery: Recovery,
+    sessions: BTreeMap<SessionId, OpenSession>,
+    /// The root at each size that was asked for.
+    pub(crate) roots: BTreeMap<u64, Digest>,
+}
+
+#[derive(Default)]
+struct OpenSession {
+    next_number: u32,
+    previous: Option<Digest>,
+    intents: u32,
+    outcomes: u32,
+    open: BTreeSet<u32>,
+}
+
+/// Reads the whole log and makes its end ready to be written. `sizes` are those whose roots are wanted.
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    origin: &Digest,
+    sizes: &[u64],
+) -> Result<Found, StoreError> {
+    let mut walk = Walk::new(disk.clone(), 0, Tail::Examine)?;
+    let mut frontier = Frontier::new();
+    let mut roots = BTreeMap::new();
+    let mut sessions = BTreeMap::new();
+    let mut last = None;
+    if sizes.contains(&0) {
+        roots.insert(0, frontier.root());
+    }
+    let end = loop {
+        match walk.step()? {
+            Step::Group(group) => {
+                for ((index, _, leaf), hash) in group.entries().zip(&group.hashes) {
+                    frontier.append(*hash);
+                    if sizes.contains(&frontier.size()) {
+                        roots.insert(frontier.size(), frontier.root());
+                    }
+                    let peek = Peek::new(leaf).ok_or(StoreError::Entry {
+                        index,
+                        source: unreadable(leaf),
+                    })?;
+                    follow(&mut sessions, &peek, *hash);
+                    last = Some(peek.kind);
+                }
+            }
+            Step::Altered(damage, _) | Step::Damaged(damage) => return Err(damage.into()),
+            Step::End(end) => break end,
+        }
+    };
+    let Some(segment) = walk.segment() else {
+        return Err(StoreError::NoLog);
+    };
+    if segment.header.origin != *origin {
+        return Err(StoreError::malformed(
+            &*segment.path,
+            "the segment belongs to a log with another name",
+        ));
+    }
+    let file = ready(disk, &segment.path, segment.offset, segment.length, &end)?;
+    let SegmentHeader { number, salt, .. } = segment.header;
+    let clean = matches!(last, Some(Kind::Stop | Kind::Genesis))
+        && sessions.is_empty()
+        && end.torn_bytes == 0;
+    let recovery = Recovery {
+        entries: end.entries,
+        clean,
+        torn_bytes: end.torn_bytes,
+        commands_unknown: sessions
+            .iter()
+            .flat_map(|(&session, state)| {
+                state
+                    .open
+                    .iter()
+                    .map(move |&ordinal| CommandId { session, ordinal })
+            })
+            .collect(),
+        sessions_lost: sessions.keys().copied().collect(),
+    };
+    let writer = Writer {
+        segment: Arc::from(file),
+        number,
+        salt,
+        length: segment.length,
+        offset: segment.offset,
+        chain: walk.chain().unwrap_or(Digest([0; 32])),
+        frontier,
+        group: Vec::new(),
+        hashes: Vec::new(),
+    };
+    Ok(Found {
+        writer,
+        recovery,
+        sessions,
+        roots,
+    })
+}
+
+fn unreadable(leaf: &[u8]) -> model::DecodeError {
+    Entry::decode(leaf)
+        .err()
+        .unwrap_or(model::DecodeError::NotCanonical)
+}
+
+fn follow(sessions: &mut BTreeMap<SessionId, OpenSession>, peek: &Peek, hash: Digest) {
+    let Some((id, number)) = peek.place else {
+        return;
+    };
+    if peek.kind == Kind::SessionClose {
+        sessions.remove(&id);
+        return;
+    }
+    let session = sessions.entry(id).or_default();
+    session.next_number = number + 1;
+    session.previous = Some(hash);
+    match (peek.kind, peek.command) {
+        (Kind::Intent, Some(command)) => {
+            session.intents += 1;
+            session.open.insert(command.ordinal);
+        }
+        (Kind::Outcome, Some(command)) => {
+            session.outcomes += 1;
+            session.open.remove(&command.ordinal);
+        }
+        _ => {}
+    }
+}
+
+/// Clears what was left after the last whole group, and makes all of the segment durable: whole groups that were not
+/// acknowledged are kept, and from now on they count.
+fn ready(
+    disk: &Arc<dyn Disk>,
+    path: &str,
+    offset: u64,
+    length: u64,
+    end: &End,
+) -> Result<Box<dyn DiskFile>, StoreError> {
+    let file = disk
+        .open(path, Mode::Write)
+        .map_err(StoreError::disk(format!("opening {path}")))?;
+    let clear = || {
+        let zeros = vec![0; HEADER_BYTES];
+        let stop = (offset + end.torn_bytes).min(length);
+        let mut at = offset;
+        while at < stop {
+            let step = usize::try_from(stop - at)
+                .unwrap_or(usize::MAX)
+                .min(zeros.len());
+            write_all(&*file, zeros.get(..step).unwrap_or_default(), at)?;
+            at += u64::try_from(step).unwrap_or(0);
+        }
+        file.sync()?;
+        disk.sync_dir("log")
+    };
+    clear().map_err(StoreError::disk(format!("preparing {path}")))?;
+    Ok(file)
+}
+
+/// Appends what makes the log complete again: the recovery entry, the unknown outcomes, the lost sessions.
+pub(crate) fn complete(
+    log: &Log,
+    found: &Unfinished,
+    recovery: &Recovery,
+) -> Result<(), RecordError> {
+    if recovery.clean {
+        return Ok(());
+    }
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    log.note(
+        Body::Recovery(RecoveryEntry {
+            entries: recovery.entries,
+            loss: if recovery.torn_bytes > 0 {
+                Loss::TornTail
+            } else {
+                Loss::None
+            },
+            torn_bytes: recovery.torn_bytes,
+            commands_unknown: count(recovery.commands_unknown.len()),
+            sessions_lost: count(recovery.sessions_lost.len()),
+        }),
+        Purpose::Complete,
+    )?;
+    for (&id, session) in &found.0 {
+        let mut link = Link {
+            session: id,
+            number: session.next_number,
+            previous: session.previous,
+        };
+        let append = |link: &mut Link, entry: Entry| {
+            let mut leaf = Vec::with_capacity(512);
+            entry.encode(&mut leaf);
+            let hash = leaf_hash(&leaf);
+            link.number += 1;
+            link.previous = Some(hash);
+            log.append(&leaf, hash, Purpose::Complete)
+        };
+        for &ordinal in &session.open {
+            let of = CommandId {
+                session: id,
+                ordinal,
+            };
+            let entry = lost_outcome(link, of, log.clock.now());
+            append(&mut link, entry)?;
+        }
+        let body = Body::SessionClose(SessionClose {
+            link,
+            reason: SessionEnd::Lost,
+            intents: session.intents,
+            outcomes: session.outcomes + u32::try_from(session.open.len()).unwrap_or(u32::MAX),
+            bytes_up: 0,
+            bytes_down: 0,
+        });
+        append(
+            &mut link,
+            Entry {
+                time: log.clock.now(),
+                body,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// The sessions that the last run left open.
+pub(crate) struct Unfinished(BTreeMap<SessionId, OpenSession>);
+
+impl Found {
+    pub(crate) fn split(self) -> (Writer, Unfinished, Recovery) {
+        (self.writer, Unfinished(self.sessions), self.recovery)
+    }
+}

@@ -1,0 +1,121 @@
+//! The store's two threads. They are owned by the recorder, which waits for them when it goes.
+//!
+//! The *syncer* flushes when someone asks, and at the latest one interval after something was appended, so that
+//! outcomes become durable without anybody waiting for them. The *keeper* does everything that takes long: it prepares
+//! segments and keys ahead and signs checkpoints.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::log::{Log, lock};
+
+pub(crate) fn start(log: &Arc<Log>) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let (for_syncer, for_keeper) = (log.clone(), log.clone());
+    let syncer = std::thread::Builder::new()
+        .name("store-syncer".into())
+        .spawn(move || syncer(&for_syncer))?;
+    let keeper = std::thread::Builder::new()
+        .name("store-keeper".into())
+        .spawn(move || keeper(&for_keeper));
+    match keeper {
+        Ok(keeper) => Ok(vec![syncer, keeper]),
+        Err(error) => {
+            quit(log, vec![syncer]);
+            Err(error)
+        }
+    }
+}
+
+/// Ends the threads and waits for them.
+pub(crate) fn quit(log: &Log, threads: Vec<JoinHandle<()>>) {
+    lock(&log.signal.asks).quit = true;
+    log.signal.changed.notify_all();
+    log.signal.keeper.notify_all();
+    for thread in threads {
+        // A thread that panicked has nothing more to say; the log is closed either way.
+        let _ = thread.join();
+    }
+}
+
+fn syncer(log: &Log) {
+    let signal = &log.signal;
+    // By when what is now appended must be durable, and how much that is.
+    let mut due: Option<(Instant, u64)> = None;
+    loop {
+        let mut asks = lock(&signal.asks);
+        loop {
+            if asks.quit {
+                return;
+            }
+            if asks.sync {
+                break;
+            }
+            if asks.dirty && due.is_none() {
+                asks.dirty = false;
+                due = Some((Instant::now() + log.options.sync_interval, log.appended()));
+            }
+            let Some((at, _)) = due else {
+                asks = signal
+                    .changed
+                    .wait(asks)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            asks = signal
+                .changed
+                .wait_timeout(asks, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let asked = std::mem::take(&mut asks.sync);
+        drop(asks);
+
+        let overdue = due.is_some_and(|(at, upto)| at <= Instant::now() && log.durable() < upto);
+        if overdue {
+            log.write();
+        }
+        if asked || overdue {
+            log.sync();
+            log.wake_gates(None);
+        }
+        if due.is_some_and(|(at, _)| at <= Instant::now()) {
+            // From here the next append sets the mark again; what came before this line is looked at now.
+            signal.dirty.store(false, SeqCst);
+            let appended = log.appended();
+            due = (appended > log.durable())
+                .then(|| (Instant::now() + log.options.sync_interval, appended));
+        }
+        if log.failure().is_some() {
+            due = None;
+        }
+    }
+}
+
+fn keeper(log: &Log) {
+    let mut next_checkpoint = Instant::now() + log.options.checkpoint_interval;
+    loop {
+        log.prepare_spare();
+        log.prepare_keys();
+        if Instant::now() >= next_checkpoint {
+            log.checkpoint();
+            next_checkpoint = Instant::now() + log.options.checkpoint_interval;
+        }
+        let asks = lock(&log.signal.asks);
+        if asks.quit {
+            return;
+        }
+        let left = next_checkpoint.saturating_duration_since(Instant::now());
+        drop(
+            log.signal
+                .keeper
+                .wait_timeout(asks, left)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}

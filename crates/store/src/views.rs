@@ -1,0 +1,507 @@
+//! Commands and sessions as people ask for them: intents joined with their outcomes, content opened.
+//!
+//! Memory is bounded by what is open at a time in the log, not by its length.
+
+use std::collections::{HashMap, VecDeque};
+
+use model::{
+    Body, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason,
+    SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction,
+    Verdict, Via, Who,
+};
+
+use crate::error::StoreError;
+use crate::reader::{Entries, Opened, Reader, Stored};
+
+/// Which commands or sessions are wanted: all that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The whole name of an identity, or the part after its kind.
+    pub identity: Option<String>,
+    /// The name of a connection.
+    pub connection: Option<String>,
+    /// A session.
+    pub session: Option<SessionId>,
+    /// How the command ended.
+    pub status: Option<CommandStatus>,
+    /// Not before this wall clock time, in microseconds since 1970.
+    pub since_us: Option<i64>,
+    /// Before this wall clock time, in microseconds since 1970.
+    pub until_us: Option<i64>,
+    /// Text that the command's text contains, in any case of ASCII letters.
+    pub contains: Option<String>,
+}
+
+/// How a command ended, or that it has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommandStatus {
+    /// It has no outcome yet.
+    Pending,
+    /// It ended so.
+    Ended(Status),
+}
+
+impl CommandStatus {
+    /// The text of the status.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Ended(status) => status.as_str(),
+        }
+    }
+
+    /// The status of this text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "pending" {
+            Some(Self::Pending)
+        } else {
+            Status::parse(text).map(Self::Ended)
+        }
+    }
+}
+
+/// A command: what was asked for, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandView {
+    /// The command.
+    pub id: CommandId,
+    /// The index of its intent.
+    pub index: u64,
+    /// When the intent was recorded.
+    pub time: Time,
+    /// Who sent it.
+    pub who: Who,
+    /// Over which connection.
+    pub connection: String,
+    /// To which database.
+    pub database: Label,
+    /// By which message.
+    pub via: Via,
+    /// Its text.
+    pub text: Opened,
+    /// Its parameters: a JSON array.
+    pub parameters: Opened,
+    /// The prepared statement's name.
+    pub statement: Option<Label>,
+    /// The portal's name.
+    pub portal: Option<Label>,
+    /// The state of the transaction.
+    pub transaction: Transaction,
+    /// The decision.
+    pub verdict: Verdict,
+    /// The durability in force.
+    pub durability: Durability,
+    /// What became of it; none yet if it is pending.
+    pub outcome: Option<OutcomeView>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutcomeView {
+    /// The index of the outcome.
+    pub index: u64,
+    /// When it was recorded.
+    pub time: Time,
+    /// How it ended.
+    pub status: Status,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// SQLSTATE.
+    pub code: Option<String>,
+    /// The server's message.
+    pub message: Opened,
+    /// The results.
+    pub results: Vec<StatementResult>,
+    /// How many results there were in all.
+    pub results_count: u64,
+    /// Rows that were sent to the client.
+    pub rows: u64,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+    /// How long it took.
+    pub duration_us: u64,
+    /// What a COPY moved.
+    pub copy: Option<Copy>,
+    /// How many times rows were fetched.
+    pub fetches: u32,
+    /// Whether it ended before all rows were fetched.
+    pub suspended: bool,
+    /// Whether its effects lasted.
+    pub effective: Effective,
+    /// How many notices the server sent.
+    pub notices: u32,
+    /// Whether it was executed at all.
+    pub executed: bool,
+}
+
+impl CommandView {
+    /// How it ended, or that it has not.
+    #[must_use]
+    pub fn status(&self) -> CommandStatus {
+        self.outcome
+            .as_ref()
+            .map_or(CommandStatus::Pending, |outcome| {
+                CommandStatus::Ended(outcome.status)
+            })
+    }
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// The session.
+    pub id: SessionId,
+    /// The index of its first entry.
+    pub index: u64,
+    /// When it began.
+    pub time: Time,
+    /// What is known of it.
+    pub open: SessionOpen,
+    /// Who it is.
+    pub identity: Identity,
+    /// How many intents it has so far.
+    pub intents: u64,
+    /// How many outcomes it has so far.
+    pub outcomes: u64,
+    /// How it ended; none if it is open.
+    pub close: Option<CloseView>,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseView {
+    /// When.
+    pub time: Time,
+    /// Why.
+    pub reason: SessionEnd,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+}
+
+/// The commands that the filter wants, from the beginning of the log, each when its outcome is known, in the order of
+/// their intents; those that have none yet come last. Only when more than a few thousand commands wait behind one that
+/// runs long, they are not held back for it.
+#[must_use]
+pub fn commands(reader: &Reader, filter: Filter) -> Commands {
+    Commands {
+        reader: reader.clone(),
+        filter,
+        entries: reader.entries(0),
+        next: 0,
+        held: VecDeque::new(),
+        late: HashMap::new(),
+    }
+}
+
+/// An iterator over commands; see [`commands`].
+pub struct Commands {
+    reader: Reader,
+    filter: Filter,
+    entries: Entries,
+    next: u64,
+    held: VecDeque<Held>,
+    /// Commands that are no longer waited for.
+    late: HashMap<CommandId, (u64, Time, Intent)>,
+}
+
+struct Held {
+    index: u64,
+    time: Time,
+    intent: Intent,
+    outcome: Option<(u64, Time, Outcome)>,
+}
+
+const HELD_MAX: usize = 4096;
+
+impl Commands {
+    /// What was appended since the end was reached: for following a growing log. Commands that were given as pending
+    /// are given again when they end.
+    pub fn again(&mut self) {
+        self.entries = self.reader.entries(self.next);
+    }
+
+    fn take(&mut self, stored: Stored) -> Option<Held> {
+        self.next = stored.index + 1;
+        let time = stored.entry.time;
+        match stored.entry.body {
+            Body::SessionOpen(open) => {
+                self.reader.learn(&open);
+                None
+            }
+            Body::Intent(intent) if self.filter.wants_intent(time, &intent) => {
+                self.held.push_back(Held {
+                    index: stored.index,
+                    time,
+                    intent,
+                    outcome: None,
+                });
+                if self.held.len() > HELD_MAX {
+                    let first = self.held.pop_front()?;
+                    match first.outcome {
+                        Some(_) => return Some(first),
+                        None => self.late.insert(
+                            first.intent.command,
+                            (first.index, first.time, first.intent),
+                        ),
+                    };
+                }
+                None
+            }
+            Body::Outcome(outcome) => {
+                let of = outcome.of;
+                let ended = (stored.index, time, outcome);
+                if let Some(held) = self
+                    .held
+                    .iter_mut()
+                    .rev()
+                    .find(|held| held.intent.command == of)
+                {
+                    held.outcome = Some(ended);
+                    return None;
+                }
+                let (index, time, intent) = self.late.remove(&of)?;
+                Some(Held {
+                    index,
+                    time,
+                    intent,
+                    outcome: Some(ended),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn ready(&mut self) -> Option<Held> {
+        if self.held.front()?.outcome.is_some() {
+            self.held.pop_front()
+        } else {
+            None
+        }
+    }
+
+    fn view(&self, held: Held) -> Result<Option<CommandView>, StoreError> {
+        let Held {
+            index,
+            time,
+            intent,
+            outcome,
+        } = held;
+        let session = intent.link.session;
+        let view = CommandView {
+            id: intent.command,
+            index,
+            time,
+            text: self.reader.open_field(session, &intent.text)?,
+            parameters: self.reader.open_field(session, &intent.parameters)?,
+            who: intent.who,
+            connection: intent.connection,
+            database: intent.database,
+            via: intent.via,
+            statement: intent.statement,
+            portal: intent.portal,
+            transaction: intent.transaction,
+            verdict: intent.verdict,
+            durability: intent.durability,
+            outcome: outcome
+                .map(|(index, time, o)| self.outcome(session, index, time, o))
+                .transpose()?,
+        };
+        Ok(self.filter.wants(&view).then_some(view))
+    }
+
+    fn outcome(
+        &self,
+        session: SessionId,
+        index: u64,
+        time: Time,
+        o: Outcome,
+    ) -> Result<OutcomeView, StoreError> {
+        Ok(OutcomeView {
+            index,
+            time,
+            status: o.status,
+            reason: o.reason,
+            message: self.reader.open_field(session, &o.message)?,
+            code: o.code,
+            results: o.results,
+            results_count: o.results_count,
+            rows: o.rows,
+            bytes_up: o.bytes_up,
+            bytes_down: o.bytes_down,
+            duration_us: o.duration_us,
+            copy: o.copy,
+            fetches: o.fetches,
+            suspended: o.suspended,
+            effective: o.effective,
+            notices: o.notices,
+            executed: o.executed,
+        })
+    }
+}
+
+impl Iterator for Commands {
+    type Item = Result<CommandView, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let held = match self.ready() {
+                Some(held) => held,
+                None => match self.entries.next() {
+                    Some(Err(error)) => return Some(Err(error)),
+                    Some(Ok(stored)) => match self.take(stored) {
+                        Some(held) => held,
+                        None => continue,
+                    },
+                    // The end: what is still pending is given, and kept for when it ends.
+                    None => {
+                        let (index, time, intent) = match self.held.pop_front() {
+                            Some(Held {
+                                index,
+                                time,
+                                intent,
+                                outcome: None,
+                            }) => (index, time, intent),
+                            Some(held) => match self.view(held) {
+                                Ok(None) => continue,
+                                Ok(Some(view)) => return Some(Ok(view)),
+                                Err(error) => return Some(Err(error)),
+                            },
+                            None => return None,
+                        };
+                        self.late
+                            .insert(intent.command, (index, time, intent.clone()));
+                        Held {
+                            index,
+                            time,
+                            intent,
+                            outcome: None,
+                        }
+                    }
+                },
+            };
+            match self.view(held) {
+                Ok(None) => {}
+                Ok(Some(view)) => return Some(Ok(view)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Filter {
+    fn wants_intent(&self, time: Time, intent: &Intent) -> bool {
+        self.wants_session(intent.link.session)
+            && self.wants_time(time)
+            && self.wants_identity(intent.who.name.as_str(), intent.who.name.name())
+            && self.wants_connection(&intent.connection)
+    }
+
+    fn wants(&self, view: &CommandView) -> bool {
+        let contained = |needle: &str| match &view.text {
+            Opened::Bytes(text) | Opened::Blob { head: text, .. } => {
+                contains(text, needle.as_bytes())
+            }
+            Opened::Absent(_) | Opened::Erased | Opened::NoKey | Opened::Damaged => false,
+        };
+        self.status.is_none_or(|status| status == view.status())
+            && self.contains.as_deref().is_none_or(contained)
+    }
+
+    fn wants_session(&self, session: SessionId) -> bool {
+        self.session.is_none_or(|wanted| wanted == session)
+    }
+
+    fn wants_time(&self, time: Time) -> bool {
+        self.since_us.is_none_or(|since| time.wall_us >= since)
+            && self.until_us.is_none_or(|until| time.wall_us < until)
+    }
+
+    fn wants_identity(&self, whole: &str, name: &str) -> bool {
+        self.identity
+            .as_deref()
+            .is_none_or(|wanted| wanted == whole || wanted == name)
+    }
+
+    fn wants_connection(&self, connection: &str) -> bool {
+        self.connection
+            .as_deref()
+            .is_none_or(|wanted| wanted == connection)
+    }
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty()
+        || text
+            .windows(needle.len())
+            .any(|window| window.eq_ignore_ascii_case(needle))
+}
+
+/// The sessions that the filter wants (`status` and `contains` are about commands and do not count), in the order in
+/// which they began. Sessions that are still open have no close.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn sessions(reader: &Reader, filter: &Filter) -> Result<Vec<SessionView>, StoreError> {
+    let mut views: Vec<SessionView> = Vec::new();
+    let mut open: HashMap<SessionId, usize> = HashMap::new();
+    for stored in reader.entries(0) {
+        let Stored { index, entry, .. } = stored?;
+        let Some(id) = entry.body.link().map(|link| link.session) else {
+            continue;
+        };
+        let kind = entry.body.kind();
+        if let Body::SessionOpen(begun) = entry.body {
+            let name = &begun.identity.name;
+            if filter.wants_session(id)
+                && filter.wants_time(entry.time)
+                && filter.wants_identity(name.as_str(), name.name())
+                && filter.wants_connection(&begun.connection)
+            {
+                open.insert(id, views.len());
+                views.push(SessionView {
+                    id,
+                    index,
+                    time: entry.time,
+                    identity: begun.identity.clone(),
+                    open: begun,
+                    intents: 0,
+                    outcomes: 0,
+                    close: None,
+                });
+            }
+            continue;
+        }
+        let Some(view) = open.get(&id).and_then(|at| views.get_mut(*at)) else {
+            continue;
+        };
+        match (kind, entry.body) {
+            (Kind::Intent, _) => view.intents += 1,
+            (Kind::Outcome, _) => view.outcomes += 1,
+            (
+                _,
+                Body::SessionClose(SessionClose {
+                    reason,
+                    bytes_up,
+                    bytes_down,
+                    ..
+                }),
+            ) => {
+                view.close = Some(CloseView {
+                    time: entry.time,
+                    reason,
+                    bytes_up,
+                    bytes_down,
+                });
+                open.remove(&id);
+            }
+            _ => {}
+        }
+    }
+    Ok(views)
+}
