@@ -59,8 +59,8 @@ pub(crate) fn classify(text: &[u8]) -> Class {
     class.backslash |= tokens.backslash;
     // Quoting cannot hide these words where they are keywords. The grammar takes STDOUT for STDIN, and the other way
     // round: `copy t from stdout` reads from the client.
-    class.copy_in =
-        contains(text, b"copy") && (contains(text, b"stdin") || contains(text, b"stdout"));
+    class.copy_in = contains(text, b"copy")
+        && (contains(text, b"stdin") || contains(text, b"stdout") && contains(text, b"from"));
     class
 }
 
