@@ -73,7 +73,8 @@ pub(crate) struct Log {
     /// Set when a writer waits for the spare segment.
     pub(crate) hurry: AtomicBool,
     failure: OnceLock<RecordError>,
-    _lock: Box<dyn std::any::Any + Send + Sync>,
+    /// The data directory's lock, until the log is stopped: then nothing is written any more.
+    lock: Mutex<Option<Box<dyn std::any::Any + Send + Sync>>>,
 }
 
 /// Entries that are not yet written. The bytes begin with room for the group's header.
@@ -180,7 +181,7 @@ impl Log {
             full: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             failure: OnceLock::new(),
-            _lock: parts.lock,
+            lock: Mutex::new(Some(parts.lock)),
         }
     }
 
@@ -265,6 +266,13 @@ impl Log {
         let _ = self.failure.set(why);
         self.signal.changed.notify_one();
         self.wake_gates(None);
+    }
+
+    /// Lets another process have the data directory. Only after [`Log::stop`].
+    pub(crate) fn release(&self) {
+        // A write that began before the stop ends before the lock is given up.
+        let _writer = lock(&self.writer);
+        lock(&self.lock).take();
     }
 
     /// Writes what has been appended, as one group. After this, a crash of the process loses none of it.
