@@ -197,11 +197,7 @@ impl Walk {
             }))
         };
         if first != self.next {
-            return damage(&format!(
-                "entries {} to {} are missing: their segment is gone",
-                self.next,
-                first.wrapping_sub(1)
-            ));
+            return damage(&missing(self.next, first));
         }
         let file = self
             .disk
@@ -291,11 +287,22 @@ impl Walk {
             return Ok(None);
         }
         let error = StoreError::disk(format!("reading {}", segment.path));
-        segment
-            .damage(self.next)
+        let mut examine = || {
+            let mut damage = segment.damage(self.next)?;
+            if segment.zero_header()? {
+                let until = self.segments.front().copied().unwrap_or(self.next);
+                damage.what = missing(self.next, until);
+            }
+            Ok(damage)
+        };
+        examine()
             .map(|damage| Some(Step::Damaged(damage)))
             .map_err(error)
     }
+}
+
+fn missing(from: u64, until: u64) -> String {
+    format!("entries {from} to {} are missing", until.saturating_sub(1))
 }
 
 /// What is wrong with a group whose checksum is right: someone who changes entries can also set that checksum.
