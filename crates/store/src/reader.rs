@@ -323,11 +323,12 @@ impl Iterator for Entries {
     type Item = Result<Stored, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && !self.done {
-            if let Err(error) = self.fill() {
-                self.done = true;
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && !self.done
+            && let Err(error) = self.fill()
+        {
+            self.done = true;
+            return Some(Err(error));
         }
         let (index, leaf, hash) = self.ready.pop_front()?;
         Some(match Entry::decode(&leaf) {

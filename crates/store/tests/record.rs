@@ -1,5 +1,10 @@
 //! What is recorded can be read, opened and verified; one process writes one log.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation
+)]
 
 mod common;
 

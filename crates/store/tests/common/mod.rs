@@ -2,6 +2,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    clippy::cast_sign_loss,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation
