@@ -427,10 +427,16 @@ impl Log {
         self.signal.changed.notify_one();
     }
 
+    /// Whether the last try to make the next segment ready failed.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.no_space.load(SeqCst)
+    }
+
     /// Makes the next segment ready, slowly, unless there is one.
     pub(crate) fn prepare_spare(&self) {
         let mut spare = lock(&self.spare);
-        if spare.is_some() || self.failure.get().is_some() {
+        // Once new commands are refused they stay refused: only a restart makes another segment.
+        if spare.is_some() || self.failure.get().is_some() || self.full.load(SeqCst) {
             return;
         }
         match make_spare(&*self.disk, self.options.segment_bytes, Some(&self.hurry)) {

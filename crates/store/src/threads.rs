@@ -97,10 +97,18 @@ fn syncer(log: &Log) {
     }
 }
 
+/// How many rounds of the keeper pass between two tries to find space for a segment.
+const SPACE_RETRY_ROUNDS: u32 = 10;
+
 fn keeper(log: &Log) {
     let mut next_checkpoint = Instant::now() + log.options.checkpoint_interval;
+    let mut round = 0u32;
     loop {
-        log.prepare_spare();
+        // A full disk is not filled to its last byte every second.
+        if !log.lacks_space() || round.is_multiple_of(SPACE_RETRY_ROUNDS) {
+            log.prepare_spare();
+        }
+        round = round.wrapping_add(1);
         log.prepare_keys();
         if Instant::now() >= next_checkpoint {
             log.checkpoint();
