@@ -13,7 +13,7 @@ use ledger::{
 use model::Digest;
 use proptest::prelude::*;
 use sha2::Sha256;
-use signed_note::{Note as TheirNote, StandardVerifier, VerifierList};
+use signed_note::{StandardVerifier, Note as TheirNote, VerifierList};
 
 fn leaves(count: usize) -> Vec<Vec<u8>> {
     (0..count)

@@ -11,6 +11,8 @@ mod clock;
 mod disk;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod head;
 mod keys;

@@ -326,6 +326,7 @@ impl Recorder {
         log.stop(RecordError::Stopped {
             why: "the gateway was told to stop".into(),
         });
+        log.release();
         Ok(())
     }
 }

@@ -206,7 +206,8 @@ pub fn verify_on(
 }
 
 struct State {
-    violation: Option<Violation>,
+    /// The violation, and the last entry that it may concern.
+    violation: Option<(u64, Violation)>,
     frontier: Frontier,
     /// The roots at the sizes that were signed.
     roots: BTreeMap<u64, Option<Digest>>,
@@ -313,16 +314,19 @@ impl State {
                 None if self.violation.is_some() => {}
                 None => match torn.clone() {
                     Some(damage) => self.damage(damage),
-                    None => self.violate(Violation {
-                        index: Some(size),
-                        command: None,
-                        file: "log".to_owned(),
-                        offset: 0,
-                        what: format!(
-                            "{} entries were signed, and the log has {size}",
-                            checkpoint.size
-                        ),
-                    }),
+                    None => self.violate(
+                        size,
+                        Violation {
+                            index: Some(size),
+                            command: None,
+                            file: "log".to_owned(),
+                            offset: 0,
+                            what: format!(
+                                "{} entries were signed, and the log has {size}",
+                                checkpoint.size
+                            ),
+                        },
+                    ),
                 },
             }
         }
@@ -538,45 +542,46 @@ impl State {
     }
 
     fn damage(&mut self, damage: Damage) {
-        self.violate(Violation {
+        let found = Violation {
             index: Some(damage.index),
             command: damage.command,
             file: damage.path.to_string(),
             offset: damage.offset,
             what: damage.what,
-        });
+        };
+        self.violate(damage.last, found);
     }
 
     fn violate_at(&mut self, place: &Place, what: String) {
-        self.violate(Violation {
+        let found = Violation {
             index: Some(place.index),
             command: place.command,
             file: place.path.to_string(),
             offset: place.offset,
             what,
-        });
+        };
+        self.violate(place.index, found);
     }
 
     fn violate_file(&mut self, file: &str, what: String) {
-        self.violate(Violation {
+        let found = Violation {
             index: None,
             command: None,
             file: file.to_owned(),
             offset: 0,
             what,
-        });
+        };
+        self.violate(u64::MAX, found);
     }
 
-    /// Keeps the violation with the lowest index, and of two with the same the one that knows the command. One that
-    /// names no entry is kept only if there is no other.
-    fn violate(&mut self, found: Violation) {
-        let rank = |v: &Violation| (v.index.unwrap_or(u64::MAX), v.command.is_none());
-        if self
-            .violation
-            .as_ref()
-            .is_none_or(|known| rank(&found) < rank(known))
-        {
-            self.violation = Some(found);
+    /// Keeps the first violation. One that names a single entry is better than one that names a group around it, one
+    /// that names a command better than one that does not, and any better than one that names no entry.
+    fn violate(&mut self, last: u64, found: Violation) {
+        let rank = |last: u64, v: &Violation| (last, v.command.is_none());
+        let first =
+            |(known_last, known): &(u64, Violation)| rank(last, &found) < rank(*known_last, known);
+        if self.violation.as_ref().is_none_or(first) {
+            self.violation = Some((last, found));
         }
     }
 
@@ -606,7 +611,7 @@ impl State {
         };
         Report {
             integrity: Integrity {
-                violation: self.violation,
+                violation: self.violation.map(|(_, violation)| violation),
                 entries: self.frontier.size(),
                 root: self.frontier.root(),
                 origin: self.origin,

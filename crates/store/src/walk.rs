@@ -49,6 +49,8 @@ pub(crate) struct Damage {
     pub(crate) offset: u64,
     /// The first entry that is damaged or lost.
     pub(crate) index: u64,
+    /// The last entry that it may be: later than `index` if only the group is known.
+    pub(crate) last: u64,
     /// The command of that entry, if it can still be read.
     pub(crate) command: Option<CommandId>,
     pub(crate) what: String,
@@ -189,16 +191,13 @@ impl Walk {
                 path: path.as_str().into(),
                 offset: 0,
                 index: self.next,
+                last: self.next,
                 command: None,
                 what: what.to_owned(),
             }))
         };
         if first != self.next {
-            return damage(&format!(
-                "entries {} to {} are missing: their segment is gone",
-                self.next,
-                first.wrapping_sub(1)
-            ));
+            return damage(&missing(self.next, first));
         }
         let file = self
             .disk
@@ -288,11 +287,22 @@ impl Walk {
             return Ok(None);
         }
         let error = StoreError::disk(format!("reading {}", segment.path));
-        segment
-            .damage(self.next)
+        let mut examine = || {
+            let mut damage = segment.damage(self.next)?;
+            if segment.zero_header()? {
+                let until = self.segments.front().copied().unwrap_or(self.next);
+                damage.what = missing(self.next, until);
+            }
+            Ok(damage)
+        };
+        examine()
             .map(|damage| Some(Step::Damaged(damage)))
             .map_err(error)
     }
+}
+
+fn missing(from: u64, until: u64) -> String {
+    format!("entries {from} to {} are missing", until.saturating_sub(1))
 }
 
 /// What is wrong with a group whose checksum is right: someone who changes entries can also set that checksum.
@@ -304,6 +314,7 @@ fn altered(group: &GroupAt, before: &Digest) -> Option<Damage> {
             path: group.path.clone(),
             offset,
             index,
+            last: index,
             command,
             what: what.to_owned(),
         })
@@ -333,7 +344,8 @@ fn altered(group: &GroupAt, before: &Digest) -> Option<Damage> {
     if format::chain(before, &group.hashes) != group.header.chain {
         let leaf = entries(&group.body).next().map(|entry| entry.leaf);
         let what = "the group's entries are not those that were written: its chain hash is wrong";
-        return damage(first, group.offset, leaf, what);
+        let last = first + u64::from(count.saturating_sub(1));
+        return damage(first, group.offset, leaf, what).map(|damage| Damage { last, ..damage });
     }
     None
 }
@@ -363,12 +375,16 @@ impl Segment {
             return Ok(None);
         };
         let length = GROUP_HEADER_BYTES + usize::try_from(header.body_bytes).unwrap_or(0);
-        let bytes = self.window.get(offset, length)?;
+        let total = header.total_bytes();
+        let bytes = self.window.get(offset, total)?;
         let (Some(first_60), Some(body)) = (bytes.get(..60), bytes.get(GROUP_HEADER_BYTES..length))
         else {
             return Ok(None);
         };
-        if format::group_crc(&self.header.salt, first_60, body) != crc {
+        let padding = bytes
+            .get(length..total)
+            .is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        if !padding || format::group_crc(&self.header.salt, first_60, body) != crc {
             return Ok(None);
         }
         let body = body.to_vec();
@@ -399,6 +415,7 @@ impl Segment {
             path,
             offset,
             index: next,
+            last: next,
             command: None,
             what: "the group is damaged or lost".to_owned(),
         };
