@@ -697,3 +697,32 @@ fn large_messages_are_checked_like_small_ones() {
     assert!(refused.log.last().unwrap().contains("FunctionCall"));
     assert_eq!(refused.to_server.len(), 15, "the body stays here");
 }
+
+#[test]
+fn a_denied_large_query_is_answered_in_its_place() {
+    let mut tap = Tap::new(limits());
+    let body = format!("{}\0", "x".repeat(5000));
+    assert!(matches!(
+        tap.client(&framed(b'Q', body.as_bytes())),
+        Ok(ClientStep::Large { .. })
+    ));
+    let LargeStep::Done(draft) = tap.large(body.as_bytes()).unwrap() else {
+        panic!()
+    };
+    let (LargePass::Executing(executing), Some(key)) = (draft.pass, draft.key) else {
+        panic!()
+    };
+    let refusal = Refusal::Denied {
+        code: "42501".to_owned(),
+        message: String::new(),
+        hint: None,
+    };
+    let mut out = Vec::new();
+    tap.deny_large(executing, key, refusal).write_to(&mut out);
+    assert_eq!((out[0], out.len()), (b'F', 15));
+    let mut events = Vec::new();
+    let step = tap.server(&reply("E 42883"), &mut events).unwrap();
+    assert_eq!(error_fields(&step.reply[5..]).code, "42501");
+    let _ = tap.server(&reply("Z I"), &mut events).unwrap();
+    assert!(tap.idle() && tap.abandon().is_empty());
+}

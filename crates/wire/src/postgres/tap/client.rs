@@ -1,7 +1,7 @@
 //! From the client: one message at a time.
 
 use super::commands::Open;
-use super::large::Large;
+use super::large::{ExecutingLarge, Large};
 use super::names::{Change, Lookup, Portal, Prepared, Statement};
 use super::types::{
     ClientStep, CommandKey, Draft, Executing, LargeKind, OutcomeStatus, Passive, Refusal, Text,
@@ -67,20 +67,37 @@ impl Tap {
         refusal: Refusal,
     ) -> Passive<'b> {
         let consumed = executing.bytes.len();
+        let inject = self.deny_last(executing.injected_entries, key, refusal);
+        Passive {
+            inject,
+            bytes: &[],
+            consumed,
+        }
+    }
+
+    /// As [`Tap::deny`], of a large command: its body is not forwarded.
+    pub fn deny_large(
+        &mut self,
+        executing: ExecutingLarge,
+        key: CommandKey,
+        refusal: Refusal,
+    ) -> Passive<'static> {
+        let inject = self.deny_last(executing.injected_entries, key, refusal);
+        Passive {
+            inject,
+            bytes: &[],
+            consumed: 0,
+        }
+    }
+
+    fn deny_last(&mut self, injected_entries: usize, key: CommandKey, refusal: Refusal) -> Vec<u8> {
         if self.skipping {
+            // The server would discard it.
             self.commands.stop(key, OutcomeStatus::Denied);
-            return Passive {
-                inject: Vec::new(),
-                bytes: executing.bytes,
-                consumed,
-            };
+            return Vec::new();
         }
         let Some(last) = self.queue.pop_back() else {
-            return Passive {
-                inject: Vec::new(),
-                bytes: &[],
-                consumed,
-            };
+            return Vec::new();
         };
         let portal = if last.renames {
             self.names.unexpect()
@@ -88,7 +105,7 @@ impl Tap {
             None
         }
         .unwrap_or_default();
-        for _ in 0..executing.injected_entries {
+        for _ in 0..injected_entries {
             if self.queue.pop_back().is_some_and(|entry| entry.renames) {
                 self.names.unexpect();
             }
@@ -99,11 +116,7 @@ impl Tap {
             _ => self.refuse_function(key, refusal),
         };
         self.commands.begins_at(key, self.next - 1);
-        Passive {
-            inject,
-            bytes: &[],
-            consumed,
-        }
+        inject
     }
 
     /// Length of the whole message, if its type may have it.
