@@ -3,7 +3,7 @@
 //!
 //! Their texts are not read: they count as able to do everything (`Class::UNREAD`).
 
-use super::client::oids;
+use super::bodies::oids;
 use super::names::Prepared;
 use super::types::{CommandKey, LargeKind, Passive, Refusal, TxStatus, Via, Violation};
 use super::{Kind, Tap, Text};

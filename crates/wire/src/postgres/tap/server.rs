@@ -470,5 +470,5 @@ fn replaced(refusal: Option<&Refusal>, fields: &ErrorFields) -> Fate {
 fn described(body: &[u8]) -> Option<Box<[u32]>> {
     let mut cursor = Cursor(body);
     let count = cursor.u16()?;
-    super::client::oids(cursor.0, count)
+    super::bodies::oids(cursor.0, count)
 }
