@@ -1,6 +1,11 @@
 //! A small PostgreSQL that only knows the protocol's rules, and a client that sends anything in any order: the tap never
 //! loses its place, nobody waits for ever, and what is recorded as run is what the server ran.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::map_entry
+)]
 
 mod support;
 

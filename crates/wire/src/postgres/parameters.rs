@@ -198,3 +198,78 @@ fn json_string(out: &mut Vec<u8>, text: &str) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::postgres::lexer::Class;
+
+    fn json(body: &[u8], types: &[u32], bytes_max: usize) -> Result<String, TooLong> {
+        let prepared = Prepared::new(1, b"", Some(b""), types.into(), Class::default());
+        let mut out = b"before".to_vec();
+        let done = Parameters::parse(&mut Cursor(body))
+            .unwrap()
+            .of(prepared)
+            .to_json(&mut out, bytes_max);
+        let text = String::from_utf8(out).unwrap();
+        let rest = text.strip_prefix("before").unwrap();
+        done.map(|()| rest.to_owned())
+            .inspect_err(|_| assert!(rest.is_empty()))
+    }
+
+    #[test]
+    fn each_value_is_written_as_what_it_is() {
+        let body = [
+            &[0, 4, 0, 0, 0, 1, 0, 1, 0, 2, 0, 5][..],
+            b"\0\0\0\x05a\"\n\x01\\",
+            b"\0\0\0\x04\0\0\0\x07",
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\x01x",
+            b"\0\0\0\x01\xff",
+        ]
+        .concat();
+        assert_eq!(
+            json(&body, &[25, 23], 1000).unwrap(),
+            r#"[{"type":"text","value":"a\"\n\u0001\\"},{"type":"int4","value":"7"},null,{"type":0,"base64":"eA=="},{"type":0,"base64":"/w=="}]"#
+        );
+        let one_format_for_all = [
+            &[0, 1, 0, 1, 0, 2][..],
+            b"\0\0\0\x02\0\x01",
+            b"\0\0\0\x01\x01",
+        ]
+        .concat();
+        assert_eq!(
+            json(&one_format_for_all, &[21, 16], 1000).unwrap(),
+            r#"[{"type":"int2","value":"1"},{"type":"bool","value":"true"}]"#
+        );
+        assert_eq!(json(&[0, 0, 0, 0], &[], 2).unwrap(), "[]");
+    }
+
+    #[test]
+    fn what_is_too_long_leaves_nothing() {
+        let body = [&[0, 0, 0, 1][..], b"\0\0\0\x05aaaaa"].concat();
+        let whole = json(&body, &[25], 1000).unwrap();
+        assert!(json(&body, &[25], whole.len()).is_ok());
+        assert_eq!(
+            json(&body, &[25], whole.len() - 1),
+            Err(TooLong {
+                bytes_max: whole.len() - 1
+            })
+        );
+        assert!(json(&body, &[25], 0).is_err());
+    }
+
+    #[test]
+    fn cut_values_are_no_parameters() {
+        for body in [
+            &b""[..],
+            &[0, 1],
+            &[0, 0],
+            &[0, 0, 0, 1],
+            &[0, 0, 0, 1, 0, 0, 0, 2, 1],
+        ] {
+            assert!(Parameters::parse(&mut Cursor(body)).is_none());
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! From the client: one message at a time.
 
+use super::bodies::{BindBody, ParseBody, query_text};
 use super::commands::Open;
 use super::large::Large;
 use super::names::{Change, Lookup, Portal, Prepared, Statement};
@@ -23,8 +24,6 @@ const ENTRIES_PER_MESSAGE: usize = 3;
 const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [
     715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
 ];
-/// A name that the server has just been told to forget.
-const NOBODY: &[u8] = b"onrecord_refused";
 
 impl Tap {
     /// The next message of the client's bytes. Call again with the rest until `NeedMore` or `Wait`.
@@ -56,54 +55,6 @@ impl Tap {
         };
         let body = message.get(HEADER_BYTES..).unwrap_or_default();
         self.message(kind, message, body)
-    }
-
-    /// Puts the gateway's own refusal in place of the command that was drafted last and not forwarded. The server
-    /// answers in its place, as if it had failed; an open transaction fails with it.
-    pub fn deny<'b>(
-        &mut self,
-        executing: Executing<'b>,
-        key: CommandKey,
-        refusal: Refusal,
-    ) -> Passive<'b> {
-        let consumed = executing.bytes.len();
-        if self.skipping {
-            self.commands.stop(key, OutcomeStatus::Denied);
-            return Passive {
-                inject: Vec::new(),
-                bytes: executing.bytes,
-                consumed,
-            };
-        }
-        let Some(last) = self.queue.pop_back() else {
-            return Passive {
-                inject: Vec::new(),
-                bytes: &[],
-                consumed,
-            };
-        };
-        let portal = if last.renames {
-            self.names.unexpect()
-        } else {
-            None
-        }
-        .unwrap_or_default();
-        for _ in 0..executing.injected_entries {
-            if self.queue.pop_back().is_some_and(|entry| entry.renames) {
-                self.names.unexpect();
-            }
-        }
-        self.hold = false;
-        let inject = match last.kind {
-            Kind::Bind { .. } => self.refuse_bind(key, &portal, NOBODY, false, refusal),
-            _ => self.refuse_function(key, refusal),
-        };
-        self.commands.begins_at(key, self.next - 1);
-        Passive {
-            inject,
-            bytes: &[],
-            consumed,
-        }
     }
 
     /// Length of the whole message, if its type may have it.
@@ -426,35 +377,6 @@ impl Tap {
         );
     }
 
-    /// Close and Bind of a statement that is then gone: the server says 26000 in the Bind's place.
-    fn refuse_bind(
-        &mut self,
-        key: CommandKey,
-        portal: &[u8],
-        name: &[u8],
-        known: bool,
-        refusal: Refusal,
-    ) -> Vec<u8> {
-        let mut inject = Vec::new();
-        message::close(&mut inject, b'S', name);
-        message::bind(&mut inject, b"", name);
-        if known {
-            self.names.expect(self.segment, name, Change::Undefine);
-        }
-        self.push_entry(Kind::Close, known, true, None);
-        // The Executes of this portal are skipped with it: they are no attempts of their own.
-        let opened = Portal {
-            key,
-            epoch: self.trust.epoch,
-            class: Class::default(),
-        };
-        self.names
-            .expect(self.segment, portal, Change::Open(opened));
-        self.push_entry(Kind::Bind { key }, true, false, Some(Box::new(refusal)));
-        self.commands.stop(key, OutcomeStatus::Denied);
-        inject
-    }
-
     fn execute<'b>(&mut self, message: &'b [u8], name: &'b [u8]) -> ClientStep<'b> {
         let pass = ClientStep::Pass(Passive::verbatim(message));
         if self.skipping {
@@ -478,44 +400,6 @@ impl Tap {
         });
         self.hold = portal.class.copy_in;
         pass
-    }
-
-    fn refuse_execute<'b>(
-        &mut self,
-        message: &'b [u8],
-        name: &'b [u8],
-        refusal: Refusal,
-    ) -> ClientStep<'b> {
-        let key = self.draft(Via::Extended, Class::default(), message.len());
-        let draft = Draft {
-            portal: name,
-            ..self.drafted(key, Via::Extended, Text::None)
-        };
-        let mut inject = Vec::new();
-        message::close(&mut inject, b'P', name);
-        self.names.expect(self.segment, name, Change::Close);
-        self.push_entry(Kind::Close, true, true, None);
-        self.push_entry(
-            Kind::Execute {
-                key,
-                copy_in: false,
-            },
-            false,
-            false,
-            Some(Box::new(refusal.clone())),
-        );
-        self.commands.stop(key, OutcomeStatus::Denied);
-        inject.extend_from_slice(message);
-        ClientStep::Refuse {
-            consumed: message.len(),
-            refusal,
-            draft: Some(draft),
-            substitute: Passive {
-                inject,
-                bytes: &[],
-                consumed: message.len(),
-            },
-        }
     }
 
     fn describe<'b>(&mut self, message: &'b [u8], what: u8, name: &[u8]) -> ClientStep<'b> {
@@ -590,21 +474,6 @@ impl Tap {
                 consumed: message.len(),
             },
         })
-    }
-
-    /// A call of a function that cannot exist: the server answers with an error and ReadyForQuery, in order, and
-    /// fails an open transaction as it would for a function that it refuses.
-    pub(super) fn refuse_function(&mut self, key: CommandKey, refusal: Refusal) -> Vec<u8> {
-        if !self.skipping {
-            self.push_entry(
-                Kind::Function { key },
-                false,
-                false,
-                Some(Box::new(refusal)),
-            );
-        }
-        self.commands.stop(key, OutcomeStatus::Denied);
-        message::impossible_function()
     }
 
     pub(super) fn may_call(oid: u32) -> bool {
@@ -738,59 +607,6 @@ pub(super) struct BindPlan<'b> {
     pub(super) inject: Vec<u8>,
     pub(super) injected_entries: usize,
     pub(super) refusal: Option<Refusal>,
-}
-
-struct ParseBody<'b> {
-    name: &'b [u8],
-    text: &'b [u8],
-    types: Box<[u32]>,
-}
-
-impl<'b> ParseBody<'b> {
-    fn read(body: &'b [u8]) -> Option<Self> {
-        let mut cursor = Cursor(body);
-        let (name, text, count) = (cursor.string()?, cursor.string()?, cursor.u16()?);
-        let types = oids(cursor.0, count)?;
-        Some(Self { name, text, types })
-    }
-}
-
-struct BindBody<'b> {
-    portal: &'b [u8],
-    statement: &'b [u8],
-    parameters: Parameters<'b>,
-}
-
-impl<'b> BindBody<'b> {
-    fn read(body: &'b [u8]) -> Option<Self> {
-        let mut cursor = Cursor(body);
-        let (portal, statement) = (cursor.string()?, cursor.string()?);
-        let parameters = Parameters::parse(&mut cursor)?;
-        let formats = cursor.u16()?;
-        cursor.take(usize::from(formats).checked_mul(2)?)?;
-        cursor.is_empty().then_some(Self {
-            portal,
-            statement,
-            parameters,
-        })
-    }
-}
-
-/// Exactly `count` type ids and nothing after them.
-pub(super) fn oids(bytes: &[u8], count: u16) -> Option<Box<[u32]>> {
-    let (chunks, rest) = bytes.as_chunks::<4>();
-    (rest.is_empty() && chunks.len() == usize::from(count)).then(|| {
-        chunks
-            .iter()
-            .map(|chunk| u32::from_be_bytes(*chunk))
-            .collect()
-    })
-}
-
-/// A text that ends with the body's only NUL.
-fn query_text(body: &[u8]) -> Option<&[u8]> {
-    let mut cursor = Cursor(body);
-    cursor.string().filter(|_| cursor.is_empty())
 }
 
 fn large_kind(kind: u8) -> Option<LargeKind> {

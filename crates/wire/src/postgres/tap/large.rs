@@ -3,7 +3,7 @@
 //!
 //! Their texts are not read: they count as able to do everything (`Class::UNREAD`).
 
-use super::client::oids;
+use super::bodies::oids;
 use super::names::Prepared;
 use super::types::{CommandKey, LargeKind, Passive, Refusal, TxStatus, Via, Violation};
 use super::{Kind, Tap, Text};
@@ -21,6 +21,7 @@ const TYPES_BYTES_MAX: usize = 2 + 4 * 65_535;
 #[must_use]
 pub struct ExecutingLarge {
     bytes: Vec<u8>,
+    pub(super) injected_entries: usize,
 }
 
 /// Header of a large message that executes nothing; its spooled body follows it.
@@ -243,7 +244,10 @@ impl Tap {
                 draft.text = LargeText::Body(large.text.ok_or(malformed)?);
                 let key = self.begin_query(Class::UNREAD, bytes);
                 draft.key = Some(key);
-                draft.pass = LargePass::Executing(ExecutingLarge { bytes: header });
+                draft.pass = LargePass::Executing(ExecutingLarge {
+                    bytes: header,
+                    injected_entries: 0,
+                });
             }
             LargeKind::Parse => {
                 let mut tail = Cursor(&large.tail);
@@ -284,7 +288,10 @@ impl Tap {
                     ),
                     None => {
                         inject.extend_from_slice(&header);
-                        LargePass::Executing(ExecutingLarge { bytes: inject })
+                        LargePass::Executing(ExecutingLarge {
+                            bytes: inject,
+                            injected_entries: plan.injected_entries,
+                        })
                     }
                 };
             }
@@ -299,7 +306,10 @@ impl Tap {
                     if !self.skipping {
                         self.push(Kind::Function { key });
                     }
-                    LargePass::Executing(ExecutingLarge { bytes: header })
+                    LargePass::Executing(ExecutingLarge {
+                        bytes: header,
+                        injected_entries: 0,
+                    })
                 } else {
                     let refusal = Refusal::FunctionCall { oid };
                     let inject = self.refuse_function(key, refusal.clone());

@@ -9,10 +9,12 @@
 //!
 //! Invariant: a reply that does not fit the queue ends the session ([`Violation`]); nothing is guessed.
 
+mod bodies;
 mod client;
 mod commands;
 mod large;
 mod names;
+mod refuse;
 mod server;
 mod types;
 

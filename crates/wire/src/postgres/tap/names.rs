@@ -25,7 +25,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(
+    pub(in crate::postgres) fn new(
         id: u64,
         name: &[u8],
         text: Option<&[u8]>,

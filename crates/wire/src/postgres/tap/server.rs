@@ -52,7 +52,10 @@ impl Tap {
             let Some(&[kind, a, b, c, d]) = rest.first_chunk::<HEADER_BYTES>() else {
                 return Ok(step);
             };
-            let total = server_total(kind, u32::from_be_bytes([a, b, c, d]))?;
+            let total = match server_total(kind, u32::from_be_bytes([a, b, c, d])) {
+                Ok(total) => total,
+                Err(violation) => return after(step, violation),
+            };
             let looked_at = if passes_in_pieces(kind) {
                 HEADER_BYTES
             } else {
@@ -63,7 +66,10 @@ impl Tap {
             };
             let before = events.len();
             let body = head.get(HEADER_BYTES..).unwrap_or_default();
-            let fate = self.reply(kind, body, total, events)?;
+            let fate = match self.reply(kind, body, total, events) {
+                Ok(fate) => fate,
+                Err(violation) => return after(step, violation),
+            };
             let now = total.min(rest.len());
             self.server_body = total - now;
             self.server_body_dropped = !matches!(fate, Fate::Pass);
@@ -426,6 +432,15 @@ impl Tap {
     }
 }
 
+/// What came before a violation passes first; the same bytes then violate again.
+fn after(mut step: ServerStep, violation: Violation) -> Result<ServerStep, Violation> {
+    if step.pass == 0 {
+        return Err(violation);
+    }
+    step.more = true;
+    Ok(step)
+}
+
 /// Length of the whole message, if its type may have it.
 fn server_total(kind: u8, length: u32) -> Result<usize, Violation> {
     let total = usize::try_from(length)
@@ -455,5 +470,5 @@ fn replaced(refusal: Option<&Refusal>, fields: &ErrorFields) -> Fate {
 fn described(body: &[u8]) -> Option<Box<[u32]>> {
     let mut cursor = Cursor(body);
     let count = cursor.u16()?;
-    super::client::oids(cursor.0, count)
+    super::bodies::oids(cursor.0, count)
 }
