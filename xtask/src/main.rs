@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! Development tasks, reached as `cargo xtask TASK`.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod bench;
+mod install;
+mod regress;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match args.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", args.as_slice()),
+    };
+    let result = match task {
+        "bench" => bench::run(rest),
+        "test" => test::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("no task `{other}`\n\n{HELP}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const HELP: &str = "\
+cargo xtask test [--quick] [--without STEP]... [--only STEP]...
+    Everything that must hold before a change lands, on real servers and real
+    clients; installs what it needs, or says exactly what is missing.
+    Steps: install, fmt, clippy, deny, test, regress
+    --quick   what needs no further installation and few minutes: fmt, clippy,
+              and the tests without servers
+cargo xtask bench postgres [...]
+    The speed of the gateway against a byte copy and pgbouncer.";

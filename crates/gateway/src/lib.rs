@@ -1,1 +1,292 @@
-//! gateway
+//! Listeners, identity, sessions and upstreams: the only owner of proxied sockets.
+//!
+//! The path of a command, in the order of the modules that it meets:
+//!
+//! ```text
+//! listener (here) -> postgres::greet (TLS, identity) -> postgres::open (admission, session entry)
+//!   -> postgres::session (tap -> policy -> Permit; record -> Recorded)
+//!   -> postgres::upstream (forward only with both) -> server
+//!   <- postgres::downstream (verbatim) <- tap -> outcome entry
+//! ```
+//!
+//! Not for: files (that is `store`), the meaning of statements (that is `sql`), rules (that is `policy`).
+//!
+//! Invariant: no byte of a command leaves for a resource before its intent is where the
+//! connection's durability wants it. When recording stops, commands stop.
+
+mod config;
+mod postgres;
+mod random;
+mod refusals;
+pub mod scram;
+mod stream;
+pub mod tls;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use store::{GatewayEntry, Recorder};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext};
+
+use refusals::{Reason, Refusals};
+use worker::Arrival;
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: u32 = 1024;
+/// Between heartbeats, and between the entries of folded refusals.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Pause after the system could not give us another socket.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A running gateway.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    accepting: CancellationToken,
+    stopping: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no thread or no event loop.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] io::Error),
+}
+
+/// What all workers share.
+struct Shared {
+    config: Config,
+    recorder: Recorder,
+    refusals: Refusals,
+    cancels: Arc<postgres::Cancels>,
+    sessions: postgres::SessionsByIdentity,
+    slots: Arc<Semaphore>,
+    totals: Totals,
+    /// Makes up salts for names that do not exist.
+    mock_key: [u8; 32],
+    stopping: CancellationToken,
+}
+
+/// Counters for heartbeats.
+#[derive(Default)]
+struct Totals {
+    sessions: AtomicU64,
+    commands: AtomicU64,
+    refused: AtomicU64,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+}
+
+impl Shared {
+    fn refuse(&self, reason: Reason, peer: SocketAddr) {
+        self.totals.refused.fetch_add(1, Ordering::Relaxed);
+        self.refusals.count(reason, peer.ip());
+    }
+}
+
+impl Gateway {
+    /// Starts to listen and to serve. Returns once every address is listened on.
+    ///
+    /// # Errors
+    /// An address is taken or not ours, or the system gives no thread.
+    pub fn start(config: Config, recorder: Recorder) -> Result<Self, StartError> {
+        let accepting = CancellationToken::new();
+        let stopping = CancellationToken::new();
+        let workers = config.workers.max(1);
+        let listen = config.listen_postgres.clone();
+        let shared = Arc::new(Shared {
+            slots: Arc::new(Semaphore::new(config.limits.connections_max)),
+            config,
+            recorder,
+            refusals: Refusals::default(),
+            cancels: Arc::default(),
+            sessions: postgres::SessionsByIdentity::default(),
+            totals: Totals::default(),
+            mock_key: random::bytes(),
+            stopping: stopping.clone(),
+        });
+        let mut threads = Vec::new();
+        let mut senders = Vec::new();
+        for number in 0..workers {
+            let (sender, arrivals) = mpsc::channel(worker::ARRIVALS_MAX);
+            let shared = shared.clone();
+            senders.push(sender);
+            threads.push(spawn(
+                format!("worker-{number}"),
+                worker::run(shared, arrivals),
+            )?);
+        }
+        let (ready, addresses) = std::sync::mpsc::sync_channel(1);
+        let front = front(shared, listen, senders, accepting.clone(), ready);
+        threads.push(spawn("front".to_owned(), front)?);
+        match addresses.recv() {
+            Ok(Ok(addresses)) => Ok(Self {
+                addresses,
+                accepting,
+                stopping,
+                threads,
+            }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StartError::Worker(io::Error::other(
+                "the listening thread ended",
+            ))),
+        }
+    }
+
+    /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Accepts no more, ends the sessions, and returns when all have ended. What runs is cancelled
+    /// and given the configured time for its outcome.
+    pub fn stop(self) {
+        self.accepting.cancel();
+        self.stopping.cancel();
+        for thread in self.threads {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    name: String,
+    main: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Worker)?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || runtime.block_on(main))
+        .map_err(StartError::Worker)
+}
+
+/// Listens, hands connections to the workers in turn, and keeps the heart beating.
+async fn front(
+    shared: Arc<Shared>,
+    listen: Vec<SocketAddr>,
+    workers: Vec<mpsc::Sender<Arrival>>,
+    accepting: CancellationToken,
+    ready: std::sync::mpsc::SyncSender<Result<Vec<SocketAddr>, StartError>>,
+) {
+    let bound: Result<Vec<_>, _> = listen.into_iter().map(bind).collect();
+    let listeners = match bound {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let addresses = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
+    let _ = ready.send(Ok(addresses));
+
+    let mut accepts = tokio::task::JoinSet::new();
+    for listener in listeners {
+        accepts.spawn(accept(shared.clone(), listener, workers.clone()));
+    }
+    drop(workers);
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            () = accepting.cancelled() => break,
+            _ = beat.tick() => heartbeat(&shared),
+        }
+    }
+    accepts.shutdown().await;
+    heartbeat(&shared);
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| StartError::Listen { address, source })
+}
+
+/// Accepts for ever. Never waits for a client: what a connection says is read on its worker.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<mpsc::Sender<Arrival>>) {
+    for worker in workers.iter().cycle() {
+        let (stream, peer) = loop {
+            match listener.accept().await {
+                Ok(accepted) => break accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        let Ok(stream) = stream.into_std() else {
+            continue;
+        };
+        // A full worker makes the kernel's queue wait, nobody else's memory.
+        if worker.send(Arrival { stream, peer }).await.is_err() {
+            shared.refuse(Reason::GatewayStopping, peer);
+            return;
+        }
+    }
+}
+
+fn heartbeat(shared: &Shared) {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for folded in shared.refusals.take() {
+        note(shared, folded.into_entry());
+    }
+    let totals = &shared.totals;
+    let beat = model::Heartbeat {
+        clock: store::clock_state(),
+        sessions: load(&totals.sessions),
+        commands: load(&totals.commands),
+        refused: load(&totals.refused),
+        bytes_up: load(&totals.bytes_up),
+        bytes_down: load(&totals.bytes_down),
+    };
+    note(shared, GatewayEntry::Heartbeat(beat));
+}
+
+/// Writes an entry of the gateway's own. That recording has stopped is said once per try: nothing
+/// else can go on either.
+fn note(shared: &Shared, entry: GatewayEntry) {
+    if let Err(error) = shared.recorder.note(entry) {
+        tracing::error!(%error, "the record cannot be written; commands are refused");
+    }
+}
+
+/// Notices dead peers within minutes, whatever is between.
+fn keepalive(stream: &TcpStream) {
+    let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
+    let _ = rustix::net::sockopt::set_tcp_keepidle(stream, Duration::from_secs(60));
+    let _ = rustix::net::sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15));
+    let _ = rustix::net::sockopt::set_tcp_keepcnt(stream, 4);
+}

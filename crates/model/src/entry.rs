@@ -586,6 +586,8 @@ closed! {
         UpstreamUnreachable = "upstream_unreachable",
         /// It asked for something that the gateway does not support, such as replication.
         Unsupported = "unsupported",
+        /// It asked to cancel with a key that no session has.
+        CancelKey = "cancel_key",
         /// It went away before it had said who it is.
         ClosedEarly = "closed_early",
         /// The gateway was stopping.
@@ -615,6 +617,8 @@ closed! {
     CancelResult {
         /// It was passed on for the named session.
         Forwarded = "forwarded",
+        /// The session had no command running: nothing was passed on.
+        TooLate = "too_late",
         /// No session has that key: nothing was passed on.
         NoSession = "no_session",
         /// The server could not be reached.

@@ -1,2 +1,9 @@
-//! x
-fn main() {}
+//! The `onrecord` binary.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    onrecord::cli::run(onrecord::cli::Cli::parse()).into()
+}

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use model::Time;
+use model::{ClockState, Time};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Tells the time.
@@ -50,4 +50,15 @@ pub(crate) fn random<const N: usize>(source: &mut dyn Random) -> io::Result<[u8;
     let mut bytes = [0; N];
     source.fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether the wall clock is synchronised, as far as that can be told without privileges: systemd-timesyncd leaves a
+/// mark while it is. Other time services leave none, and then nobody knows.
+#[must_use]
+pub fn clock_state() -> ClockState {
+    if std::path::Path::new("/run/systemd/timesync/synchronized").exists() {
+        ClockState::Synchronized
+    } else {
+        ClockState::NotEstablished
+    }
 }

@@ -28,7 +28,7 @@ mod views;
 mod walk;
 
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
-pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
 pub use disk::{Disk, DiskFile, Mode, RealDisk};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};

@@ -93,8 +93,30 @@ pub(crate) struct Writer {
     pub(crate) offset: u64,
     pub(crate) chain: Digest,
     pub(crate) frontier: Frontier,
+    /// What the page at `offset` holds before `offset`.
+    pub(crate) page: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) hashes: Vec<Digest>,
+}
+
+impl Writer {
+    /// Writes the group as whole pages: what the first page holds already is written again, byte for byte, and the last
+    /// is filled up with the zeros that it has. A write of parts of pages would read them back from the disk first
+    /// whenever the system has dropped them from its cache.
+    fn put_group(&mut self, total: u64) -> io::Result<()> {
+        let begin = self.offset - u64::try_from(self.page.len()).unwrap_or(0);
+        self.page.append(&mut self.group);
+        let end = begin + u64::try_from(self.page.len()).unwrap_or(0);
+        self.page.resize(self.page.len().next_multiple_of(PAGE_BYTES), 0);
+        write_all(&*self.segment, &self.page, begin)?;
+        self.offset += total;
+        debug_assert!(end <= self.offset && self.offset <= begin + u64::try_from(self.page.len()).unwrap_or(0));
+        let kept = usize::try_from(self.offset - begin).unwrap_or(0);
+        let page_start = kept / PAGE_BYTES * PAGE_BYTES;
+        self.page.truncate(kept);
+        self.page.drain(..page_start);
+        Ok(())
+    }
 }
 
 /// A segment that is filled with zeros and has no header yet.
@@ -320,9 +342,8 @@ impl Log {
             chain: format::chain(&writer.chain, &writer.hashes),
         };
         header.seal(&writer.salt, &mut writer.group);
-        write_all(&*writer.segment, &writer.group, writer.offset)?;
+        writer.put_group(total)?;
         writer.chain = header.chain;
-        writer.offset += total;
         self.written.store(writer.frontier.size(), SeqCst);
         self.check_space(writer);
         Ok(())
@@ -364,6 +385,7 @@ impl Log {
         writer.salt = header.salt;
         writer.length = spare.length;
         writer.offset = u64::try_from(HEADER_BYTES).unwrap_or(0);
+        writer.page.clear();
         self.signal.keeper.notify_all();
         Ok(())
     }
@@ -542,5 +564,7 @@ pub(crate) fn make_spare(
     Ok(Spare { file, length })
 }
 
+/// Segments are written in units of this; every file system's block is at most as long.
+pub(crate) const PAGE_BYTES: usize = 4096;
 const STEP_BYTES: u64 = 512 * 1024;
 const STEP_PAUSE: Duration = Duration::from_millis(4);

@@ -9,10 +9,10 @@ use model::{
     SessionClose, SessionEnd, SessionId,
 };
 
-use crate::disk::{Disk, DiskFile, Mode, write_all};
+use crate::disk::{Disk, DiskFile, Mode, read_full, write_all};
 use crate::error::{RecordError, StoreError};
 use crate::format::{HEADER_BYTES, SegmentHeader};
-use crate::log::{Log, Purpose, Writer};
+use crate::log::{Log, PAGE_BYTES, Purpose, Writer};
 use crate::session::lost_outcome;
 use crate::walk::{End, Step, Tail, Walk};
 
@@ -113,13 +113,14 @@ pub(crate) fn recover(
         sessions_lost: sessions.keys().copied().collect(),
     };
     let writer = Writer {
-        segment: Arc::from(file),
         number,
         salt,
         length: segment.length,
         offset: segment.offset,
         chain: walk.chain().unwrap_or(Digest([0; 32])),
         frontier,
+        page: page_before(&*file, segment.offset)?,
+        segment: Arc::from(file),
         group: Vec::new(),
         hashes: Vec::new(),
     };
@@ -129,6 +130,16 @@ pub(crate) fn recover(
         sessions,
         roots,
     })
+}
+
+/// What the page with this offset holds before it.
+fn page_before(file: &dyn DiskFile, offset: u64) -> Result<Vec<u8>, StoreError> {
+    let held = usize::try_from(offset).unwrap_or(0) % PAGE_BYTES;
+    let mut page = vec![0; held];
+    let begin = offset - u64::try_from(held).unwrap_or(0);
+    let read = read_full(file, &mut page, begin).map_err(StoreError::disk("reading the end of the log"))?;
+    page.truncate(read);
+    Ok(page)
 }
 
 fn unreadable(leaf: &[u8]) -> model::DecodeError {

@@ -1,0 +1,487 @@
+//! What is measured: one PostgreSQL, and what may stand in front of it.
+//!
+//! Every proxy has one thread for its sessions: pgbouncer and the byte copy have no other, the
+//! gateway runs with `workers = 1` (its flusher is a second thread, and its time is counted). Each
+//! durability has a gateway process of its own, so that processor time and memory are its own; the
+//! ones that are not being measured sit idle. TLS is off everywhere.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use rustix::process::Signal;
+
+use crate::processes::{Processes, Started};
+
+/// In the order of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// No proxy.
+    Direct,
+    /// pgbouncer in session mode.
+    Pgbouncer,
+    /// The plain two-way byte copy.
+    Relay,
+    /// The gateway: the intent is on stable storage before the command leaves.
+    Intent,
+    /// The gateway: the response waits for stable storage.
+    Held,
+    /// The gateway: the intent has left the process; synced within a bound.
+    Written,
+}
+
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Direct,
+        Self::Pgbouncer,
+        Self::Relay,
+        Self::Intent,
+        Self::Held,
+        Self::Written,
+    ];
+
+    /// As the options and tables call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pgbouncer => "pgbouncer",
+            Self::Relay => "relay",
+            Self::Intent => "intent",
+            Self::Held => "held",
+            Self::Written => "written",
+        }
+    }
+
+    /// Whether it is the gateway.
+    pub(crate) fn records(self) -> bool {
+        matches!(self, Self::Intent | Self::Held | Self::Written)
+    }
+}
+
+/// One way to reach the database.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    /// The process in between; none for direct.
+    pub(crate) proxy: Option<Started>,
+}
+
+impl Target {
+    /// A client program pointed here, with TLS and GSSAPI off whatever the environment says.
+    pub(crate) fn client(&self, program: &Path) -> Command {
+        client(program, self.address)
+    }
+}
+
+/// The programs a run needs, found once.
+pub(crate) struct Programs {
+    pub(crate) pgbench: PathBuf,
+    pub(crate) psql: PathBuf,
+    initdb: PathBuf,
+    postgres: PathBuf,
+    pgbouncer: PathBuf,
+    relay: PathBuf,
+    onrecord: PathBuf,
+}
+
+impl Programs {
+    /// Looks in PATH, then where Debian keeps PostgreSQL's own.
+    pub(crate) fn find(onrecord: Option<PathBuf>) -> anyhow::Result<Self> {
+        let beside = env::current_exe()?;
+        let beside = beside.parent().context("this program has no directory")?;
+        Ok(Self {
+            pgbench: find("pgbench")?,
+            psql: find("psql")?,
+            initdb: find("initdb")?,
+            postgres: find("postgres")?,
+            pgbouncer: find("pgbouncer").unwrap_or_else(|_| PathBuf::from("pgbouncer")),
+            relay: beside.join("relay"),
+            onrecord: onrecord.unwrap_or_else(|| beside.join("onrecord")),
+        })
+    }
+
+    /// What PostgreSQL and pgbouncer call themselves.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        [&self.postgres, &self.pgbouncer]
+            .into_iter()
+            .filter_map(|program| {
+                let output = Command::new(program).arg("--version").output().ok()?;
+                let text = String::from_utf8(output.stdout).ok()?;
+                Some(text.lines().next()?.to_owned())
+            })
+            .collect()
+    }
+}
+
+/// A running PostgreSQL with pgbench's tables, and how to put proxies before it.
+pub(crate) struct Cluster<'a> {
+    processes: &'a Processes,
+    programs: &'a Programs,
+    directory: &'a Path,
+    server: SocketAddr,
+    /// The SCRAM secret as the server keeps it; the gateway's identity has the same.
+    secret: String,
+    account: Option<Account>,
+    proxies_started: u32,
+}
+
+impl<'a> Cluster<'a> {
+    /// Makes and starts the database. fsync and the rest are as PostgreSQL has them by default.
+    pub(crate) fn start(
+        processes: &'a Processes,
+        programs: &'a Programs,
+        directory: &'a Path,
+    ) -> anyhow::Result<Self> {
+        let account = Account::for_servers()?;
+        let data = directory.join("postgres");
+        fs::create_dir(&data)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+        let password = directory.join("password");
+        fs::write(&password, PASSWORD)?;
+        for path in [&data, &password] {
+            Account::own(account.as_ref(), path)?;
+        }
+        let server = free_address()?;
+        let mut initdb = Command::new(&programs.initdb);
+        initdb
+            .arg("--pgdata")
+            .arg(&data)
+            .args(["--username", USER, "--auth", "scram-sha-256"])
+            .args(["--encoding", "UTF8", "--no-locale", "--pwfile"])
+            .arg(&password);
+        processes.run(Account::run_as(account.as_ref(), &mut initdb, &data))?;
+
+        let mut postgres = Command::new(&programs.postgres);
+        postgres
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &server.port().to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            .args(["-c", "shared_buffers=256MB"])
+            .args(["-c", "max_connections=4000"])
+            .args(["-c", "logging_collector=off"])
+            .args(["-c", "log_min_messages=panic"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        processes.start(
+            Account::run_as(account.as_ref(), &mut postgres, &data),
+            Signal::INT,
+            |_| (),
+        )?;
+        let mut cluster = Self {
+            processes,
+            programs,
+            directory,
+            server,
+            secret: String::new(),
+            account,
+            proxies_started: 0,
+        };
+        cluster.fill()?;
+        Ok(cluster)
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_WITHIN;
+        while let Err(error) = self.query("postgres", "select 1") {
+            ensure!(
+                Instant::now() < deadline,
+                "PostgreSQL does not start: {error:#}"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.query("postgres", &format!("create database {DATABASE}"))?;
+        let mut pgbench = client(&self.programs.pgbench, self.server);
+        pgbench.args(["--initialize", "--quiet", "--scale", SCALE, DATABASE]);
+        self.processes.run(&mut pgbench)?;
+        self.query(DATABASE, "checkpoint")?;
+        self.secret = self.query(
+            "postgres",
+            "select rolpassword from pg_authid where rolname = current_user",
+        )?;
+        Ok(())
+    }
+
+    /// Asks the server itself.
+    pub(crate) fn query(&self, database: &str, text: &str) -> anyhow::Result<String> {
+        let mut psql = client(&self.programs.psql, self.server);
+        psql.args(["-XAtqc", text, database]);
+        let output = self.processes.run(&mut psql)?;
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
+    /// Starts a fresh proxy of this kind.
+    pub(crate) fn target(&mut self, kind: Kind) -> anyhow::Result<Target> {
+        self.proxies_started += 1;
+        let name = format!("{}-{}", kind.name(), self.proxies_started);
+        let directory = self.directory.join(name);
+        fs::create_dir(&directory)?;
+        let (address, proxy) = match kind {
+            Kind::Direct => (self.server, None),
+            Kind::Pgbouncer => self.pgbouncer(&directory)?,
+            Kind::Relay => self.relay()?,
+            Kind::Intent | Kind::Held | Kind::Written => self.gateway(kind, &directory)?,
+        };
+        Ok(Target {
+            kind,
+            address,
+            proxy,
+        })
+    }
+
+    fn pgbouncer(&self, directory: &Path) -> anyhow::Result<(SocketAddr, Option<Started>)> {
+        let address = free_address()?;
+        let (port, server) = (address.port(), self.server.port());
+        let users = directory.join("users");
+        fs::write(&users, format!("\"{USER}\" \"{PASSWORD}\"\n"))?;
+        let ini = directory.join("pgbouncer.ini");
+        fs::write(
+            &ini,
+            format!(
+                "[databases]\n\
+                 {DATABASE} = host=127.0.0.1 port={server} dbname={DATABASE} user={USER} password={PASSWORD}\n\
+                 [pgbouncer]\n\
+                 listen_addr = 127.0.0.1\n\
+                 listen_port = {port}\n\
+                 unix_socket_dir =\n\
+                 auth_type = scram-sha-256\n\
+                 auth_file = {users}\n\
+                 pool_mode = session\n\
+                 max_client_conn = 4000\n\
+                 default_pool_size = 4000\n\
+                 log_connections = 0\n\
+                 log_disconnections = 0\n\
+                 log_stats = 0\n",
+                users = users.display(),
+            ),
+        )?;
+        for path in [directory, users.as_path(), ini.as_path()] {
+            Account::own(self.account.as_ref(), path)?;
+        }
+        let mut command = Command::new(&self.programs.pgbouncer);
+        command
+            .arg("--quiet")
+            .arg(&ini)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let command = Account::run_as(self.account.as_ref(), &mut command, directory);
+        let (started, lines) = self.processes.start(command, Signal::TERM, stderr_lines)?;
+        let deadline = Instant::now() + START_WITHIN;
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > deadline {
+                let said: Vec<String> = lines.try_iter().collect();
+                bail!("pgbouncer does not start: {}", said.join("; "));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok((address, Some(started)))
+    }
+
+    fn relay(&self) -> anyhow::Result<(SocketAddr, Option<Started>)> {
+        let mut command = Command::new(&self.programs.relay);
+        command.arg(self.server.to_string()).stderr(Stdio::piped());
+        let (started, lines) = self
+            .processes
+            .start(&mut command, Signal::TERM, stderr_lines)?;
+        let line = lines
+            .recv_timeout(START_WITHIN)
+            .context("the relay does not start")?;
+        Ok((line.parse()?, Some(started)))
+    }
+
+    fn gateway(
+        &self,
+        kind: Kind,
+        directory: &Path,
+    ) -> anyhow::Result<(SocketAddr, Option<Started>)> {
+        ensure!(
+            self.programs.onrecord.exists(),
+            "{} is not built; leave the gateway out with --targets direct,pgbouncer,relay",
+            self.programs.onrecord.display()
+        );
+        let config = directory.join("onrecord.toml");
+        let data = directory.join("data");
+        let name = format!("bench.invalid/{}", kind.name());
+        let mut init = Command::new(&self.programs.onrecord);
+        init.args(["init", "--name", &name, "--listen", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--data")
+            .arg(&data);
+        self.processes.run(&mut init)?;
+        // `init` has made the record; what it is a record of is ours to say.
+        let password = directory.join("password");
+        fs::write(&password, PASSWORD)?;
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
+        fs::write(
+            &config,
+            format!(
+                "[gateway]\n\
+                 name = \"{name}\"\n\
+                 data = {data:?}\n\
+                 workers = 1\n\
+                 [listen]\n\
+                 postgres = [\"127.0.0.1:0\"]\n\
+                 [connections.{DATABASE}]\n\
+                 kind = \"postgres\"\n\
+                 address = \"{server}\"\n\
+                 database = \"{DATABASE}\"\n\
+                 user = \"{USER}\"\n\
+                 password = \"file:{password}\"\n\
+                 tls = \"disable\"\n\
+                 durability = \"{durability}\"\n\
+                 identities = [\"service:{USER}\"]\n\
+                 [identities.{USER}]\n\
+                 kind = \"service\"\n\
+                 secret = \"{secret}\"\n\
+                 [limits]\n\
+                 connections_max = 4096\n\
+                 connections_per_identity_max = 4096\n",
+                durability = kind.name(),
+                server = self.server,
+                password = password.display(),
+                secret = self.secret,
+            ),
+        )?;
+        let mut command = Command::new(&self.programs.onrecord);
+        command
+            .args(["serve", "--config"])
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let (started, lines) = self
+            .processes
+            .start(&mut command, Signal::TERM, stderr_lines)?;
+        let deadline = Instant::now() + START_WITHIN;
+        let mut said = Vec::new();
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some((_, address)) = line.split_once("ready, postgres on ") {
+                return Ok((address.trim().parse()?, Some(started)));
+            }
+            said.push(line);
+        }
+        bail!("the gateway does not start: {}", said.join("; "));
+    }
+}
+
+/// The account that servers run as when we are root, which they refuse to run as.
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    fn for_servers() -> anyhow::Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let accounts = fs::read_to_string("/etc/passwd")?;
+        for wanted in ["postgres", "nobody"] {
+            for line in accounts.lines() {
+                let mut fields = line.split(':');
+                if fields.next() == Some(wanted)
+                    && let (Some(uid), Some(gid)) = (fields.nth(1), fields.next())
+                {
+                    return Ok(Some(Self {
+                        uid: uid.parse()?,
+                        gid: gid.parse()?,
+                    }));
+                }
+            }
+        }
+        bail!("as root, PostgreSQL needs an account `postgres` or `nobody` to run as");
+    }
+
+    fn own(account: Option<&Self>, path: &Path) -> anyhow::Result<()> {
+        if let Some(account) = account {
+            chown(path, Some(account.uid), Some(account.gid))?;
+        }
+        Ok(())
+    }
+
+    fn run_as<'c>(
+        account: Option<&Self>,
+        command: &'c mut Command,
+        directory: &Path,
+    ) -> &'c mut Command {
+        if let Some(account) = account {
+            command.uid(account.uid).gid(account.gid);
+        }
+        command.current_dir(directory)
+    }
+}
+
+fn client(program: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("PGHOST", address.ip().to_string())
+        .env("PGPORT", address.port().to_string())
+        .env("PGUSER", USER)
+        .env("PGPASSWORD", PASSWORD)
+        .env("PGSSLMODE", "disable")
+        .env("PGGSSENCMODE", "disable")
+        .env("LC_ALL", "C");
+    command
+}
+
+/// Reads a process's stderr for as long as it lives, so that it never blocks on a full pipe.
+fn stderr_lines(child: &mut Child) -> mpsc::Receiver<String> {
+    let (lines, receiver) = mpsc::sync_channel(LINES_KEPT_MAX);
+    if let Some(stderr) = child.stderr.take() {
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = lines.try_send(line);
+            }
+        });
+    }
+    receiver
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+fn find(program: &str) -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .collect();
+    debian.sort();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .chain(debian.into_iter().rev())
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .with_context(|| {
+            format!("{program} is missing: `apt-get install postgresql pgbouncer` has all that is needed")
+        })
+}
+
+/// The database, under the same name through every target.
+pub(crate) const DATABASE: &str = "app";
+const USER: &str = "bench";
+/// Guards nothing: throw-away data, on loopback, for the length of a run.
+const PASSWORD: &str = "bench";
+/// A million accounts, about 150 MiB: in memory.
+const SCALE: &str = "10";
+const START_WITHIN: Duration = Duration::from_secs(30);
+const LINES_KEPT_MAX: usize = 100;

@@ -1,0 +1,237 @@
+//! The demo itself, in the order in which it happens.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use onrecord::Exit;
+use onrecord::commands::Selection;
+use onrecord::commands::commands::{count, print_rows};
+use onrecord::commands::{now_us, verify};
+use onrecord::config::Config;
+use onrecord::wiring::{self, Running};
+use serde_json::json;
+use store::CommandStatus;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agents::{self, Agent, CLAUDE, COPILOT, SETUP};
+use crate::place::{Place, shown};
+use crate::postgres::Server;
+use crate::screen::Screen;
+use crate::setup::{self, Resource};
+
+/// A checkpoint is signed at most this long after its last entry; verification then covers everything.
+const SIGNED_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Runs the demo. With `script`, ends by itself.
+pub(crate) fn run(place: &Place, upstream: Option<&str>, script: bool, screen: &mut Screen) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on Ctrl-C is a request, not an end: what was started is stopped in order.
+    let interrupted = interruptions()?;
+    let _held = place.hold()?;
+    screen.title(&place.shown())?;
+
+    let (server, resource) = resource(place, upstream, &runtime, screen)?;
+    let (config, keys) = configuration(place, &resource, screen)?;
+    set_aside_altered(place, screen)?;
+    let running = gateway(&config, screen)?;
+    let done = show(place, &running, &keys, &runtime, script, &interrupted, screen);
+    // In the order of who depends on whom: the gateway, its record, the server.
+    let stopped = running.stop();
+    if let Some(server) = server {
+        server.stop();
+    }
+    let verdict = done?;
+    stopped?;
+    if !script {
+        screen.close("Stopped. Everything is still on the record; --reset removes it.")?;
+    }
+    if verdict != Exit::Ok {
+        bail!("the record does not verify");
+    }
+    Ok(())
+}
+
+fn resource(
+    place: &Place,
+    upstream: Option<&str>,
+    runtime: &Runtime,
+    screen: &mut Screen,
+) -> Result<(Option<Server>, Resource)> {
+    if let Some(url) = upstream {
+        let resource = Resource::parse(url)?;
+        let text = format!("yours, at {}", resource.address);
+        screen.step("PostgreSQL", &text, None, json!({"address": resource.address}))?;
+        return Ok((None, resource));
+    }
+    let started = Instant::now();
+    let password = setup::resource_password(place)?;
+    let server = Server::start(place, &password, &mut |text| {
+        let _ = screen.note(text);
+    })?;
+    runtime.block_on(setup::make_database(server.port, &password))?;
+    let text = format!("{} on 127.0.0.1:{}, database shop", server.version, server.port);
+    let event = json!({"version": server.version, "port": server.port});
+    screen.step("PostgreSQL", &text, Some(started.elapsed()), event)?;
+    let resource = Resource::of(&server, &password);
+    Ok((Some(server), resource))
+}
+
+fn configuration(
+    place: &Place,
+    resource: &Resource,
+    screen: &mut Screen,
+) -> Result<(Config, Vec<(Agent, String)>)> {
+    let mut keys = Vec::new();
+    for agent in Agent::ALL {
+        keys.push((agent, setup::key(place, agent)?));
+    }
+    let listen = setup::listen_address();
+    if let Some(usual) = setup::is_unusual(listen) {
+        screen.note(&format!("port {usual} is in use; another one is taken"))?;
+    }
+    let config = setup::configure(place, resource, listen, &keys)?;
+    Ok((config, keys))
+}
+
+/// After `demo tamper` the gateway would rightly refuse to go on with the record, so a new one begins.
+fn set_aside_altered(place: &Place, screen: &mut Screen) -> Result<()> {
+    let record = place.record();
+    if !record.exists() {
+        return Ok(());
+    }
+    if matches!(verify::briefly(&record), Ok((Exit::Ok, _))) {
+        return Ok(());
+    }
+    let aside = place.root().join(format!("record.altered-{}", now_us() / 1_000_000));
+    std::fs::rename(&record, &aside)
+        .with_context(|| format!("cannot move {} aside", record.display()))?;
+    screen.note(&format!("the earlier record does not verify; it is set aside in {}", shown(&aside)))
+}
+
+fn gateway(config: &Config, screen: &mut Screen) -> Result<Running> {
+    if !config.gateway.data.exists() {
+        wiring::create_record(config)?;
+    }
+    let running = wiring::start(config)?;
+    screen.step("record", &format!("{}", shown(&config.gateway.data)), None, json!({"data": config.gateway.data}))?;
+    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
+    let text = format!("postgres on {}", addresses.join(", "));
+    screen.step("gateway", &text, None, json!({"postgres": addresses}))?;
+    let people: Vec<String> = [CLAUDE, COPILOT]
+        .iter()
+        .map(|agent| match agent.on_behalf_of {
+            Some(principal) => format!("{} for {principal}", agent.name()),
+            None => agent.name(),
+        })
+        .collect();
+    screen.step("identities", &people.join(", "), None, json!({"identities": people}))?;
+    Ok(running)
+}
+
+/// The agents at work, what the record says of it, and how to go on.
+fn show(
+    place: &Place,
+    running: &Running,
+    keys: &[(Agent, String)],
+    runtime: &Runtime,
+    script: bool,
+    interrupted: &Receiver<()>,
+    screen: &mut Screen,
+) -> Result<Exit> {
+    let gateway = *running.addresses().first().context("the gateway has no address")?;
+    let key = |of: Agent| {
+        keys.iter().find(|(agent, _)| agent.user == of.user).map(|(_, key)| key.as_str()).unwrap_or("")
+    };
+    runtime.block_on(agents::set_up(key(SETUP), gateway))?;
+    screen.heading("Two agents at work")?;
+    let began = now_us();
+    runtime.block_on(agents::work(key(CLAUDE), key(COPILOT), gateway))?;
+    let worked = Instant::now();
+    await_outcomes(place, began)?;
+    let selection = Selection { since_us: Some(began), ..Selection::default() };
+    print_rows(&mut screen.console, &place.record(), &selection, 2)?;
+
+    screen.heading("The record, verified")?;
+    std::thread::sleep(SIGNED_WITHIN.saturating_sub(worked.elapsed()));
+    let verdict = verify::print(&mut screen.console, &place.record(), None, 2)?;
+    if !script {
+        next(place, gateway, screen)?;
+        let _ = interrupted.recv();
+    }
+    Ok(verdict)
+}
+
+/// Waits until every command of this run has its outcome, which is within milliseconds.
+fn await_outcomes(place: &Place, began: i64) -> Result<()> {
+    let deadline = Instant::now() + SIGNED_WITHIN;
+    let selection = Selection { since_us: Some(began), status: Some(CommandStatus::Pending), ..Selection::default() };
+    while count(&place.record(), &selection)? > 0 {
+        if Instant::now() > deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn next(place: &Place, gateway: std::net::SocketAddr, screen: &mut Screen) -> Result<()> {
+    screen.heading("Now you (in another terminal, in this directory)\n")?;
+    if has_psql() {
+        let line = format!(
+            "PGPASSFILE={} psql -h {} -p {} -U {} {}",
+            shown(&place.pgpass(CLAUDE.user)),
+            gateway.ip(),
+            gateway.port(),
+            CLAUDE.user,
+            agents::CONNECTION
+        );
+        screen.try_this("be claude-code: try  select * from onrecord_demo.products;", &line)?;
+    }
+    let config = format!("{} --config {}", cargo_run("onrecord"), shown(&place.config()));
+    screen.try_this("what everybody did, as it happens", &format!("{config} commands --follow"))?;
+    screen.try_this("is anything altered or missing?", &format!("{config} verify"))?;
+    screen.try_this(
+        "change one byte of the record on disk, and see it caught",
+        &format!("{} tamper", cargo_run("demo")),
+    )?;
+    screen.close("Ctrl-C stops everything that was started.")
+}
+
+/// How to run a package's program again, as this one was built.
+pub(crate) fn cargo_run(package: &str) -> String {
+    let profile = if cfg!(debug_assertions) { "" } else { "--release " };
+    format!("cargo run -q {profile}-p {package} --")
+}
+
+fn has_psql() -> bool {
+    std::process::Command::new("psql")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// SIGINT and SIGTERM as messages.
+fn interruptions() -> Result<Receiver<()>> {
+    let (sender, receiver) = channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if sender.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,171 @@
+//! What a gateway is told: listeners, identities, connections, limits.
+//!
+//! Plain values that have been checked; where they come from (a file, a test) is not known here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Durability, IdentityName};
+use policy::Grants;
+use zeroize::Zeroizing;
+
+use crate::scram::{SaltedCache, Secret};
+use crate::tls::{ClientTls, ServerTls};
+
+/// Everything that a gateway needs besides its recorder.
+#[derive(Debug)]
+pub struct Config {
+    /// Where PostgreSQL clients are listened for; port 0 takes a free one.
+    pub listen_postgres: Vec<SocketAddr>,
+    /// The certificate that is shown to clients.
+    pub tls: ServerTls,
+    /// Who may connect without TLS.
+    pub plaintext: Plaintext,
+    /// The identities by the user name that clients give.
+    pub identities: BTreeMap<String, Identity>,
+    /// The connections by name.
+    pub connections: BTreeMap<String, Arc<Connection>>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// Worker threads; sessions are spread over them.
+    pub workers: usize,
+}
+
+/// Who may connect without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plaintext {
+    /// Clients on this host.
+    Loopback,
+    /// Nobody.
+    Never,
+    /// Everybody. Secrets are still not sent (SCRAM), statements and rows are.
+    Always,
+}
+
+/// A principal that can log in.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its full name.
+    pub name: IdentityName,
+    /// For whom it says that it acts.
+    pub on_behalf_of: Option<IdentityName>,
+    /// Names the credential in the record; reveals nothing of it.
+    pub credential: String,
+    /// What is kept of its API key.
+    pub secret: Secret,
+}
+
+/// A PostgreSQL resource as clients reach it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name: the database name that clients give.
+    pub name: String,
+    /// Where the server is.
+    pub address: Address,
+    /// TLS towards it, or none.
+    pub tls: Option<ClientTls>,
+    /// The database, when the client names none.
+    pub database: String,
+    /// Further databases that may be reached as `name/database`.
+    pub databases: Databases,
+    /// The role to log in as.
+    pub user: String,
+    /// Its password.
+    pub password: Option<Zeroizing<Vec<u8>>>,
+    /// When a command may be forwarded.
+    pub durability: Durability,
+    /// Who may use it.
+    pub grants: Grants,
+    /// Largest message from a client, bytes; at most 1 GiB.
+    pub message_bytes_max: usize,
+    /// Remembers the outcome of the upstream's key derivation.
+    pub salted: SaltedCache,
+}
+
+/// Which databases of a server a connection reaches beside its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Databases {
+    /// Those.
+    Named(Vec<String>),
+    /// All.
+    Any,
+}
+
+impl Connection {
+    /// The database to ask for, or `None` when this connection does not reach it.
+    pub(crate) fn database_for(&self, asked: Option<&str>) -> Option<String> {
+        match asked {
+            None => Some(self.database.clone()),
+            Some(asked) if asked == self.database => Some(asked.to_owned()),
+            Some(asked) => match &self.databases {
+                Databases::Any => Some(asked.to_owned()),
+                Databases::Named(names) => names.iter().find(|name| *name == asked).cloned(),
+            },
+        }
+    }
+}
+
+/// Where a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Host name or address, and port.
+    Tcp {
+        /// Host name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether bytes to it stay on this host.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                host == "localhost"
+                    || host
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
+}
+
+/// Limits with their defaults.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Client connections at once, before and after authentication.
+    pub connections_max: usize,
+    /// Sessions at once of one identity.
+    pub connections_per_identity_max: usize,
+    /// Time from accept to the end of authentication.
+    pub authentication_max: Duration,
+    /// Time to reach and log in to a resource.
+    pub upstream_connect_max: Duration,
+    /// Time without a byte in either direction; `None` is no limit.
+    pub idle_max: Option<Duration>,
+    /// Bytes that one session may hold in memory per direction before its peer is slowed.
+    pub session_bytes_max: usize,
+    /// After a client is gone: how long a running statement's outcome is waited for.
+    pub outcome_wait_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            connections_per_identity_max: 1024,
+            authentication_max: Duration::from_secs(10),
+            upstream_connect_max: Duration::from_secs(10),
+            idle_max: None,
+            session_bytes_max: 1024 * 1024,
+            outcome_wait_max: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! A new client: TLS, startup message, proof of identity.
+//!
+//! Nothing upstream is touched before the client has proven who it is. Every read is of exactly
+//! as many bytes as the message says, so that no byte sent ahead of TLS is ever read as protocol
+//! (CVE-2021-23214), and the loop over SSL and GSS requests is bounded (CVE-2026-6479).
+//!
+//! Sources: PostgreSQL 15 manual 55.2.1, 55.2.10 to 55.2.12; src/backend/postmaster/postmaster.c,
+//! ProcessStartupPacket; src/backend/libpq/auth.c.
+
+use std::io;
+use std::net::SocketAddr;
+
+use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use wire::postgres::message;
+use wire::postgres::startup::{CancelKey, First, Startup, StartupError, parse_first};
+
+use crate::config::{Config, Plaintext};
+use crate::random;
+use crate::refusals::Reason;
+use crate::scram::{Binding, ChannelBound, SCRAM, SCRAM_PLUS, ServerExchange};
+use crate::stream::Stream;
+use crate::tls::ALPN_POSTGRESQL;
+
+/// The newest protocol version that is spoken.
+const VERSION_NEWEST: u32 = 0x0003_0002;
+/// Longest SASL message that is taken from a client, bytes.
+const SASL_BYTES_MAX: usize = 4096;
+
+/// What a new connection turned out to be.
+pub(crate) enum Greeted {
+    /// A client that has proven who it is.
+    Client(Box<Client>),
+    /// A request to cancel what another session is running.
+    Cancel(CancelKey),
+}
+
+/// A client that has proven who it is. The last message that it was sent is the SCRAM server
+/// signature; AuthenticationOk is still owed.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: Option<&'static str>,
+    pub(crate) startup: Startup,
+    pub(crate) identity: Identity,
+    /// The database name as the client gave it.
+    pub(crate) asked: String,
+    /// Its part before the first slash.
+    pub(crate) connection: String,
+    /// The part after it.
+    pub(crate) database: Option<String>,
+    /// Minor version in force towards this client: 0 or 2.
+    pub(crate) minor: u16,
+}
+
+/// Why a connection was turned away. What the client may read has been sent already.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GreetError {
+    #[error("the client went away: {0}")]
+    Gone(#[from] io::Error),
+    #[error("turned away: {0:?}")]
+    Refused(Reason),
+}
+
+/// Takes a connection up to its proof of identity. The caller bounds the time. Not cancel safe:
+/// dropping it closes the socket.
+pub(crate) async fn greet(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    config: &Config,
+    mock_key: &[u8; 32],
+) -> Result<Greeted, GreetError> {
+    let (mut stream, binding, tls, startup) = match secure(tcp, peer, config).await? {
+        Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
+        Secured::Startup {
+            stream,
+            binding,
+            tls,
+            startup,
+        } => (stream, binding, tls, startup),
+    };
+    if startup.major() != 3 {
+        let text = format!(
+            "unsupported frontend protocol {}.{}: OnRecord speaks 3.0 to 3.2",
+            startup.major(),
+            startup.minor()
+        );
+        return refuse(&mut stream, Reason::Unsupported, "0A000", &text, None).await;
+    }
+    if startup.replication().is_some_and(|value| !is_off(value)) {
+        let text = "replication connections are not carried by OnRecord";
+        let hint = "Logical and physical replication read whole tables without a statement that could be recorded.";
+        return refuse(&mut stream, Reason::Unsupported, "0A000", text, Some(hint)).await;
+    }
+    let minor = if startup.minor() >= 2 { 2 } else { 0 };
+    let options = startup.unsupported_options();
+    if !options.is_empty() || startup.minor() > 2 || startup.minor() == 1 {
+        let newest = if minor == 2 {
+            VERSION_NEWEST
+        } else {
+            0x0003_0000
+        };
+        let answer = message::negotiate_protocol_version(newest, &options);
+        stream.write_all(&answer).await?;
+    }
+    let user = startup.user().unwrap_or_default().to_vec();
+    let name = String::from_utf8_lossy(&user).into_owned();
+    let known = config.identities.get(&name);
+
+    let secret = known.map(|identity| &identity.secret);
+    let proven = prove(&mut stream, &binding, &user, secret, mock_key).await?;
+    let (Some(identity), Some(bound)) = (known, proven) else {
+        // One text for a wrong secret and for a name that does not exist, the server's own.
+        let text = format!("password authentication failed for user \"{name}\"");
+        return refuse(
+            &mut stream,
+            Reason::AuthenticationFailed,
+            "28P01",
+            &text,
+            None,
+        )
+        .await;
+    };
+    let asked = startup.database().unwrap_or(&user);
+    let asked = String::from_utf8_lossy(asked).into_owned();
+    let (connection, database) = match asked.split_once('/') {
+        Some((connection, database)) => (connection.to_owned(), Some(database.to_owned())),
+        None => (asked.clone(), None),
+    };
+    let (method, channel) = match bound {
+        ChannelBound::Yes => (ProofMethod::ScramSha256Plus, ChannelBinding::Bound),
+        ChannelBound::No => (ProofMethod::ScramSha256, ChannelBinding::None),
+    };
+    let identity = Identity {
+        name: identity.name.clone(),
+        known: Known::Verified,
+        proof: Proof {
+            method,
+            channel,
+            credential: identity.credential.clone(),
+        },
+        // From the gateway's configuration, not proven by this login.
+        on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf {
+            name,
+            known: Known::Claimed,
+        }),
+    };
+    Ok(Greeted::Client(Box::new(Client {
+        stream,
+        peer,
+        tls,
+        startup,
+        identity,
+        asked,
+        connection,
+        database,
+        minor,
+    })))
+}
+
+enum Secured {
+    Cancel(CancelKey),
+    Startup {
+        stream: Stream,
+        binding: Binding,
+        tls: Option<&'static str>,
+        startup: Startup,
+    },
+}
+
+/// Answers SSLRequest and GSSENCRequest, each at most once, and reads the startup message.
+async fn secure(
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    config: &Config,
+) -> Result<Secured, GreetError> {
+    let mut first = [0u8; 1];
+    if tcp.peek(&mut first).await? == 0 {
+        return Err(GreetError::Refused(Reason::ClosedEarly));
+    }
+    if first == [0x16] {
+        let stream = accept_tls(tcp, config).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN_POSTGRESQL) {
+            return Err(GreetError::Refused(Reason::Malformed));
+        }
+        return over_tls(stream, config).await;
+    }
+    let mut gss_asked = false;
+    loop {
+        match read_first(&mut tcp).await? {
+            First::Tls => {
+                tcp.write_all(b"S").await?;
+                let stream = accept_tls(tcp, config).await?;
+                return over_tls(stream, config).await;
+            }
+            First::Gss if !gss_asked => {
+                gss_asked = true;
+                tcp.write_all(b"N").await?;
+            }
+            First::Cancel(key) => return Ok(Secured::Cancel(key)),
+            First::Start(startup) => {
+                let mut stream = Stream::Tcp(tcp);
+                let allowed = match config.plaintext {
+                    Plaintext::Always => true,
+                    Plaintext::Loopback => peer.ip().to_canonical().is_loopback(),
+                    Plaintext::Never => false,
+                };
+                if !allowed {
+                    let text = "OnRecord takes connections over TLS only";
+                    let hint = "Set sslmode=verify-full (or at least require) in the client.";
+                    return refuse(
+                        &mut stream,
+                        Reason::PlaintextRefused,
+                        "28000",
+                        text,
+                        Some(hint),
+                    )
+                    .await;
+                }
+                return Ok(Secured::Startup {
+                    stream,
+                    binding: Binding::None,
+                    tls: None,
+                    startup,
+                });
+            }
+            First::Gss | First::DirectTls => {
+                return Err(GreetError::Refused(Reason::Malformed));
+            }
+        }
+    }
+}
+
+async fn accept_tls(
+    tcp: TcpStream,
+    config: &Config,
+) -> Result<tokio_rustls::server::TlsStream<TcpStream>, GreetError> {
+    TlsAcceptor::from(config.tls.config.clone())
+        .accept(tcp)
+        .await
+        .map_err(|_| GreetError::Refused(Reason::Malformed))
+}
+
+async fn over_tls(
+    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
+    config: &Config,
+) -> Result<Secured, GreetError> {
+    let version = match stream.get_ref().1.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    match read_first(&mut stream).await? {
+        First::Cancel(key) => Ok(Secured::Cancel(key)),
+        First::Start(startup) => Ok(Secured::Startup {
+            stream: Stream::ServerTls(Box::new(stream)),
+            binding: Binding::EndPoint(config.tls.end_point.clone()),
+            tls: Some(version),
+            startup,
+        }),
+        // Encryption inside encryption: CVE-2026-14681.
+        First::Tls | First::Gss | First::DirectTls => Err(GreetError::Refused(Reason::Malformed)),
+    }
+}
+
+/// Reads one startup packet: its length, then exactly that many bytes.
+async fn read_first<S>(stream: &mut S) -> Result<First, GreetError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut packet = vec![0; 8];
+    if let Err(error) = stream.read_exact(&mut packet).await {
+        return Err(match error.kind() {
+            io::ErrorKind::UnexpectedEof => GreetError::Refused(Reason::ClosedEarly),
+            _ => error.into(),
+        });
+    }
+    loop {
+        match parse_first(&packet) {
+            Ok(Some((first, _))) => return Ok(first),
+            Ok(None) => {
+                let [a, b, c, d, ..] = packet.as_slice() else {
+                    return Err(GreetError::Refused(Reason::Malformed));
+                };
+                let length = u32::from_be_bytes([*a, *b, *c, *d]);
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                let have = packet.len();
+                // parse_first has checked the length; it asks for more only below its limit.
+                if length <= have || length > wire::postgres::startup::STARTUP_BYTES_MAX {
+                    return Err(GreetError::Refused(Reason::Malformed));
+                }
+                packet.resize(length, 0);
+                let rest = packet.get_mut(have..).unwrap_or_default();
+                stream.read_exact(rest).await?;
+            }
+            Err(error) => return Err(malformed(stream, &error).await),
+        }
+    }
+}
+
+async fn malformed<S>(stream: &mut S, error: &StartupError) -> GreetError
+where
+    S: tokio::io::AsyncWrite + Unpin,
+{
+    let (code, text) = error.for_client();
+    let answer = message::error_response("FATAL", code, &text, None);
+    // The client may be gone; the reason is counted either way.
+    let _ = stream.write_all(&answer).await;
+    GreetError::Refused(Reason::Malformed)
+}
+
+/// SCRAM, with the channel bound where there is one. `None` when the proof is wrong.
+async fn prove(
+    stream: &mut Stream,
+    binding: &Binding,
+    user: &[u8],
+    secret: Option<&crate::scram::Secret>,
+    mock_key: &[u8; 32],
+) -> Result<Option<ChannelBound>, GreetError> {
+    let mechanisms: &[&str] = match binding {
+        Binding::None => &[SCRAM],
+        Binding::EndPoint(_) => &[SCRAM_PLUS, SCRAM],
+    };
+    stream
+        .write_all(&message::authentication_sasl(mechanisms))
+        .await?;
+    stream.flush().await?;
+    let initial = read_password(stream).await?;
+    let Some((mechanism, data)) = sasl_initial(&initial) else {
+        return Err(GreetError::Refused(Reason::Malformed));
+    };
+    let nonce = random::bytes();
+    let started = ServerExchange::start(mechanism, data, user, secret, mock_key, binding, &nonce);
+    let Ok((exchange, server_first)) = started else {
+        return Ok(None);
+    };
+    let answer = message::authentication_sasl_continue(server_first.as_bytes());
+    stream.write_all(&answer).await?;
+    stream.flush().await?;
+    let last = read_password(stream).await?;
+    let Ok((server_final, bound)) = exchange.finish(&last) else {
+        return Ok(None);
+    };
+    let answer = message::authentication_sasl_final(server_final.as_bytes());
+    stream.write_all(&answer).await?;
+    Ok(Some(bound))
+}
+
+/// The body of a 'p' message.
+async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, GreetError> {
+    let kind = stream.read_u8().await?;
+    let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
+    if kind != b'p' || !(4..=SASL_BYTES_MAX).contains(&length) {
+        return Err(GreetError::Refused(Reason::Malformed));
+    }
+    let mut body = vec![0; length - 4];
+    stream.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+/// SASLInitialResponse: mechanism, NUL, length, data.
+fn sasl_initial(body: &[u8]) -> Option<(&str, &[u8])> {
+    let end = body.iter().position(|&byte| byte == 0)?;
+    let (mechanism, rest) = body.split_at_checked(end)?;
+    let (length, data) = rest.get(1..)?.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    (data.len() == length).then_some(())?;
+    Some((std::str::from_utf8(mechanism).ok()?, data))
+}
+
+/// Values that PostgreSQL reads as "no" for `replication`; parse_bool in src/backend/utils/adt/bool.c.
+fn is_off(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
+    matches!(
+        value.as_slice(),
+        b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"n" | b"no" | b"of" | b"off"
+    )
+}
+
+async fn refuse<T>(
+    stream: &mut Stream,
+    reason: Reason,
+    code: &str,
+    text: &str,
+    hint: Option<&str>,
+) -> Result<T, GreetError> {
+    stream
+        .write_all(&message::error_response("FATAL", code, text, hint))
+        .await?;
+    stream.shutdown().await?;
+    Err(GreetError::Refused(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sasl_response_says_its_length_and_keeps_to_it() {
+        assert_eq!(
+            sasl_initial(b"X\0\0\0\0\x02ab"),
+            Some(("X", b"ab".as_slice()))
+        );
+        for bad in [
+            b"".as_slice(),
+            b"X",
+            b"X\0",
+            b"X\0\0\0\0\x03ab",
+            b"X\0\xff\xff\xff\xff",
+        ] {
+            assert_eq!(sasl_initial(bad), None);
+        }
+    }
+
+    #[test]
+    fn replication_is_off_only_when_it_says_so() {
+        assert!(is_off(b"off") && is_off(b"FALSE") && is_off(b"0"));
+        assert!(!is_off(b"database") && !is_off(b"true") && !is_off(b"") && !is_off(b"o"));
+    }
+}

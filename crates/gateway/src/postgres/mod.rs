@@ -1,0 +1,354 @@
+//! PostgreSQL: from an accepted socket to the end of its session.
+
+mod cancel;
+mod downstream;
+mod entries;
+mod greet;
+mod login;
+mod session;
+mod upstream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{CancelResult, IdentityName, SessionEnd};
+use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use wire::postgres::message;
+use wire::postgres::startup::CancelKey;
+use wire::postgres::tap::{Tap, TapLimits};
+
+use crate::Shared;
+use crate::config::Connection;
+use crate::refusals::Reason;
+use crate::worker::Running;
+use downstream::Downstream;
+use greet::{Client, GreetError, Greeted};
+use login::{LoggedIn, LoginError};
+use session::{Parts, Session};
+use upstream::Upstream;
+
+pub(crate) use cancel::{Busy, Cancels};
+
+/// Time to carry a cancellation to a server.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
+/// After a refusal: how long the client may take to read it before the socket is closed.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+/// Messages above this go to disk instead of memory, bytes.
+const BUFFERED_BYTES_MAX: usize = 1024 * 1024;
+/// Commands of one session that may be without an outcome at once.
+const COMMANDS_IN_FLIGHT_MAX: usize = 65_536;
+/// Names of prepared statements and portals of one session.
+const NAMES_MAX: usize = 65_536;
+/// Texts of prepared statements of one session, bytes.
+const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Live sessions of each identity.
+#[derive(Default)]
+pub(crate) struct SessionsByIdentity(Mutex<HashMap<IdentityName, usize>>);
+
+/// A share in the count of an identity's sessions.
+struct Counted<'a> {
+    sessions: &'a SessionsByIdentity,
+    identity: IdentityName,
+}
+
+impl SessionsByIdentity {
+    fn enter(&self, identity: &IdentityName, max: usize) -> Option<Counted<'_>> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(identity.clone()).or_default();
+        (*count < max).then(|| {
+            *count += 1;
+            Counted {
+                sessions: self,
+                identity: identity.clone(),
+            }
+        })
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut counts = self
+            .sessions
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.identity) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.identity);
+            }
+        }
+    }
+}
+
+/// Serves one accepted connection to its end. Dropping it closes its sockets.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+    running: Running,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
+    let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
+        shared.refuse(Reason::Limit, peer);
+        let text = "OnRecord has reached its limit of connections";
+        let _ = tcp.try_write(&message::error_response("FATAL", "53300", text, None));
+        return;
+    };
+    if tcp.set_nodelay(true).is_err() {
+        return;
+    }
+    crate::keepalive(&tcp);
+    let greeting = greet::greet(tcp, peer, &shared.config, &shared.mock_key);
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(shared.config.limits.authentication_max, greeting) => greeted,
+        () = shared.stopping.cancelled() => return shared.refuse(Reason::GatewayStopping, peer),
+    };
+    match greeted {
+        Err(_elapsed) => shared.refuse(Reason::Timeout, peer),
+        Ok(Err(GreetError::Gone(_))) => shared.refuse(Reason::ClosedEarly, peer),
+        Ok(Err(GreetError::Refused(reason))) => shared.refuse(reason, peer),
+        Ok(Ok(Greeted::Cancel(key))) => cancel(&shared, &key, peer).await,
+        Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, gate, running, *client)).await,
+    }
+}
+
+/// From a proven identity to a session, or to a refusal in words.
+async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut client: Client) {
+    let known = shared.config.connections.get(&client.connection);
+    let database = known.and_then(|connection| connection.database_for(client.database.as_deref()));
+    let admission = known.and_then(|connection| connection.grants.admit(&client.identity.name));
+    let (Some(connection), Some(database), Some(admission)) = (known, database, admission) else {
+        // One answer, so that nobody learns which connections there are.
+        let text = format!(
+            "connection \"{}\" does not exist, or {} may not use it",
+            client.asked, client.identity.name
+        );
+        let hint = "The database name selects the connection: NAME or NAME/DATABASE.";
+        return turn_away(
+            shared,
+            &mut client,
+            Reason::NotPermitted,
+            "3D000",
+            &text,
+            Some(hint),
+        )
+        .await;
+    };
+    let max = shared.config.limits.connections_per_identity_max;
+    let Some(_counted) = shared.sessions.enter(&client.identity.name, max) else {
+        let text = format!(
+            "{} has reached its limit of {max} sessions",
+            client.identity.name
+        );
+        return turn_away(shared, &mut client, Reason::Limit, "53300", &text, None).await;
+    };
+    let opened = shared
+        .recorder
+        .open_session(entries::session_open(&client, connection, &database));
+    let (log, opening) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return not_recorded(shared, &mut client, &error).await,
+    };
+    shared
+        .totals
+        .sessions
+        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    start(
+        shared, gate, running, client, connection, &database, admission, log, opening,
+    )
+    .await;
+    shared
+        .totals
+        .sessions
+        .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// Logs in to the server and runs the session. The session's entry is durable before the client
+/// learns that it may send commands.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one call; each is a different thing of the session"
+)]
+async fn start(
+    shared: &Arc<Shared>,
+    gate: Arc<Gate>,
+    running: Running,
+    mut client: Client,
+    connection: &Arc<Connection>,
+    database: &str,
+    admission: policy::Admission,
+    log: SessionLog,
+    opening: Opening,
+) {
+    let limits = &shared.config.limits;
+    let logging_in = log_in(&client, connection, database);
+    let logged_in = match tokio::time::timeout(limits.upstream_connect_max, logging_in).await {
+        Ok(logged_in) => logged_in,
+        Err(_elapsed) => Err(LoginError::Unreachable(std::io::ErrorKind::TimedOut.into())),
+    };
+    let server = match logged_in {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::warn!(connection = connection.name, %error, "cannot log in to the resource");
+            let closing = SessionClosing {
+                reason: SessionEnd::UpstreamGone,
+                bytes_up: 0,
+                bytes_down: 0,
+            };
+            let _ = log.close(closing);
+            return farewell(&mut client, &error.for_client(&connection.name)).await;
+        }
+    };
+    let recorded =
+        std::future::poll_fn(|cx| gate.poll(cx, opening.position(), Level::Durable)).await;
+    if let Err(error) = recorded {
+        return not_recorded(shared, &mut client, &error).await;
+    }
+    let upstream_key = server.cancel.unwrap_or(CancelKey {
+        pid: 0,
+        secret: vec![0; 4],
+    });
+    let secret_bytes = if client.minor >= 2 { 32 } else { 4 };
+    let minted = shared
+        .cancels
+        .mint(log.id(), connection, upstream_key, secret_bytes);
+
+    let mut welcome = message::authentication_ok();
+    welcome.extend_from_slice(&server.greeting);
+    welcome.extend_from_slice(&message::backend_key_data(
+        minted.key.pid,
+        &minted.key.secret,
+    ));
+    welcome.extend_from_slice(&server.ready);
+    let mut downstream = Downstream::new(client.stream);
+    downstream.push(&welcome);
+
+    let mut tap = Tap::new(TapLimits {
+        message_bytes_max: connection.message_bytes_max,
+        buffered_bytes_max: BUFFERED_BYTES_MAX.min(connection.message_bytes_max),
+        commands_in_flight_max: COMMANDS_IN_FLIGHT_MAX,
+        names_max: NAMES_MAX,
+        names_bytes_max: NAMES_BYTES_MAX,
+    });
+    for (name, value) in &server.parameters {
+        tap.parameter(name, value);
+    }
+    let session = Session::new(Parts {
+        client: downstream,
+        upstream: Upstream::new(server.stream),
+        tap,
+        admission,
+        minted,
+        running,
+        log,
+        gate,
+        durability: connection.durability,
+        session_bytes_max: limits.session_bytes_max,
+        outcome_wait: limits.outcome_wait_max,
+        idle_max: limits.idle_max,
+        stop: shared.stopping.clone().cancelled_owned(),
+    });
+    session.run(&shared.totals).await;
+}
+
+async fn log_in(
+    client: &Client,
+    connection: &Connection,
+    database: &str,
+) -> Result<LoggedIn, LoginError> {
+    let mut parameters: Vec<(&[u8], &[u8])> = vec![
+        (b"user", connection.user.as_bytes()),
+        (b"database", database.as_bytes()),
+    ];
+    // Run-time settings are the client's business; who it is and where it goes are ours.
+    let settings = client
+        .startup
+        .parameters()
+        .filter(|(name, _)| is_setting(name));
+    parameters.extend(settings);
+    let version = 0x0003_0000 | u32::from(client.minor);
+    login::log_in(connection, version, &parameters).await
+}
+
+/// Whether a startup parameter is a run-time setting (or `options`), which the server checks itself.
+fn is_setting(name: &[u8]) -> bool {
+    !matches!(name, b"user" | b"database" | b"replication") && !name.starts_with(b"_pq_.")
+}
+
+/// Carries a cancellation. The protocol has no answer to it: the socket is closed either way.
+async fn cancel(shared: &Shared, key: &CancelKey, peer: SocketAddr) {
+    let found = shared.cancels.find(key);
+    let session = found.as_ref().map(|target| target.session);
+    let result = match found {
+        None => CancelResult::NoSession,
+        // Nothing runs: a cancellation now could only hit the next command.
+        Some(target) if target.busy() == Busy::No => CancelResult::TooLate,
+        Some(target) => match tokio::time::timeout(CANCEL_MAX, target.cancel()).await {
+            Ok(Ok(())) => CancelResult::Forwarded,
+            Ok(Err(_)) | Err(_) => CancelResult::UpstreamUnreachable,
+        },
+    };
+    match result {
+        // Guesses are counted, not listed.
+        CancelResult::NoSession => shared.refuse(Reason::CancelKey, peer),
+        _ => crate::note(shared, entries::cancel(session, peer, result)),
+    }
+}
+
+/// Asks the server to stop what a session runs whose client is gone.
+fn cancel_in_background(target: Arc<cancel::Target>) {
+    // Owned by the worker's event loop; it ends within its limit.
+    tokio::spawn(async move {
+        if let Ok(Err(error)) = tokio::time::timeout(CANCEL_MAX, target.cancel()).await {
+            tracing::warn!(%error, "cannot cancel what a lost client left running");
+        }
+    });
+}
+
+async fn turn_away(
+    shared: &Shared,
+    client: &mut Client,
+    reason: Reason,
+    code: &str,
+    text: &str,
+    hint: Option<&str>,
+) {
+    shared.refuse(reason, client.peer);
+    farewell(client, &message::error_response("FATAL", code, text, hint)).await;
+}
+
+async fn not_recorded(shared: &Shared, client: &mut Client, error: &RecordError) {
+    let text = format!(
+        "OnRecord takes no sessions because it cannot record: {}",
+        error.for_client()
+    );
+    turn_away(
+        shared,
+        client,
+        Reason::RecordingStopped,
+        "58030",
+        &text,
+        None,
+    )
+    .await;
+}
+
+/// Sends a last message and waits a moment for the client to read it: closing a socket with unread
+/// bytes in it would reset the connection under the message.
+async fn farewell(client: &mut Client, response: &[u8]) {
+    let stream = &mut client.stream;
+    let parting = async {
+        stream.write_all(response).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 512];
+        while stream.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER_MAX, parting).await;
+}

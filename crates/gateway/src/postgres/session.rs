@@ -1,0 +1,966 @@
+//! One session: two directions, one task, no command forwarded without its record.
+//!
+//! ```text
+//! client ─read─▶ tap ─▶ policy ─▶ Permit ┐
+//!                  └─▶ record  ─▶ Pending ─gate─▶ Recorded ┐
+//!                  └─▶ Upstream::stage ────────────────────┴▶ Upstream::forward ─▶ server
+//! client ◀─────── Downstream (verbatim) ◀─ tap ◀─read─ server
+//!                                           └─▶ outcome ─▶ record
+//! ```
+//!
+//! Both directions make progress independently: a client that does not read slows the server and
+//! nothing else, and while a command waits for its intent to be durable the server is still read.
+//! The whole is one hand-written future, because the tap is shared by both directions and a wake-up
+//! of a second task would cost more than what it does.
+//!
+//! Cancel safe in the sense that dropping it closes both sockets; what was in flight then has no
+//! outcome, and recovery records `unknown`.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use model::{BlobForm, Durability, Field, Reason, SessionEnd};
+use policy::{Admission, Permit, Verdict};
+use store::{
+    BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionClosing,
+    SessionLog,
+};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use wire::postgres::message;
+use wire::postgres::parameters::Parameters;
+use wire::postgres::tap::{
+    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText, Refusal,
+    Tap, Text, Violation,
+};
+
+use super::cancel::{Busy, Minted};
+use super::downstream::Downstream;
+use super::entries;
+use super::upstream::{Staged, Upstream};
+use crate::Totals;
+use crate::worker::Running;
+
+/// What one socket read takes at most, bytes; one buffer per worker thread serves all its sessions.
+const READ_BYTES: usize = 128 * 1024;
+/// Turns of the pump before other sessions of the worker get theirs.
+const TURNS_MAX: usize = 32;
+/// Content up to this length is sealed into its entry, which has at most 65,535 bytes; base64 takes a third more.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// Sealed texts of prepared statements that are remembered.
+const SEALED_TEXTS_MAX: usize = 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// A session between an authenticated client and a server that is ready for queries.
+pub(crate) struct Session {
+    client: Downstream,
+    upstream: Upstream,
+    tap: Tap,
+    admission: Admission,
+    minted: Minted,
+    running: Running,
+
+    log: SessionLog,
+    gate: Arc<Gate>,
+    durability: Durability,
+
+    /// Client bytes that are not yet taken: the start of a message, or all while the tap waits.
+    inbox: Vec<u8>,
+    /// Whether `inbox` may hold something to take without reading more.
+    inbox_fresh: bool,
+    /// The start of a server message.
+    outbox: Vec<u8>,
+    spool: Option<Spool>,
+    /// Commands whose intent is written and that are not forwarded yet, in order.
+    held: VecDeque<Held>,
+    /// Commands that are forwarded and have no outcome yet, in order.
+    open: VecDeque<Open>,
+    /// The last intent that was forwarded, for durability `held`.
+    forwarded: Option<Position>,
+    sealed: HashMap<u64, Field>,
+    events: Vec<Event>,
+    scratch: Vec<u8>,
+
+    session_bytes_max: usize,
+    outcome_wait: Duration,
+    idle: Option<Idle>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Option<Ending>,
+    /// SQLSTATE of the server's FATAL, when it sent one.
+    fatal: Option<String>,
+    upstream_dead: bool,
+    commands: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+}
+
+struct Held {
+    key: CommandKey,
+    staged: Staged,
+    permit: Permit,
+    pending: Pending,
+}
+
+struct Open {
+    key: CommandKey,
+    recorded: Recorded,
+}
+
+/// A message that is too large for memory, on its way to a blob.
+struct Spool {
+    left: usize,
+    blob: BlobWriter,
+}
+
+struct Idle {
+    limit: Duration,
+    last: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// The session is over; what is in flight is waited for until the deadline.
+struct Ending {
+    reason: SessionEnd,
+    code: Option<String>,
+    deadline: Pin<Box<Sleep>>,
+    client: Client,
+}
+
+/// Whether the client's stream has been ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Listening,
+    Dismissed,
+}
+
+/// What a session needs to start.
+pub(crate) struct Parts {
+    pub(crate) client: Downstream,
+    pub(crate) upstream: Upstream,
+    pub(crate) tap: Tap,
+    pub(crate) admission: Admission,
+    pub(crate) minted: Minted,
+    pub(crate) running: Running,
+    pub(crate) log: SessionLog,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) durability: Durability,
+    pub(crate) session_bytes_max: usize,
+    pub(crate) outcome_wait: Duration,
+    pub(crate) idle_max: Option<Duration>,
+    pub(crate) stop: WaitForCancellationFutureOwned,
+}
+
+impl Session {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            client: parts.client,
+            upstream: parts.upstream,
+            tap: parts.tap,
+            admission: parts.admission,
+            minted: parts.minted,
+            running: parts.running,
+            log: parts.log,
+            gate: parts.gate,
+            durability: parts.durability,
+            inbox: Vec::new(),
+            inbox_fresh: false,
+            outbox: Vec::new(),
+            spool: None,
+            held: VecDeque::new(),
+            open: VecDeque::new(),
+            forwarded: None,
+            sealed: HashMap::new(),
+            events: Vec::new(),
+            scratch: Vec::new(),
+            session_bytes_max: parts.session_bytes_max,
+            outcome_wait: parts.outcome_wait,
+            idle: parts.idle_max.map(|limit| Idle {
+                limit,
+                last: Instant::now(),
+                timer: Box::pin(tokio::time::sleep(limit)),
+            }),
+            stop: Box::pin(parts.stop),
+            ending: None,
+            fatal: None,
+            upstream_dead: false,
+            commands: 0,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
+    }
+
+    /// Runs to the end and records it. A panic ends this session, and the record says so.
+    pub(crate) async fn run(mut self, totals: &Totals) {
+        let reason = std::future::poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx)))
+                .unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
+        })
+        .await;
+        self.finish(reason, totals);
+    }
+
+    /// Moves bytes until nothing moves.
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<SessionEnd> {
+        for _ in 0..TURNS_MAX {
+            let moved = match self.turn(cx) {
+                Ok(moved) => moved,
+                Err(fault) => {
+                    self.begin_ending(fault);
+                    Moved::Yes
+                }
+            };
+            if let Some(reason) = self.poll_ended(cx) {
+                return Poll::Ready(reason);
+            }
+            if moved == Moved::No {
+                let busy = if self.tap.idle() && self.held.is_empty() {
+                    Busy::No
+                } else {
+                    Busy::Yes
+                };
+                self.minted.target.set_busy(busy);
+                self.running.set(busy);
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One try of everything that could move.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        let mut moved = Moved::No;
+        moved |= self.admit(cx)?;
+        if !self.upstream_dead {
+            moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        }
+        moved |= self.read_upstream(cx)?;
+        moved |= self.release(cx)?;
+        moved |= poll_moved(self.client.poll_drain(cx)).map_err(Fault::client)?;
+        moved |= self.read_client(cx)?;
+        self.check_clocks(cx)?;
+        Ok(moved)
+    }
+
+    // ---- client to server ----------------------------------------------------------------
+
+    fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        if self.ending.is_some()
+            || !self.held.is_empty()
+            || !self.upstream.is_empty()
+            || self.tap.waiting()
+        {
+            return Ok(Moved::No);
+        }
+        if self.inbox_fresh {
+            let inbox = std::mem::take(&mut self.inbox);
+            let taken = self.take(&inbox)?;
+            self.keep_inbox(inbox, taken);
+            return Ok(Moved::Yes);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = match self.client.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(Moved::No),
+                Poll::Ready(read) => read.map_err(Fault::client)?,
+            };
+            let bytes = scratch.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(Fault::new(SessionEnd::ClientGone));
+            }
+            self.bytes_up += u64::try_from(read).unwrap_or(0);
+            self.touch();
+            if self.inbox.is_empty() {
+                let taken = self.take(bytes)?;
+                self.inbox
+                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            } else {
+                let mut inbox = std::mem::take(&mut self.inbox);
+                inbox.extend_from_slice(bytes);
+                let taken = self.take(&inbox)?;
+                self.keep_inbox(inbox, taken);
+            }
+            Ok(Moved::Yes)
+        })
+    }
+
+    fn keep_inbox(&mut self, mut inbox: Vec<u8>, taken: usize) {
+        inbox.drain(..taken);
+        if inbox.is_empty() {
+            inbox = Vec::new();
+        }
+        self.inbox = inbox;
+    }
+
+    /// Takes whole messages from the front of `bytes`; gives how many bytes they were.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        self.inbox_fresh = false;
+        let mut taken = 0;
+        loop {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            if self.spool.is_some() {
+                taken += self.spool(rest)?;
+                if self.spool.is_some() {
+                    return Ok(taken);
+                }
+                // Its body comes back from disk before anything that follows it.
+                self.inbox_fresh = taken < bytes.len();
+                return Ok(taken);
+            }
+            let step = match self.tap.client(rest) {
+                Ok(step) => step,
+                Err(violation) => return Err(self.refuse_message(rest, violation)),
+            };
+            match step {
+                ClientStep::NeedMore => return Ok(taken),
+                ClientStep::Wait => {
+                    self.inbox_fresh = true;
+                    return Ok(taken);
+                }
+                ClientStep::Pass(frames) => {
+                    taken += frames.consumed();
+                    self.upstream.pass(frames);
+                }
+                ClientStep::Swallow(count) => taken += count,
+                ClientStep::Command(frames, draft) => {
+                    taken += frames.consumed();
+                    let text = self.text_field(&draft.text);
+                    let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                    let shape = entries::Shape::of(&draft, frames.consumed());
+                    let (permit, pending) = self.intend(shape, &text, &parameters)?;
+                    let staged = self.upstream.stage(frames);
+                    self.held.push_back(Held {
+                        key: draft.key,
+                        staged,
+                        permit,
+                        pending,
+                    });
+                }
+                ClientStep::Refuse {
+                    consumed,
+                    refusal,
+                    draft,
+                    substitute,
+                } => {
+                    taken += consumed;
+                    if let Some(draft) = draft {
+                        let text = self.text_field(&draft.text);
+                        let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                        let shape = entries::Shape::of(&draft, consumed);
+                        self.settle_denied(shape, &text, &parameters, &refusal)?;
+                    }
+                    self.upstream.pass(substitute);
+                }
+                ClientStep::Large {
+                    header, body_bytes, ..
+                } => {
+                    taken += header.len();
+                    let blob = self.log.blob().map_err(Fault::record)?;
+                    self.spool = Some(Spool {
+                        left: body_bytes,
+                        blob,
+                    });
+                }
+                ClientStep::End(frames) => {
+                    self.upstream.pass(frames);
+                    return Err(Fault::new(SessionEnd::ClientClosed));
+                }
+            }
+        }
+    }
+
+    /// Ends the session over a message that is not forwarded. One that is too large to be taken is
+    /// a command that was refused, and is recorded as one; its text was never read.
+    fn refuse_message(&mut self, message: &[u8], violation: Violation) -> Fault {
+        if let Violation::MessageTooLarge { bytes, .. } = violation {
+            let shape =
+                entries::Shape::too_large(message.first().copied(), self.tap.transaction(), bytes);
+            let (code, text) = violation.for_client();
+            let message = self.log.seal(text.as_bytes());
+            let rules = [entries::RULE_SIZE.to_owned()];
+            let intent = shape.denied_intent(&entries::NOT_SEEN, &entries::NOT_SEEN, &rules);
+            if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
+                return Fault::record(error);
+            }
+        }
+        Fault::violation(violation)
+    }
+
+    /// Writes the body of a large message to its blob; at its end the message takes its place in
+    /// the stream, to be read back.
+    fn spool(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(0);
+        };
+        let chunk = bytes.get(..spool.left.min(bytes.len())).unwrap_or_default();
+        spool.blob.write(chunk).map_err(Fault::record)?;
+        spool.left -= chunk.len();
+        if let LargeStep::Done(large) = self.tap.large(chunk).map_err(Fault::violation)?
+            && let Some(spool) = self.spool.take()
+        {
+            let (field, body) = spool
+                .blob
+                .form(BlobForm::Message)
+                .finish()
+                .map_err(Fault::record)?;
+            self.take_large(large, field, body)?;
+        }
+        Ok(chunk.len())
+    }
+
+    /// Gives a large message, which is on disk by now, its place in the stream.
+    fn take_large(
+        &mut self,
+        large: LargeDraft,
+        body: Field,
+        reader: BlobReader,
+    ) -> Result<(), Fault> {
+        let bytes = body.length().unwrap_or(0);
+        let (text, parameters) = match (&large.text, large.parameters.is_some()) {
+            (LargeText::Body(_), _) => (body, entries::NO_PARAMETERS),
+            (LargeText::Known(text), true) => (self.text_field(text), body),
+            (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
+        };
+        let (statement, portal) = (&large.statement, &large.portal);
+        let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
+        match large.pass {
+            LargePass::Passive(header) => {
+                if let Some(id) = large.spooled_id {
+                    self.remember(id, text);
+                }
+                self.upstream.pass_large(header, reader);
+            }
+            LargePass::Executing(header) => {
+                let Some(key) = large.key else {
+                    return Err(Fault::new(SessionEnd::GatewayFault));
+                };
+                let (permit, pending) = self.intend(shape, &text, &parameters)?;
+                let staged = self.upstream.stage_large(header, reader);
+                self.held.push_back(Held {
+                    key,
+                    staged,
+                    permit,
+                    pending,
+                });
+            }
+            LargePass::Refuse(refusal, substitute) => {
+                self.settle_denied(shape, &text, &parameters, &refusal)?;
+                self.upstream.pass(substitute);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides a command and writes its intent.
+    fn intend(
+        &mut self,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+    ) -> Result<(Permit, Pending), Fault> {
+        let permit = match self.admission.decide(&shape.request()) {
+            Verdict::Allow(permit) => permit,
+            // The tap refuses what these rules refuse before it gets here.
+            Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
+        };
+        let pending = self
+            .log
+            .intent(&shape.intent(text, parameters))
+            .map_err(Fault::record)?;
+        Ok((permit, pending))
+    }
+
+    /// Records a command that the gateway refuses: it is never forwarded.
+    fn settle_denied(
+        &mut self,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+        refusal: &Refusal,
+    ) -> Result<(), Fault> {
+        let message = self.log.seal(refusal.message().as_bytes());
+        let rules = [shape.denied_by()];
+        let intent = shape.denied_intent(text, parameters, &rules);
+        self.log
+            .settled(&intent, &entries::denied(refusal.code(), message))
+            .map_err(Fault::record)?;
+        Ok(())
+    }
+
+    fn text_field(&mut self, text: &Text<'_>) -> Field {
+        match text {
+            Text::Inline(text) => self.log.seal(text),
+            Text::Prepared { id, text } => match self.sealed.get(id) {
+                Some(field) => field.clone(),
+                None => {
+                    let field = self.log.seal(text);
+                    self.remember(*id, field.clone());
+                    field
+                }
+            },
+            Text::Spooled { id } => self.sealed.get(id).cloned().unwrap_or(entries::NOT_SEEN),
+            Text::None => entries::NO_TEXT,
+        }
+    }
+
+    fn parameters_field(&mut self, parameters: Option<&Parameters<'_>>) -> Result<Field, Fault> {
+        let Some(parameters) = parameters else {
+            return Ok(entries::NO_PARAMETERS);
+        };
+        let mut json = std::mem::take(&mut self.scratch);
+        json.clear();
+        let field = match parameters.to_json(&mut json, INLINE_BYTES_MAX) {
+            Ok(()) => Ok(self.log.seal(&json)),
+            // Too long to be written out: the values as they came.
+            Err(_) => self.raw_parameters(parameters.raw()),
+        };
+        self.scratch = json;
+        field
+    }
+
+    fn raw_parameters(&mut self, raw: &[u8]) -> Result<Field, Fault> {
+        let mut blob = self.log.blob().map_err(Fault::record)?;
+        blob.write(raw).map_err(Fault::record)?;
+        let (field, _) = blob
+            .form(BlobForm::Message)
+            .finish()
+            .map_err(Fault::record)?;
+        Ok(field)
+    }
+
+    fn remember(&mut self, id: u64, field: Field) {
+        if self.sealed.len() >= SEALED_TEXTS_MAX {
+            // Texts that live in a blob cannot be sealed again; the tap bounds how many there are.
+            self.sealed
+                .retain(|_, field| matches!(field, Field::Blob { .. }));
+        }
+        self.sealed.insert(id, field);
+    }
+
+    /// Forwards what has become safe to forward.
+    fn admit(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        let Some(last) = self.held.back() else {
+            return Ok(Moved::No);
+        };
+        if self.abandoned() {
+            return Ok(Moved::No);
+        }
+        let level = match self.durability {
+            Durability::Intent | Durability::Both => Level::Durable,
+            Durability::Held | Durability::Written => Level::Written,
+        };
+        match self.gate.poll(cx, last.pending.position(), level) {
+            Poll::Pending => return Ok(Moved::No),
+            Poll::Ready(reached) => reached.map_err(Fault::record)?,
+        }
+        while let Some(Held {
+            key,
+            staged,
+            permit,
+            pending,
+        }) = self.held.pop_front()
+        {
+            match self.gate.admit(pending, level) {
+                Ok(recorded) => {
+                    self.forwarded = Some(recorded.position());
+                    self.upstream.forward(staged, &permit, &recorded);
+                    self.open.push_back(Open { key, recorded });
+                    self.commands += 1;
+                }
+                Err(pending) => {
+                    self.held.push_front(Held {
+                        key,
+                        staged,
+                        permit,
+                        pending,
+                    });
+                    return Ok(Moved::No);
+                }
+            }
+        }
+        Ok(Moved::Yes)
+    }
+
+    // ---- server to client ----------------------------------------------------------------
+
+    fn read_upstream(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        if self.upstream_dead || self.client.queued() >= self.session_bytes_max {
+            return Ok(Moved::No);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = match self.upstream.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(Moved::No),
+                Poll::Ready(read) => read.map_err(Fault::upstream)?,
+            };
+            let bytes = scratch.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(Fault::new(SessionEnd::UpstreamGone));
+            }
+            self.bytes_down += u64::try_from(read).unwrap_or(0);
+            self.touch();
+            if self.outbox.is_empty() {
+                let taken = self.deliver(cx, bytes)?;
+                self.outbox
+                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            } else {
+                let mut outbox = std::mem::take(&mut self.outbox);
+                outbox.extend_from_slice(bytes);
+                let taken = self.deliver(cx, &outbox)?;
+                outbox.drain(..taken);
+                self.outbox = if outbox.is_empty() {
+                    Vec::new()
+                } else {
+                    outbox
+                };
+            }
+            Ok(Moved::Yes)
+        })
+    }
+
+    /// Passes the server's bytes on and records the outcomes they carry; gives how many were taken.
+    fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, Fault> {
+        // `held`: nothing of a response before the intent behind it is durable.
+        if self.durability == Durability::Held
+            && let Some(position) = self.forwarded
+        {
+            self.client.hold_from(self.client.len(), position);
+        }
+        let mut taken = 0;
+        loop {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let step = self
+                .tap
+                .server(rest, &mut self.events)
+                .map_err(Fault::violation)?;
+            let pass = rest.get(..step.pass).unwrap_or_default();
+            if self.durability == Durability::Both {
+                // The end of the response waits for its outcome, so it must not be written first.
+                let end = self.client.len() + step.boundary.unwrap_or(0);
+                self.client.push(pass);
+                if let Some(outcome) = self.record_events()? {
+                    self.client.hold_from(end, outcome);
+                }
+            } else {
+                self.client.push_through(cx, pass).map_err(Fault::client)?;
+                self.record_events()?;
+            }
+            if !step.reply.is_empty() {
+                self.client
+                    .push_through(cx, &step.reply)
+                    .map_err(Fault::client)?;
+            }
+            taken += step.pass + step.skip;
+            if !step.more {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Writes the outcomes that the server's bytes carried; gives the last one's position.
+    fn record_events(&mut self) -> Result<Option<Position>, Fault> {
+        let mut last = None;
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Outcome { key, mut outcome } => {
+                    let Some(open) = self.take_open(key) else {
+                        continue;
+                    };
+                    let message = self.message_field(outcome.message.as_deref());
+                    let results = entries::results(&mut outcome);
+                    let draft = entries::outcome(&outcome, message, &results);
+                    last = Some(
+                        self.log
+                            .outcome(open.recorded, &draft)
+                            .map_err(Fault::record)?,
+                    );
+                }
+                Event::ParseFailed {
+                    text,
+                    outcome,
+                    statement,
+                    ..
+                } => {
+                    let text = match text {
+                        ParseText::Text(text) => self.log.seal(&text),
+                        ParseText::Spooled(id) => {
+                            self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN)
+                        }
+                    };
+                    let message = self.message_field(outcome.message.as_deref());
+                    let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
+                    let intent = shape.intent(&text, &entries::NO_PARAMETERS);
+                    let draft = entries::outcome(&outcome, message, &[]);
+                    let (_, position) = self.log.settled(&intent, &draft).map_err(Fault::record)?;
+                    last = Some(position);
+                }
+                Event::Fatal { code, .. } => {
+                    if let Some(ending) = &mut self.ending {
+                        ending.code.get_or_insert(code);
+                    } else {
+                        self.fatal = Some(code);
+                    }
+                }
+                Event::Parameter { .. } | Event::Ready(_) => {}
+            }
+        }
+        self.events = events;
+        Ok(last)
+    }
+
+    fn message_field(&mut self, message: Option<&str>) -> Field {
+        message.map_or(entries::NO_MESSAGE, |message| {
+            self.log.seal(message.as_bytes())
+        })
+    }
+
+    fn take_open(&mut self, key: CommandKey) -> Option<Open> {
+        // Nearly always the oldest; a suspended portal may outlive its neighbours.
+        let at = self.open.iter().position(|open| open.key == key)?;
+        self.open.remove(at)
+    }
+
+    /// Lets go of response bytes once what they wait for is durable.
+    fn release(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        let Some(position) = self.client.held_for() else {
+            return Ok(Moved::No);
+        };
+        match self.gate.poll(cx, position, Level::Durable) {
+            Poll::Pending => Ok(Moved::No),
+            Poll::Ready(reached) => {
+                reached.map_err(Fault::record)?;
+                self.client.release();
+                Ok(Moved::Yes)
+            }
+        }
+    }
+
+    // ---- the end -------------------------------------------------------------------------
+
+    fn touch(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.last = Instant::now();
+        }
+    }
+
+    /// The idle limit and the gateway's own stop.
+    fn check_clocks(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        let resting = self.tap.idle() && self.held.is_empty();
+        if self.stop.as_mut().poll(cx).is_ready() {
+            let text = "OnRecord is shutting down";
+            return Err(Fault::told(SessionEnd::GatewayStopped, "57P01", text));
+        }
+        if let Some(idle) = &mut self.idle
+            && idle.timer.as_mut().poll(cx).is_ready()
+        {
+            let quiet = idle.last.elapsed();
+            if resting && quiet >= idle.limit {
+                let text = "OnRecord ended this session: it was idle for longer than the limit";
+                return Err(Fault::told(SessionEnd::Idle, "57P05", text));
+            }
+            let next = idle.limit.saturating_sub(quiet).max(Duration::from_secs(1));
+            idle.timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + next);
+            // Registers the waker for the new deadline.
+            let _ = idle.timer.as_mut().poll(cx);
+        }
+        Ok(())
+    }
+
+    /// Whether what was not forwarded yet never will be.
+    fn abandoned(&self) -> bool {
+        self.ending
+            .as_ref()
+            .is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
+    }
+
+    /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
+    /// stop what it runs so that its outcome can be recorded.
+    fn begin_ending(&mut self, fault: Fault) {
+        if self.ending.is_some() {
+            // A second fault while ending: whoever it was is gone for good.
+            if fault.reason != SessionEnd::ClientClosed {
+                self.client.close_ears();
+                self.upstream_dead |= fault.reason == SessionEnd::UpstreamGone;
+            }
+            return;
+        }
+        match fault.reason {
+            SessionEnd::ClientGone => self.client.close_ears(),
+            SessionEnd::UpstreamGone | SessionEnd::RecordingStopped => self.upstream_dead = true,
+            _ => {}
+        }
+        if let Some(response) = &fault.response {
+            self.client.release();
+            self.client.push(response);
+        }
+        // A client that said goodbye wants its statements to run to their end.
+        if fault.reason != SessionEnd::ClientClosed {
+            self.upstream.discard_staged();
+            if !self.open.is_empty() && !self.upstream_dead {
+                super::cancel_in_background(self.minted.target.clone());
+            }
+        }
+        self.ending = Some(Ending {
+            reason: fault.reason,
+            code: self.fatal.take(),
+            deadline: Box::pin(tokio::time::sleep(self.outcome_wait)),
+            client: Client::Listening,
+        });
+    }
+
+    /// Whether all that can still be learnt and said has been.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<SessionEnd> {
+        let ending = self.ending.as_mut()?;
+        let waits_for_client = self.client.queued() > 0;
+        let waits_for_server = match ending.reason {
+            // Forwarding goes on until everything the client sent has run.
+            SessionEnd::ClientClosed => {
+                !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle()
+            }
+            _ => !self.open.is_empty(),
+        };
+        let done = !waits_for_client && (self.upstream_dead || !waits_for_server);
+        // A statement that runs on for a client that said goodbye has no deadline.
+        let patient = ending.reason == SessionEnd::ClientClosed && !self.upstream_dead;
+        if !done && (patient || ending.deadline.as_mut().poll(cx).is_pending()) {
+            return None;
+        }
+        if ending.client == Client::Listening {
+            ending.client = Client::Dismissed;
+            let _ = self.client.poll_shutdown(cx);
+        }
+        Some(ending.reason)
+    }
+
+    /// Writes the last entries: an outcome for every command, and the close.
+    fn finish(mut self, reason: SessionEnd, totals: &Totals) {
+        let code = self
+            .fatal
+            .take()
+            .or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
+        let reason = match (reason, &code) {
+            (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
+            (reason, _) => reason,
+        };
+        let unknown = match reason {
+            SessionEnd::UpstreamGone | SessionEnd::UpstreamClosed => Reason::UpstreamGone,
+            SessionEnd::ClientGone => Reason::ClientGone,
+            SessionEnd::GatewayStopped => Reason::GatewayStopped,
+            SessionEnd::GatewayFault => Reason::GatewayFault,
+            SessionEnd::Violation => Reason::Violation,
+            SessionEnd::RecordingStopped => Reason::RecordingStopped,
+            SessionEnd::ClientClosed | SessionEnd::Idle | SessionEnd::Lost => Reason::SessionEnded,
+        };
+        // Errors here mean that recording has stopped; recovery then writes what is missing.
+        for open in self.open.drain(..) {
+            let _ = self
+                .log
+                .outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
+        }
+        for held in self.held.drain(..) {
+            let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
+        }
+        totals.commands.fetch_add(self.commands, Ordering::Relaxed);
+        totals.bytes_up.fetch_add(self.bytes_up, Ordering::Relaxed);
+        totals
+            .bytes_down
+            .fetch_add(self.bytes_down, Ordering::Relaxed);
+        let closing = SessionClosing {
+            reason,
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+        };
+        let _ = self.log.close(closing);
+    }
+}
+
+/// Whether anything moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Yes,
+    No,
+}
+
+impl std::ops::BitOrAssign for Moved {
+    fn bitor_assign(&mut self, other: Self) {
+        if other == Self::Yes {
+            *self = Self::Yes;
+        }
+    }
+}
+
+fn poll_moved(polled: Poll<std::io::Result<()>>) -> std::io::Result<Moved> {
+    match polled {
+        Poll::Ready(Ok(())) => Ok(Moved::Yes),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(Moved::No),
+    }
+}
+
+/// Why a session ends, and what its client is told.
+struct Fault {
+    reason: SessionEnd,
+    response: Option<Vec<u8>>,
+}
+
+impl Fault {
+    fn new(reason: SessionEnd) -> Self {
+        Self {
+            reason,
+            response: None,
+        }
+    }
+
+    fn told(reason: SessionEnd, code: &str, text: &str) -> Self {
+        Self {
+            reason,
+            response: Some(message::error_response("FATAL", code, text, None)),
+        }
+    }
+
+    fn client(_: std::io::Error) -> Self {
+        Self::new(SessionEnd::ClientGone)
+    }
+
+    fn upstream(_: std::io::Error) -> Self {
+        Self::new(SessionEnd::UpstreamGone)
+    }
+
+    fn violation(violation: Violation) -> Self {
+        let (code, text) = violation.for_client();
+        Self::told(SessionEnd::Violation, code, &text)
+    }
+
+    /// No record, no command.
+    fn record(error: RecordError) -> Self {
+        let response = message::error_response(
+            "FATAL",
+            "58030",
+            &format!(
+                "OnRecord refused this command because it cannot record it: {}",
+                error.for_client()
+            ),
+            Some(
+                "The command was not sent to the server. Recording resumes when the gateway is restarted with a working disk.",
+            ),
+        );
+        Self {
+            reason: SessionEnd::RecordingStopped,
+            response: Some(response),
+        }
+    }
+}

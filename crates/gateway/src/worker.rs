@@ -1,0 +1,107 @@
+//! Threads, each with its own event loop, its own sessions and its own gate to the record.
+//!
+//! A session lives on one worker for life: both of its sockets and the waiters for its record are
+//! on one thread, and what it waits for wakes it without crossing threads.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use store::{Gate, Lone};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::Shared;
+use crate::postgres;
+use crate::postgres::Busy;
+
+/// Accepted connections that wait for their worker.
+pub(crate) const ARRIVALS_MAX: usize = 256;
+
+/// A connection on its way to a worker.
+pub(crate) struct Arrival {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+}
+
+/// How many sessions of this worker have a command running, and whether this one does.
+#[derive(Default)]
+pub(crate) struct Running {
+    total: Arc<AtomicUsize>,
+    mine: bool,
+}
+
+impl Running {
+    /// One more session's share in the count.
+    pub(crate) fn join(&self) -> Self {
+        Self {
+            total: self.total.clone(),
+            mine: false,
+        }
+    }
+
+    /// Tells whether this session has a command running.
+    pub(crate) fn set(&mut self, busy: Busy) {
+        let now = busy == Busy::Yes;
+        if self.mine != now {
+            self.mine = now;
+            // One thread only; the atomic is for the task to be movable in the type system's eyes.
+            if now {
+                self.total.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.total.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn lone(&self) -> Lone {
+        if self.total.load(Ordering::Relaxed) <= 1 {
+            Lone::Yes
+        } else {
+            Lone::No
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.set(Busy::No);
+    }
+}
+
+/// Runs one worker until its arrivals end and its sessions are over.
+pub(crate) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
+    let running = Running::default();
+    let gate = Arc::new(shared.recorder.gate());
+    let sessions = TaskTracker::new();
+    let turning = tokio::spawn(turn(gate.clone(), running.join()));
+    while let Some(arrival) = arrivals.recv().await {
+        let Ok(stream) = TcpStream::from_std(arrival.stream) else {
+            continue;
+        };
+        sessions.spawn(postgres::serve(
+            shared.clone(),
+            gate.clone(),
+            running.join(),
+            stream,
+            arrival.peer,
+        ));
+    }
+    sessions.close();
+    sessions.wait().await;
+    turning.abort();
+}
+
+/// Once per turn of the event loop in which a session waits for the record: writes what all of
+/// them appended in that turn, and lets them go on as it becomes safe.
+async fn turn(gate: Arc<Gate>, running: Running) {
+    poll_fn(|cx| {
+        gate.set_turn_waker(cx.waker());
+        gate.turn(running.lone());
+        Poll::<()>::Pending
+    })
+    .await;
+}

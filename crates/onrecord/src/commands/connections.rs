@@ -1,0 +1,71 @@
+//! `onrecord connections list`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Context;
+use crate::Failure;
+use crate::output::{Cell, Column, Format, Table, Tone};
+
+/// `connections ...`.
+#[derive(Debug, Subcommand)]
+pub enum Connections {
+    /// List the connections of the configuration
+    List,
+}
+
+impl Connections {
+    /// Does it.
+    pub fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let Self::List = self;
+        let config = context.load()?;
+        let console = &mut context.console;
+        if console.format() != Format::Table {
+            return console.json_list(config.connections.iter().map(|(name, connection)| {
+                Ok(json!({
+                    "name": name.as_str(),
+                    "kind": "postgres",
+                    "address": connection.address.to_string(),
+                    "database": connection.database,
+                    "databases": connection.databases,
+                    "user": connection.user,
+                    "tls": connection.tls().to_string(),
+                    "durability": connection.durability.to_string(),
+                    "identities": strings(&connection.identities),
+                }))
+            }));
+        }
+        let mut table = Table::new([
+            Column::text("NAME"),
+            Column::text("KIND"),
+            Column::flexible("ADDRESS"),
+            Column::flexible("DATABASE"),
+            Column::text("TLS"),
+            Column::text("DURABILITY"),
+            Column::flexible("IDENTITIES"),
+        ]);
+        for (name, connection) in &config.connections {
+            table.row([
+                Cell::toned(Tone::Strong, name.as_str()),
+                Cell::new("postgres"),
+                Cell::new(connection.address.to_string()),
+                Cell::new(&connection.database),
+                Cell::new(connection.tls().to_string()),
+                Cell::new(connection.durability.to_string()),
+                if connection.identities.is_empty() {
+                    Cell::toned(Tone::Warning, "nobody")
+                } else {
+                    Cell::new(strings(&connection.identities).join(", "))
+                },
+            ]);
+        }
+        if table.is_empty() {
+            console.line("No connections. Add a [connections.NAME] table to the configuration.")?;
+        }
+        Ok(console.table(&table)?)
+    }
+}
+
+fn strings(names: &[model::IdentityName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}

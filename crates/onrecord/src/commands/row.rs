@@ -1,0 +1,153 @@
+//! A command as the CLI shows it: the intent joined with its outcome, in clear text where the keys are there.
+
+use model::{CommandId, wall_text};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::words;
+use crate::output::{Cell, Column, Table, Tone};
+
+/// A command, as `--output json` has it; see `docs/cli.md`.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    /// `SESSION.N`.
+    #[serde(serialize_with = "shown")]
+    pub(super) id: CommandId,
+    pub(super) session: String,
+    pub(super) ordinal: u32,
+    #[serde(serialize_with = "time")]
+    pub(super) time: i64,
+    pub(super) identity: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) on_behalf_of: Option<String>,
+    pub(super) connection: String,
+    pub(super) database: String,
+    pub(super) via: &'static str,
+    /// None when it cannot be shown; `text_state` says why.
+    pub(super) text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) text_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parameters: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) parameters_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) statement: Option<String>,
+    pub(super) transaction: &'static str,
+    pub(super) verdict: &'static str,
+    /// `pending` while there is no outcome.
+    pub(super) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'static str>,
+    #[serde(flatten)]
+    pub(super) measured: Option<Measured>,
+}
+
+/// What is known once a command has ended.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Measured {
+    /// The first of them; `results_count` has all.
+    pub(super) results: Vec<StatementResult>,
+    pub(super) results_count: u64,
+    pub(super) rows: u64,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+    pub(super) duration_us: u64,
+}
+
+/// The result of one statement of a command.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct StatementResult {
+    pub(super) tag: String,
+    pub(super) rows: Option<u64>,
+}
+
+impl Row {
+    /// The id as tables show it: the end of the session's, and the ordinal.
+    pub(super) fn short_id(&self) -> String {
+        format!("{}.{}", short_session(&self.session), self.ordinal)
+    }
+
+    /// What stands in a table for the text.
+    pub(super) fn text_or_why(&self) -> (Tone, &str) {
+        match (&self.text, self.text_state.as_deref()) {
+            (Some(text), _) => (Tone::Plain, text),
+            (None, Some(why)) => (Tone::Faint, why),
+            (None, None) => (Tone::Faint, "-"),
+        }
+    }
+
+    /// The status as a table shows it: with its code or reason.
+    pub(super) fn status_cell(&self) -> Cell {
+        let tone = tone_of(self.status);
+        let detail = self.code.as_deref().or(self.reason);
+        match detail {
+            Some(detail) => Cell::toned(tone, format!("{} {detail}", self.status)),
+            None => Cell::toned(tone, self.status),
+        }
+    }
+}
+
+/// The table of commands.
+pub(super) fn table(rows: &[Row], indent: usize) -> Table {
+    let mut table = Table::new([
+        Column::text("TIME (UTC)"),
+        Column::text("ID"),
+        Column::text("WHO"),
+        Column::text("CONNECTION"),
+        Column::flexible("COMMAND"),
+        Column::text("STATUS"),
+        Column::number("ROWS"),
+        Column::number("TOOK"),
+    ])
+    .indented(indent);
+    for row in rows {
+        table.row(cells(row));
+    }
+    table
+}
+
+fn cells(row: &Row) -> [Cell; 8] {
+    let (tone, text) = row.text_or_why();
+    let rows = row.measured.as_ref().map(|measured| measured.rows).filter(|rows| *rows > 0);
+    let took = row.measured.as_ref().map(|measured| words::duration(measured.duration_us));
+    [
+        Cell::toned(Tone::Faint, words::to_the_second(row.time)),
+        Cell::toned(Tone::Faint, row.short_id()),
+        Cell::new(&row.identity),
+        Cell::new(&row.connection),
+        Cell::toned(tone, text.trim()),
+        row.status_cell(),
+        Cell::new(rows.map(|rows| rows.to_string()).unwrap_or_default()),
+        Cell::toned(Tone::Faint, took.unwrap_or_default()),
+    ]
+}
+
+/// How a status looks.
+pub(super) fn tone_of(status: &str) -> Tone {
+    match status {
+        "ok" => Tone::Good,
+        "error" | "denied" => Tone::Bad,
+        "pending" | "skipped" => Tone::Faint,
+        _ => Tone::Warning,
+    }
+}
+
+/// The end of a session's id, which is random and therefore tells sessions apart at a glance.
+pub(super) fn short_session(session: &str) -> &str {
+    session.get(session.len().saturating_sub(6)..).unwrap_or(session)
+}
+
+fn shown<S: Serializer>(id: &CommandId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
+fn time<S: Serializer>(wall_us: &i64, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&wall_text(*wall_us))
+}

@@ -1,0 +1,254 @@
+//! `onrecord show ID`: everything known of a command or a session, in order.
+
+use clap::Args;
+use model::{CommandId, SessionId};
+use serde_json::{Value, json};
+use store::{CommandView, OutcomeView, Reader, SessionView};
+
+use super::row::{self, Row};
+use super::selection::Selection;
+use super::source::{self, Named, state};
+use super::{Context, sessions, words};
+use crate::Failure;
+use crate::cli::RecordPlace;
+use crate::output::{Console, Format, Tone, lines, single_line};
+
+/// Columns of a fact's name.
+const NAME: usize = 14;
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A command (SESSION.N) or a session, in full or by the end of the session's id
+    id: String,
+    #[command(flatten)]
+    place: RecordPlace,
+}
+
+impl Show {
+    /// Does it.
+    pub fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let reader = source::open(&context.data(&self.place)?)?;
+        match source::named(&reader, &self.id)? {
+            Named::Command(id) => command(&reader, id, &mut context.console),
+            Named::Session(id) => session(&reader, id, &mut context.console),
+        }
+    }
+}
+
+fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), Failure> {
+    let selection = Selection { session: Some(id.session.to_string()), ..Selection::default() };
+    let mut found = None;
+    for view in source::commands(reader, &selection)? {
+        let view = view.map_err(source::unreadable)?;
+        if view.id == id {
+            found = Some(view);
+        }
+    }
+    let view = found.ok_or_else(|| {
+        Failure::not_found(format_args!("there is no command {id} in this record"))
+            .hint("`onrecord commands --session ID` lists a session's")
+    })?;
+    let intent = hash(reader, view.index)?;
+    let outcome = view.outcome.as_ref().map(|outcome| hash(reader, outcome.index)).transpose()?;
+    if console.format() != Format::Table {
+        let mut value = serde_json::to_value(Row::from(view.clone())).map_err(Failure::new)?;
+        if let (Some(fields), Some(more)) = (value.as_object_mut(), evidence(&view, &intent, outcome.as_deref()).as_object_mut()) {
+            fields.append(more);
+        }
+        return Ok(console.json(&value)?);
+    }
+    let who = &view.who;
+    let mut facts = Facts { console };
+    facts.say("command", &view.id.to_string())?;
+    facts.say("time", &words::in_full(view.time.wall_us))?;
+    facts.say("who", &format!("{} ({})", who.name, who.known))?;
+    if let Some(principal) = &who.on_behalf_of {
+        facts.say("on behalf of", &format!("{} ({})", principal.name, principal.known))?;
+    }
+    facts.say("connection", &format!("{}, database {}", view.connection, view.database))?;
+    let named = |what: &str, label: &Option<model::Label>| match label.as_ref().map(ToString::to_string) {
+        Some(name) if !name.is_empty() => format!(", {what} {name}"),
+        _ => String::new(),
+    };
+    let (statement, portal) = (named("statement", &view.statement), named("portal", &view.portal));
+    facts.say("via", &format!("{}{statement}{portal}", view.via))?;
+    facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
+    facts.say("verdict", view.verdict.as_str())?;
+    facts.say("durability", view.durability.as_str())?;
+    facts.content("text", &view.text)?;
+    parameters(&mut facts, &view)?;
+    match &view.outcome {
+        Some(outcome) => ended(&mut facts, &view, outcome)?,
+        None => facts.toned("status", Tone::Faint, "pending: no outcome yet")?,
+    }
+    facts.say("intent", &format!("entry {}, leaf {intent}", view.index))?;
+    if let (Some(outcome), Some(hash)) = (&view.outcome, outcome) {
+        facts.say("outcome", &format!("entry {}, leaf {hash}", outcome.index))?;
+    }
+    Ok(())
+}
+
+fn parameters(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
+    let row = Row::from(view.clone());
+    match (row.parameters, row.parameters_state) {
+        (Some(Value::Array(values)), _) => {
+            for (number, value) in (1..).zip(&values) {
+                facts.say(&format!("${number}"), &parameter(value))?;
+            }
+            Ok(())
+        }
+        (_, Some(why)) => facts.toned("parameters", Tone::Faint, &why),
+        (_, None) => Ok(()),
+    }
+}
+
+/// A parameter for people: its value and type.
+pub(super) fn parameter(value: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (value, value.get("type"), value.get("value")) {
+        (Value::Null, _, _) => "null".to_owned(),
+        (_, Some(kind), Some(value)) => format!("{}  ({})", text(value), text(kind)),
+        (other, _, _) => other.to_string(),
+    }
+}
+
+fn ended(facts: &mut Facts<'_>, view: &CommandView, outcome: &OutcomeView) -> Result<(), Failure> {
+    let status = view.status().as_str();
+    let detail = outcome.code.as_deref().or(outcome.reason.map(model::Reason::as_str));
+    let detail = detail.map_or_else(String::new, |detail| format!(" {detail}"));
+    facts.toned("status", row::tone_of(status), &format!("{status}{detail}"))?;
+    if outcome.message.text().is_some() || state(&outcome.message).is_some() {
+        facts.content("message", &outcome.message)?;
+    }
+    let tags: Vec<&str> = outcome.results.iter().map(|result| result.tag.as_str()).collect();
+    if !tags.is_empty() {
+        let more = outcome.results_count.saturating_sub(tags.len() as u64);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        facts.say("result", &format!("{}{more}", tags.join(", ")))?;
+    }
+    facts.say("rows", &outcome.rows.to_string())?;
+    if let Some(copy) = outcome.copy {
+        facts.say("copy", &format!("{} bytes {}", copy.bytes, copy.direction))?;
+    }
+    facts.say("bytes", &format!("{} up, {} down", outcome.bytes_up, outcome.bytes_down))?;
+    facts.say("took", &words::duration(outcome.duration_us))?;
+    facts.say("effects", outcome.effective.as_str())?;
+    if outcome.notices > 0 {
+        facts.say("notices", &outcome.notices.to_string())?;
+    }
+    if outcome.suspended {
+        facts.say("fetched", &format!("in {} parts, not to its end", outcome.fetches))?;
+    }
+    if !outcome.executed {
+        facts.say("executed", "no")?;
+    }
+    Ok(())
+}
+
+fn evidence(view: &CommandView, intent: &str, outcome: Option<&str>) -> Value {
+    let ended = view.outcome.as_ref();
+    json!({
+        "identity_known": view.who.known.as_str(),
+        "on_behalf_of_known": view.who.on_behalf_of.as_ref().map(|principal| principal.known.as_str()),
+        "portal": view.portal.as_ref().map(ToString::to_string),
+        "durability": view.durability.as_str(),
+        "copy": ended.and_then(|o| o.copy).map(|copy| json!({"direction": copy.direction.as_str(), "bytes": copy.bytes})),
+        "effective": ended.map(|o| o.effective.as_str()),
+        "executed": ended.map(|o| o.executed),
+        "suspended": ended.map(|o| o.suspended),
+        "fetches": ended.map(|o| o.fetches),
+        "notices": ended.map(|o| o.notices),
+        "intent": {"index": view.index, "leaf_hash": intent},
+        "outcome": ended.map(|o| json!({"index": o.index, "leaf_hash": outcome})),
+    })
+}
+
+fn hash(reader: &Reader, index: u64) -> Result<String, Failure> {
+    match reader.entries(index).next() {
+        Some(stored) => Ok(stored.map_err(source::unreadable)?.hash.hex()),
+        None => Err(Failure::new(format_args!("entry {index} is gone"))),
+    }
+}
+
+fn session(reader: &Reader, id: SessionId, console: &mut Console) -> Result<(), Failure> {
+    let selection = Selection { session: Some(id.to_string()), ..Selection::default() };
+    let view = source::sessions(reader, &selection)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::not_found(format_args!("there is no session {id} in this record")))?;
+    let mut rows = Vec::new();
+    for command in source::commands(reader, &selection)? {
+        rows.push(Row::from(command.map_err(source::unreadable)?));
+    }
+    if console.format() != Format::Table {
+        let mut value = sessions::as_json(&view);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("list".to_owned(), serde_json::to_value(&rows).map_err(Failure::new)?);
+        }
+        return Ok(console.json(&value)?);
+    }
+    about_session(&view, console)?;
+    if !rows.is_empty() {
+        console.line("")?;
+    }
+    Ok(console.table(&row::table(&rows, 0))?)
+}
+
+/// What is known of a session itself.
+pub(super) fn about_session(view: &SessionView, console: &mut Console) -> Result<(), Failure> {
+    let open = &view.open;
+    let identity = &view.identity;
+    let mut facts = Facts { console };
+    facts.say("session", &view.id.to_string())?;
+    facts.say("began", &words::in_full(view.time.wall_us))?;
+    facts.say("who", &format!("{} ({} by {})", identity.name, identity.known, identity.proof.method))?;
+    if let Some(principal) = &identity.on_behalf_of {
+        facts.say("on behalf of", &format!("{} ({})", principal.name, principal.known))?;
+    }
+    let database = format!("{}, database {}, as {}", open.connection, open.database, open.upstream_user);
+    facts.say("connection", &database)?;
+    facts.say("from", &format!("{}, {}", open.client, open.tls.as_deref().unwrap_or("without TLS")))?;
+    for claim in &open.claims {
+        facts.say("claims", &format!("{} = {}", claim.name, claim.value))?;
+    }
+    facts.say("durability", open.durability.as_str())?;
+    let open_or_ended = match &view.close {
+        None => "open".to_owned(),
+        Some(close) => format!("{} at {}", close.reason, words::in_full(close.time.wall_us)),
+    };
+    facts.say("ended", &open_or_ended)
+}
+
+/// Facts, one a line, with their names in a column of their own.
+struct Facts<'a> {
+    console: &'a mut Console,
+}
+
+impl Facts<'_> {
+    fn say(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        self.toned(name, Tone::Plain, value)
+    }
+
+    fn toned(&mut self, name: &str, tone: Tone, value: &str) -> Result<(), Failure> {
+        let name = self.console.paint(Tone::Faint, &format!("{name:NAME$}"));
+        let value = self.console.paint(tone, &single_line(value));
+        Ok(self.console.line(&format!("{name}{value}"))?)
+    }
+
+    /// Content in its own lines.
+    fn content(&mut self, name: &str, content: &store::Opened) -> Result<(), Failure> {
+        let mut name = name;
+        if let Some(text) = content.text() {
+            for line in lines(&text) {
+                let column = self.console.paint(Tone::Faint, &format!("{name:NAME$}"));
+                self.console.line(&format!("{column}{}", self.console.paint(Tone::Strong, &line)))?;
+                name = "";
+            }
+        }
+        match state(content) {
+            Some(why) => self.toned(name, Tone::Faint, &why),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From the store's readers to what the CLI shows, and from what people call an id to the id.
+
+use std::path::Path;
+
+use model::{CommandId, Label, SessionId};
+use serde_json::Value;
+use store::{CommandView, Commands, Filter, Opened, Reader, SessionView};
+
+use super::row::{Measured, Row, StatementResult};
+use super::selection::Selection;
+use crate::Failure;
+
+/// Opens the record in a data directory.
+pub(super) fn open(data: &Path) -> Result<Reader, Failure> {
+    Reader::open(data).map_err(|error| {
+        Failure::new(format_args!("cannot read the record in {}: {error}", data.display()))
+            .hint("--data DIR names a data directory, --config FILE a configuration that does")
+    })
+}
+
+/// The selected commands.
+pub(super) fn commands(reader: &Reader, selection: &Selection) -> Result<Commands, Failure> {
+    Ok(store::commands(reader, filter(reader, selection)?))
+}
+
+/// The selected sessions.
+pub(super) fn sessions(reader: &Reader, selection: &Selection) -> Result<Vec<SessionView>, Failure> {
+    Ok(store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)?)
+}
+
+/// An error while reading, in the CLI's words.
+pub(super) fn unreadable(error: store::StoreError) -> Failure {
+    Failure::new(error).hint("`onrecord verify` says what is wrong with the record")
+}
+
+/// What an id names.
+pub(super) enum Named {
+    Command(CommandId),
+    Session(SessionId),
+}
+
+/// What a full id, or the end of a session's id with or without `.N`, names in this record.
+pub(super) fn named(reader: &Reader, id: &str) -> Result<Named, Failure> {
+    let id = id.trim();
+    match id.split_once('.') {
+        None => Ok(Named::Session(session(reader, id)?)),
+        Some((text, ordinal)) => {
+            let session = session(reader, text)?;
+            let command: Result<CommandId, _> = format!("{session}.{ordinal}").parse();
+            command.map(Named::Command).map_err(|error| Failure::usage(format_args!("{id:?}: {error}")))
+        }
+    }
+}
+
+/// The session that this id, or the end of one, names.
+pub(super) fn session(reader: &Reader, id: &str) -> Result<SessionId, Failure> {
+    let wanted = id.trim().to_ascii_uppercase();
+    let digits = wanted.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !(4..=26).contains(&wanted.len()) || !digits {
+        return Err(Failure::usage(format_args!("{id:?} is not an id"))
+            .hint("write a whole id, or at least the last 4 characters of a session's, as the tables show them"));
+    }
+    let all = store::sessions(reader, &Filter::default()).map_err(unreadable)?;
+    let mut found = all.iter().map(|view| view.id).filter(|id| id.to_string().ends_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Failure::not_found(format_args!("there is no session {id} in this record"))),
+        (Some(_), Some(_)) => Err(Failure::usage(format_args!("several sessions end in {id}"))
+            .hint("write more of the id, or all of it")),
+    }
+}
+
+/// Why content cannot be shown in full; none when it can, or when there is none.
+pub(super) fn state(content: &Opened) -> Option<String> {
+    match content {
+        Opened::Bytes(_) | Opened::Absent(model::AbsentReason::None) => None,
+        Opened::Absent(reason) => Some(format!("({reason})")),
+        Opened::Blob { head, length, .. } => {
+            Some(format!("(the first {} of {length} bytes)", head.len()))
+        }
+        Opened::Erased => Some("(erased)".to_owned()),
+        Opened::NoKey => Some("(sealed: its key cannot be read here)".to_owned()),
+        Opened::Damaged => Some("(damaged)".to_owned()),
+    }
+}
+
+impl From<CommandView> for Row {
+    fn from(view: CommandView) -> Self {
+        let status = view.status().as_str();
+        let outcome = view.outcome.as_ref();
+        Self {
+            session: view.id.session.to_string(),
+            ordinal: view.id.ordinal,
+            time: view.time.wall_us,
+            identity: view.who.name.to_string(),
+            on_behalf_of: view.who.on_behalf_of.as_ref().map(|principal| principal.name.to_string()),
+            connection: view.connection.clone(),
+            database: view.database.to_string(),
+            via: view.via.as_str(),
+            text: text(&view.text),
+            text_state: state(&view.text),
+            parameters: json(&view.parameters),
+            parameters_state: state(&view.parameters),
+            statement: view.statement.as_ref().map(Label::to_string).filter(|name| !name.is_empty()),
+            transaction: view.transaction.as_str(),
+            verdict: view.verdict.as_str(),
+            status,
+            code: outcome.and_then(|outcome| outcome.code.clone()),
+            message: outcome.and_then(|outcome| text(&outcome.message)),
+            message_state: outcome.and_then(|outcome| state(&outcome.message)),
+            reason: outcome.and_then(|outcome| outcome.reason).map(model::Reason::as_str),
+            measured: outcome.map(|outcome| Measured {
+                results: outcome
+                    .results
+                    .iter()
+                    .map(|result| StatementResult { tag: result.tag.clone(), rows: result.rows })
+                    .collect(),
+                results_count: outcome.results_count,
+                rows: outcome.rows,
+                bytes_up: outcome.bytes_up,
+                bytes_down: outcome.bytes_down,
+                duration_us: outcome.duration_us,
+            }),
+            id: view.id,
+        }
+    }
+}
+
+fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
+    Ok(Filter {
+        identity: selection.identity.clone(),
+        connection: selection.connection.clone(),
+        session: selection.session.as_deref().map(|id| session(reader, id)).transpose()?,
+        status: selection.status,
+        since_us: selection.since_us,
+        until_us: selection.until_us,
+        contains: selection.contains.clone(),
+    })
+}
+
+fn text(content: &Opened) -> Option<String> {
+    content.text().map(std::borrow::Cow::into_owned)
+}
+
+/// Parameters are kept as a JSON array.
+fn json(content: &Opened) -> Option<Value> {
+    match content {
+        Opened::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
+        Opened::Blob { .. }
+        | Opened::Absent(_)
+        | Opened::Erased
+        | Opened::NoKey
+        | Opened::Damaged => None,
+    }
+}

@@ -1,0 +1,155 @@
+//! Checks that span several values of the file, and the ones that reach outside of it.
+
+use super::problem::Problem;
+use super::{
+    Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls,
+};
+use crate::config::ConnectionName;
+
+/// Entries of a list of the file: databases of a connection, identities, listeners.
+const LIST_ENTRIES_MAX: usize = 1024;
+
+/// A secret of the file that cannot be read, or that others can read too.
+#[derive(Debug)]
+pub struct SecretFinding {
+    /// The key that names it.
+    pub key: String,
+    /// What was found.
+    pub what: SecretState,
+}
+
+/// How a secret was found.
+#[derive(Debug)]
+pub enum SecretState {
+    /// It cannot be read.
+    Unreadable(SecretError),
+    /// Others than its owner may read it: its file and its permission bits.
+    Loose(String, u32),
+}
+
+/// Reads every secret once and says which ones are not as they should be. Certificates are no secret,
+/// so their permissions are not looked at.
+pub fn resolve_secrets(config: &Config) -> Vec<SecretFinding> {
+    let mut findings = Vec::new();
+    for (key, source) in config.secrets() {
+        let public = key == "tls.certificate" || key.ends_with(".ca");
+        let what = match (source.read(), source.loose_mode()) {
+            (Err(error), _) => SecretState::Unreadable(error),
+            (Ok(_), Some(mode)) if !public => SecretState::Loose(source.to_string(), mode),
+            (Ok(_), _) => continue,
+        };
+        findings.push(SecretFinding { key, what });
+    }
+    findings
+}
+
+/// What the types could not refuse: values that contradict or miss each other.
+pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut problem = |key: &str, what: String, hint: &str| {
+        problems.push(Problem::at(text, key, what, hint));
+    };
+    if config.gateway.data.as_os_str().is_empty() {
+        problem("gateway.data", "the path is empty".into(), "name the data directory");
+    }
+    if config.listen.postgres.is_empty() {
+        let hint = "write at least one address, such as [\"127.0.0.1:6432\"]";
+        problem("listen.postgres", "there is no address to listen on".into(), hint);
+    }
+    if config.listen.postgres.len() > LIST_ENTRIES_MAX {
+        problem("listen.postgres", format!("more than {LIST_ENTRIES_MAX} entries"), "remove some");
+    }
+    match (&config.tls.certificate, &config.tls.key) {
+        (Some(_), None) => problem(
+            "tls.certificate",
+            "there is a certificate without its key".into(),
+            "add `key` beside it, or remove both for a self-signed certificate",
+        ),
+        (None, Some(_)) => problem(
+            "tls.key",
+            "there is a key without its certificate".into(),
+            "add `certificate` beside it, or remove both for a self-signed certificate",
+        ),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    for user in config.identities.keys() {
+        if config.identity_name(user).is_none() {
+            let hint = "use 1 to 128 letters, digits, `.`, `_`, `@` or `-`";
+            let what = format!("{user:?} is not an identity's name");
+            problem(&format!("identities.{user}"), what, hint);
+        }
+    }
+    let limits = &config.limits;
+    for (key, value) in [
+        ("connections_max", limits.connections_max),
+        ("connections_per_identity_max", limits.connections_per_identity_max),
+        ("authentication_seconds_max", limits.authentication_seconds_max),
+    ] {
+        if value == 0 {
+            let hint = "write a number above 0, or leave the key out for its default";
+            problem(&format!("limits.{key}"), "0 would refuse everybody".into(), hint);
+        }
+    }
+    if !(65_536..=1 << 30).contains(&limits.session_bytes_max) {
+        let what = format!("{} bytes is out of range", limits.session_bytes_max);
+        problem("limits.session_bytes_max", what, "write 65536 (64 KiB) to 1073741824 (1 GiB)");
+    }
+    for (name, connection) in &config.connections {
+        of_connection(config, name, connection, &mut problem);
+    }
+    problems.sort_by_key(|problem| problem.line);
+    problems
+}
+
+fn of_connection(
+    config: &Config,
+    name: &ConnectionName,
+    connection: &Connection,
+    problem: &mut impl FnMut(&str, String, &str),
+) {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    for (which, value) in [("database", &connection.database), ("user", &connection.user)] {
+        if value.is_empty() || value.contains('\0') {
+            problem(&key(which), "the name is empty".into(), "name it as the resource does");
+        }
+    }
+    if connection.databases.len() > LIST_ENTRIES_MAX {
+        let what = format!("more than {LIST_ENTRIES_MAX} entries");
+        problem(&key("databases"), what, "write [\"*\"] for any database");
+    }
+    if !(MESSAGE_BYTES_FLOOR..=MESSAGE_BYTES_CEILING).contains(&connection.message_bytes_max) {
+        let what = format!("{} bytes is out of range", connection.message_bytes_max);
+        problem(
+            &key("message_bytes_max"),
+            what,
+            "write 16384 (16 KiB) to 1073741824 (1 GiB, PostgreSQL's own limit)",
+        );
+    }
+    if connection.ca.is_some() && connection.tls() != UpstreamTls::VerifyFull {
+        problem(
+            &key("ca"),
+            format!("with tls = \"{}\" nothing is checked against this authority", connection.tls()),
+            "write tls = \"verify-full\", or remove `ca`",
+        );
+    }
+    for identity in &connection.identities {
+        if config.identity_name(identity.name()).as_ref() != Some(identity) {
+            problem(
+                &key("identities"),
+                format!("there is no identity {identity}"),
+                &format!("`onrecord identities add` makes one; known: {}", known_identities(config)),
+            );
+        }
+    }
+}
+
+fn known_identities(config: &Config) -> String {
+    let names: Vec<String> = config
+        .identities
+        .keys()
+        .filter_map(|user| config.identity_name(user))
+        .take(8)
+        .map(|name| name.to_string())
+        .collect();
+    if names.is_empty() { "none yet".to_owned() } else { names.join(", ") }
+}

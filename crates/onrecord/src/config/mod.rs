@@ -1,0 +1,258 @@
+//! The configuration file: what it may say, and how it is read.
+//!
+//! A [`Config`] that exists has passed every check that needs only the file itself: unknown keys are
+//! refused, values are parsed into types that cannot hold a wrong one, and every reference points at
+//! something. What needs the world outside (secrets, the data directory, the network) is checked by
+//! `onrecord config check` and `onrecord doctor`.
+//!
+//! Invariant: no secret is ever a value of the file; see [`SecretSource`].
+
+mod check;
+mod problem;
+mod value;
+
+pub use check::{SecretFinding, SecretState, resolve_secrets};
+pub use problem::{ConfigError, Problem};
+pub use value::{
+    Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls,
+};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use model::{Durability, IdentityKind, IdentityName};
+use serde::Deserialize;
+
+use crate::keys::Verifier;
+
+/// The JSON Schema of the file, as `onrecord config schema` prints it.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// The smallest `message_bytes_max`: a client's startup must fit.
+pub const MESSAGE_BYTES_FLOOR: u64 = 16 * 1024;
+/// The largest `message_bytes_max`: PostgreSQL's own limit of a message.
+pub const MESSAGE_BYTES_CEILING: u64 = 1 << 30;
+
+/// A whole configuration file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: Gateway,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// The certificate that clients see.
+    #[serde(default)]
+    pub tls: Tls,
+    /// The resources, by the name that clients use.
+    #[serde(default)]
+    pub connections: BTreeMap<ConnectionName, Connection>,
+    /// Who may sign in, by the user name that clients use.
+    #[serde(default)]
+    pub identities: BTreeMap<String, Identity>,
+    /// Limits of the whole gateway.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// The log's origin: the name under which its checkpoints are signed.
+    pub name: Origin,
+    /// The data directory; a relative path starts at the directory of the file.
+    pub data: PathBuf,
+    /// Worker threads; half of the processors, at least one, unless given.
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// `[listen]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Addresses that speak PostgreSQL.
+    #[serde(deserialize_with = "value::listeners")]
+    pub postgres: Vec<SocketAddr>,
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain, PEM; self-signed and generated unless given.
+    pub certificate: Option<SecretSource>,
+    /// The certificate's private key, PEM.
+    pub key: Option<SecretSource>,
+    /// Who may connect without TLS.
+    #[serde(default)]
+    pub plaintext: Plaintext,
+}
+
+/// `[connections.NAME]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// The protocol.
+    pub kind: ConnectionKind,
+    /// Where the resource is.
+    pub address: Address,
+    /// The database that the connection's name stands for.
+    pub database: String,
+    /// Further databases, reachable as `NAME/DATABASE`; `*` is any.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// The user that the gateway signs in as.
+    pub user: String,
+    /// That user's password.
+    pub password: Option<SecretSource>,
+    /// How the gateway encrypts to the resource; see [`Connection::tls`].
+    #[serde(rename = "tls")]
+    tls_asked: Option<UpstreamTls>,
+    /// The authority that the resource's certificate must come from; the system's unless given.
+    pub ca: Option<SecretSource>,
+    /// What must be on stable storage before what.
+    #[serde(default = "default_durability", deserialize_with = "value::durability")]
+    pub durability: Durability,
+    /// Who may use the connection. Nobody, unless named.
+    #[serde(default, deserialize_with = "value::identity_names")]
+    pub identities: Vec<IdentityName>,
+    /// The longest message, in bytes; a longer one is refused, never cut.
+    #[serde(default = "default_message_bytes_max")]
+    pub message_bytes_max: u64,
+}
+
+/// `[identities.NAME]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Agent, human or service.
+    #[serde(deserialize_with = "value::identity_kind")]
+    pub kind: IdentityKind,
+    /// For whom it acts; recorded as claimed by the configuration, not verified.
+    #[serde(default, deserialize_with = "value::identity_name")]
+    pub on_behalf_of: Option<IdentityName>,
+    /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key.
+    pub secret: Verifier,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Client connections at a time.
+    pub connections_max: u32,
+    /// Client connections of one identity at a time.
+    pub connections_per_identity_max: u32,
+    /// Seconds from accept to a signed-in session.
+    pub authentication_seconds_max: u32,
+    /// Seconds without a byte in either direction; 0 is no limit.
+    pub idle_seconds_max: u32,
+    /// Bytes of buffers of one session.
+    pub session_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            connections_per_identity_max: 1024,
+            authentication_seconds_max: 10,
+            idle_seconds_max: 0,
+            session_bytes_max: 1 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        Self::parse(&text, file)
+    }
+
+    /// Checks `text` as if it were read from `file`; relative paths start at the directory of `file`.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::invalid(file, Problem::of_parser(&error, text)))?;
+        let problems = check::inconsistencies(&config, text);
+        if !problems.is_empty() {
+            return Err(ConfigError::Invalid { file: file.to_owned(), problems });
+        }
+        config.resolve_paths(file.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// The full name of the identity with this user name, as the record has it.
+    pub fn identity_name(&self, user: &str) -> Option<IdentityName> {
+        let identity = self.identities.get(user)?;
+        IdentityName::new(identity.kind, user).ok()
+    }
+
+    /// The connections that this identity may use.
+    pub fn connections_of<'a>(
+        &'a self,
+        identity: &'a IdentityName,
+    ) -> impl Iterator<Item = &'a ConnectionName> {
+        self.connections.iter().filter_map(move |(name, connection)| {
+            connection.identities.contains(identity).then_some(name)
+        })
+    }
+
+    /// Every secret of the file, with the key that names it.
+    pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
+        let tls = [("tls.certificate", &self.tls.certificate), ("tls.key", &self.tls.key)];
+        let connections = self.connections.iter().flat_map(|(name, connection)| {
+            [("password", &connection.password), ("ca", &connection.ca)]
+                .map(|(key, source)| (format!("connections.{name}.{key}"), source))
+        });
+        tls.into_iter()
+            .map(|(key, source)| (key.to_owned(), source))
+            .chain(connections)
+            .filter_map(|(key, source)| source.as_ref().map(|source| (key, source)))
+            .collect()
+    }
+
+    fn resolve_paths(&mut self, base: &Path) {
+        self.gateway.data = base.join(&self.gateway.data);
+        let tls = [&mut self.tls.certificate, &mut self.tls.key];
+        let connections =
+            self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
+        for source in tls.into_iter().chain(connections).flatten() {
+            source.resolve(base);
+        }
+    }
+}
+
+impl Gateway {
+    /// The worker threads to start.
+    pub fn worker_count(&self) -> NonZeroUsize {
+        self.workers.unwrap_or_else(|| {
+            let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            NonZeroUsize::new(processors / 2).unwrap_or(NonZeroUsize::MIN)
+        })
+    }
+}
+
+impl Connection {
+    /// How the gateway encrypts to the resource: as asked, else verified in full unless the bytes stay
+    /// on this machine.
+    pub fn tls(&self) -> UpstreamTls {
+        self.tls_asked.unwrap_or(if self.address.is_local() {
+            UpstreamTls::Disable
+        } else {
+            UpstreamTls::VerifyFull
+        })
+    }
+}
+
+fn default_durability() -> Durability {
+    Durability::Intent
+}
+
+fn default_message_bytes_max() -> u64 {
+    64 << 20
+}

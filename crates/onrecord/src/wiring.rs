@@ -1,0 +1,189 @@
+//! From configuration to a running gateway: opens the record, builds what the gateway is told, starts it.
+//!
+//! Invariant: the record is open before anybody can connect, and is closed after the last session ended.
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::tls::{ClientTls, ServerTls, Verify};
+use gateway::{Databases, Gateway};
+use store::{Created, Options, Recorder, Recovery};
+
+use crate::Failure;
+use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
+
+/// A gateway and its record, running.
+pub struct Running {
+    gateway: Gateway,
+    recorder: Recorder,
+    /// What was found when the record was opened.
+    pub recovery: Recovery,
+}
+
+/// Makes the data directory and an empty record in it.
+pub fn create_record(config: &Config) -> Result<Created, Failure> {
+    let data = &config.gateway.data;
+    Recorder::create(data, config.gateway.name.as_str()).map_err(|error| {
+        Failure::new(format_args!("cannot create the record in {}: {error}", data.display()))
+    })
+}
+
+/// Opens the record and starts the gateway.
+pub fn start(config: &Config) -> Result<Running, Failure> {
+    // What the gateway is told comes first: a missing password is found before the record is touched.
+    let told = gateway_config(config)?;
+    let data = &config.gateway.data;
+    let opened = Recorder::open_dir(data, Options::new(config.gateway.name.as_str()));
+    let (recorder, recovery) = opened.map_err(|error| {
+        Failure::new(format_args!("cannot open the record in {}: {error}", data.display()))
+    })?;
+    match Gateway::start(told, recorder.clone()) {
+        Ok(gateway) => Ok(Running { gateway, recorder, recovery }),
+        Err(error) => {
+            let failure = Failure::new(&error).hint("`onrecord doctor` looks for what is in the way");
+            recorder.stop().map_err(Failure::new)?;
+            Err(failure)
+        }
+    }
+}
+
+impl Running {
+    /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.gateway.addresses()
+    }
+
+    /// Ends the sessions, then the record.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.gateway.stop();
+        self.recorder.stop().map_err(|error| {
+            Failure::new(format_args!("the record could not be closed: {error}"))
+                .hint("the next start recovers it, and records that it did")
+        })
+    }
+}
+
+fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
+    let limits = &config.limits;
+    let connections = config.connections.iter().map(|(name, connection)| {
+        Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection)?)))
+    });
+    let identities = config.identities.iter().filter_map(|(user, identity)| {
+        let told = gateway::Identity {
+            name: config.identity_name(user)?,
+            on_behalf_of: identity.on_behalf_of.clone(),
+            credential: identity.secret.credential(),
+            secret: identity.secret.secret().clone(),
+        };
+        Some((user.clone(), told))
+    });
+    Ok(gateway::Config {
+        listen_postgres: config.listen.postgres.clone(),
+        tls: server_tls(config)?,
+        plaintext: match config.tls.plaintext {
+            Plaintext::Always => gateway::Plaintext::Always,
+            Plaintext::Loopback => gateway::Plaintext::Loopback,
+            Plaintext::Never => gateway::Plaintext::Never,
+        },
+        identities: identities.collect(),
+        connections: connections.collect::<Result<_, Failure>>()?,
+        limits: gateway::Limits {
+            connections_max: whole(limits.connections_max.into()),
+            connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
+            authentication_max: Duration::from_secs(limits.authentication_seconds_max.into()),
+            idle_max: (limits.idle_seconds_max > 0)
+                .then(|| Duration::from_secs(limits.idle_seconds_max.into())),
+            session_bytes_max: whole(limits.session_bytes_max),
+            ..gateway::Limits::default()
+        },
+        workers: config.gateway.worker_count().get(),
+    })
+}
+
+fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    let secret = |last: &str, source: &Option<SecretSource>| {
+        source.as_ref().map(|source| read(&key(last), source)).transpose()
+    };
+    let ca = secret("ca", &connection.ca)?;
+    let client = |verify| {
+        let made = ClientTls::new(verify, ca.as_deref().map(Vec::as_slice));
+        made.map(Some).map_err(|error| Failure::usage(format_args!("{}: {error}", key("tls"))))
+    };
+    Ok(gateway::Connection {
+        name: name.to_owned(),
+        address: match &connection.address {
+            Address::Tcp { host, port } => gateway::Address::Tcp { host: host.clone(), port: *port },
+            Address::Unix(directory) => gateway::Address::Unix(directory.clone()),
+        },
+        tls: match connection.tls() {
+            UpstreamTls::Disable => None,
+            UpstreamTls::Require => client(Verify::Nothing)?,
+            UpstreamTls::VerifyFull => client(Verify::Full)?,
+        },
+        database: connection.database.clone(),
+        databases: if connection.databases.iter().any(|name| name == "*") {
+            Databases::Any
+        } else {
+            Databases::Named(connection.databases.clone())
+        },
+        user: connection.user.clone(),
+        password: secret("password", &connection.password)?,
+        durability: connection.durability,
+        grants: policy::Grants::new(connection.identities.iter().cloned()),
+        message_bytes_max: whole(connection.message_bytes_max),
+        salted: Default::default(),
+    })
+}
+
+/// The configured certificate; else the one that was made at the first start, so that clients can pin it.
+fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
+    if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
+        let certificate = read("tls.certificate", certificate)?;
+        let key = read("tls.key", key)?;
+        return ServerTls::from_pem(&certificate, &key)
+            .map_err(|error| Failure::usage(format_args!("tls.certificate: {error}")));
+    }
+    let directory = config.gateway.data.join("tls");
+    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
+    if !certificate.exists() || !key.exists() {
+        let mut names = vec!["localhost".to_owned()];
+        names.extend(config.listen.postgres.iter().map(|address| address.ip().to_string()));
+        names.dedup();
+        let (made, made_key) = gateway::tls::generate(names).map_err(Failure::new)?;
+        keep(&directory, &[(&key, &made_key), (&certificate, &made)]).map_err(|error| {
+            Failure::new(format_args!("cannot keep a certificate in {}: {error}", directory.display()))
+        })?;
+    }
+    let read = |file: &Path| {
+        fs::read(file).map_err(|error| Failure::new(format_args!("{}: {error}", file.display())))
+    };
+    ServerTls::from_pem(&read(&certificate)?, &read(&key)?).map_err(|error| {
+        Failure::new(format_args!("{}: {error}", directory.display()))
+            .hint("remove the directory, and the next start makes another certificate")
+    })
+}
+
+fn keep(directory: &Path, files: &[(&Path, &str)]) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for (file, text) in files {
+        let _ = fs::remove_file(file);
+        let mut new = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+    }
+    Ok(())
+}
+
+fn read(key: &str, source: &SecretSource) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
+    source.read().map_err(|error| Failure::usage(format_args!("{key}: {error}")))
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,30 @@
+//! The real binary between real clients and a real PostgreSQL. Every test starts its own server and
+//! its own gateway, and looks at them from outside only: at the wire, at `onrecord`'s output, and
+//! at the server's own log.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
+
+mod cancel;
+mod clients;
+mod differential;
+mod faults;
+mod functions;
+mod greeting;
+mod hostile;
+mod names;
+mod pipelines;
+mod regress;
+mod secrets;
+
+use testkit::{Gateway, Plan, Postgres};
+
+/// The binary under test, configured for the test kit's PostgreSQL.
+fn plan() -> Plan {
+    Plan::new(env!("CARGO_BIN_EXE_onrecord"))
+}
+
+/// A server with a gateway before it.
+fn start() -> (Postgres, Gateway) {
+    let server = Postgres::start();
+    let gateway = plan().start(&server);
+    (server, gateway)
+}
