@@ -1,29 +1,20 @@
 //! What one command costs the recorder: `cargo run --release -p store --example cost`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::cast_precision_loss,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
 use std::time::{Duration, Instant};
 
 use model::{
-    ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd,
-    StatementResult, Status, Transaction, Verdict, Via,
+    ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, StatementResult, Status,
+    Transaction, Verdict, Via,
 };
 use store::{
-    Gate, IntentDraft, Level, Lone, Options, OutcomeDraft, Position, Recorder, SessionClosing,
-    SessionLog, SessionStart,
+    Gate, IntentDraft, Level, Lone, Options, OutcomeDraft, Position, Recorder, SessionClosing, SessionLog, SessionStart,
 };
 
 fn main() {
     let dir = tempfile::tempdir_in(".").unwrap();
     Recorder::create(dir.path(), "cost.example/1").unwrap();
-    let options = Options {
-        checkpoint_interval: Duration::from_secs(1),
-        ..Options::new("cost.example/1")
-    };
+    let options = Options { checkpoint_interval: Duration::from_secs(1), ..Options::new("cost.example/1") };
     let (recorder, _) = Recorder::open_dir(dir.path(), options).unwrap();
     let gate = recorder.gate();
     let (mut session, opening) = recorder.open_session(start()).unwrap();
@@ -49,9 +40,7 @@ fn main() {
         }
         let all = (cpu() - began).as_nanos() as f64 / f64::from(groups * size);
         let inside = inside.as_nanos() as f64 / f64::from(groups * size);
-        println!(
-            "round {round}: sealing and appending {inside:.0} ns CPU/command; with the writes {all:.0}"
-        );
+        println!("round {round}: sealing and appending {inside:.0} ns CPU/command; with the writes {all:.0}");
     }
 
     // Latency: one command at a time, each durable before the next.
@@ -67,33 +56,16 @@ fn main() {
         })
         .collect();
     times.sort();
-    let at = |part: usize| {
-        times
-            .get(times.len() * part / 1000)
-            .copied()
-            .unwrap_or_default()
-    };
-    println!(
-        "durable intent, alone: p50 {:?}, p99 {:?}",
-        at(500),
-        at(990)
-    );
-    let closing = SessionClosing {
-        reason: SessionEnd::ClientClosed,
-        bytes_up: 0,
-        bytes_down: 0,
-    };
+    let at = |part: usize| times.get(times.len() * part / 1000).copied().unwrap_or_default();
+    println!("durable intent, alone: p50 {:?}, p99 {:?}", at(500), at(990));
+    let closing = SessionClosing { reason: SessionEnd::ClientClosed, bytes_up: 0, bytes_down: 0 };
     session.close(closing).unwrap();
     drop(gate);
     recorder.stop().unwrap();
     let began = Instant::now();
     let report = store::verify(dir.path(), None, &mut |_| {}).unwrap();
     let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "verified {} entries in {seconds:.2} s: {}",
-        report.integrity.entries,
-        report.is_ok()
-    );
+    println!("verified {} entries in {seconds:.2} s: {}", report.integrity.entries, report.is_ok());
     let began = Instant::now();
     drop(Recorder::open_dir(dir.path(), Options::new("cost.example/1")).unwrap());
     println!("opened again in {:.2} s", began.elapsed().as_secs_f64());
@@ -102,10 +74,7 @@ fn main() {
 /// The time that this thread has computed.
 fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn intent(session: &mut SessionLog, text: &[u8]) -> store::Pending {
@@ -125,19 +94,9 @@ fn intent(session: &mut SessionLog, text: &[u8]) -> store::Pending {
 }
 
 fn outcome() -> OutcomeDraft<'static> {
-    static RESULTS: std::sync::LazyLock<[StatementResult; 1]> = std::sync::LazyLock::new(|| {
-        [StatementResult {
-            tag: "SELECT 1".into(),
-            rows: Some(1),
-        }]
-    });
-    OutcomeDraft {
-        results: &*RESULTS,
-        rows: 1,
-        bytes_down: 80,
-        executed: true,
-        ..OutcomeDraft::new(Status::Ok)
-    }
+    static RESULTS: std::sync::LazyLock<[StatementResult; 1]> =
+        std::sync::LazyLock::new(|| [StatementResult { tag: "SELECT 1".into(), rows: Some(1) }]);
+    OutcomeDraft { results: &*RESULTS, rows: 1, bytes_down: 80, executed: true, ..OutcomeDraft::new(Status::Ok) }
 }
 
 fn wait(gate: &Gate, position: Position) {

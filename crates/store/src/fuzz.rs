@@ -29,25 +29,15 @@ pub fn segment(data: &[u8]) {
         chain: model::Digest([0; 32]),
     };
     for segment in [data.to_vec(), [header.encode(), data.to_vec()].concat()] {
-        let disk: Arc<dyn Disk> = Arc::new(OneSegment {
-            segment,
-            vkey: format!("{}\n", key.verifier()),
-        });
+        let disk: Arc<dyn Disk> = Arc::new(OneSegment { segment, vkey: format!("{}\n", key.verifier()) });
         let report = verify_on(disk.clone(), None, &mut |_| {});
-        let read = Reader::on(disk.clone())
-            .map(|reader| reader.entries(0).take_while(Result::is_ok).count());
+        let read = Reader::on(disk.clone()).map(|reader| reader.entries(0).take_while(Result::is_ok).count());
         let recovered = recover(&disk, &origin_hash(ORIGIN), &[]);
         if let (Ok(report), Ok(found)) = (&report, &recovered) {
-            assert_eq!(
-                report.integrity.entries, found.recovery.entries,
-                "recovery and verification agree"
-            );
+            assert_eq!(report.integrity.entries, found.recovery.entries, "recovery and verification agree");
         }
         if let (Ok(read), Ok(report)) = (read, &report) {
-            assert!(
-                u64::try_from(read).is_ok_and(|read| read <= report.integrity.entries),
-                "no reader sees more"
-            );
+            assert!(u64::try_from(read).is_ok_and(|read| read <= report.integrity.entries), "no reader sees more");
         }
         let _ = SegmentHeader::decode(data.get(..HEADER_BYTES).unwrap_or(data));
     }

@@ -20,8 +20,8 @@ use crate::clock::{Clock, Random, random};
 use crate::disk::{Disk, DiskFile, Mode, replace_file, write_all};
 use crate::error::RecordError;
 use crate::format::{
-    self, ENTRY_HEADER_BYTES, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES,
-    SegmentHeader, padded, segment_path,
+    self, ENTRY_HEADER_BYTES, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SegmentHeader, padded,
+    segment_path,
 };
 use crate::gate::GateShared;
 use crate::head::{CHECKPOINT, Head, HeadRegister};
@@ -179,11 +179,7 @@ impl Log {
         Self {
             origin: parts.signer.key.verifier().name().to_owned(),
             group_bytes_max: GROUP_BYTES_MAX.min(room.saturating_sub(HEADER_BYTES)),
-            batch: Mutex::new(Batch {
-                bytes: vec![0; GROUP_HEADER_BYTES],
-                hashes: Vec::new(),
-                first: next,
-            }),
+            batch: Mutex::new(Batch { bytes: vec![0; GROUP_HEADER_BYTES], hashes: Vec::new(), first: next }),
             disk: parts.disk,
             clock: parts.clock,
             options: parts.options,
@@ -208,12 +204,7 @@ impl Log {
     }
 
     /// Appends an entry to the group that is being collected. It is not safe yet, and may not even be written.
-    pub(crate) fn append(
-        &self,
-        leaf: &[u8],
-        hash: Digest,
-        purpose: Purpose,
-    ) -> Result<Position, RecordError> {
+    pub(crate) fn append(&self, leaf: &[u8], hash: Digest, purpose: Purpose) -> Result<Position, RecordError> {
         if leaf.len() > LEAF_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: leaf.len() });
         }
@@ -240,11 +231,7 @@ impl Log {
     /// Appends an entry that belongs to no session.
     pub(crate) fn note(&self, body: Body, purpose: Purpose) -> Result<Position, RecordError> {
         let mut leaf = Vec::with_capacity(512);
-        Entry {
-            time: self.clock.now(),
-            body,
-        }
-        .encode(&mut leaf);
+        Entry { time: self.clock.now(), body }.encode(&mut leaf);
         self.append(&leaf, leaf_hash(&leaf), purpose)
     }
 
@@ -351,8 +338,7 @@ impl Log {
 
     /// When no further segment can be prepared, what is left is kept for the ends of running commands.
     fn check_space(&self, writer: &Writer) {
-        if self.no_space.load(SeqCst) && writer.length - writer.offset < self.options.reserve_bytes
-        {
+        if self.no_space.load(SeqCst) && writer.length - writer.offset < self.options.reserve_bytes {
             self.full.store(true, SeqCst);
         }
     }
@@ -418,11 +404,8 @@ impl Log {
         let began = Instant::now();
         match segment.sync() {
             Ok(()) => {
-                let took = u64::try_from(began.elapsed().as_micros())
-                    .unwrap_or(u64::MAX)
-                    .min(1_000_000);
-                self.sync_us
-                    .store((self.sync_us.load(SeqCst) * 7 + took) / 8, SeqCst);
+                let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX).min(1_000_000);
+                self.sync_us.store((self.sync_us.load(SeqCst) * 7 + took) / 8, SeqCst);
                 self.durable.fetch_max(written, SeqCst);
             }
             Err(error) => self.fail("syncing the log", &error),
@@ -503,18 +486,11 @@ impl Log {
         if self.failure.get().is_some() || self.durable() < frontier.size() {
             return;
         }
-        let head = Head {
-            size: frontier.size(),
-            root: frontier.root(),
-        };
+        let head = Head { size: frontier.size(), root: frontier.root() };
         if let Err(error) = signer.head.set(head) {
             return self.fail("writing the head register", &error);
         }
-        let checkpoint = Checkpoint {
-            origin: self.origin.clone(),
-            size: head.size,
-            root: head.root,
-        };
+        let checkpoint = Checkpoint { origin: self.origin.clone(), size: head.size, root: head.root };
         let note = match checkpoint.sign(&signer.key) {
             Ok(note) => note,
             Err(error) => {
@@ -531,19 +507,12 @@ impl Log {
 }
 
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes a file full of zeros. In steps with pauses if nobody is in a hurry, so that it does not stand in the way of
 /// the syncs of the log.
-pub(crate) fn make_spare(
-    disk: &dyn Disk,
-    length: u64,
-    hurry: Option<&AtomicBool>,
-) -> io::Result<Spare> {
+pub(crate) fn make_spare(disk: &dyn Disk, length: u64, hurry: Option<&AtomicBool>) -> io::Result<Spare> {
     match disk.remove(SPARE) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

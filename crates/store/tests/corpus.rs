@@ -28,10 +28,7 @@ fn log() -> Vec<u8> {
 #[test]
 #[ignore = "writes fuzz/corpus/segment"]
 fn make_the_corpus() {
-    let dir = std::path::Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../fuzz/corpus/segment"
-    ));
+    let dir = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/segment"));
     std::fs::create_dir_all(dir).unwrap();
     let log = log();
     let end = 4096 + 6000;

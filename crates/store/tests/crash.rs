@@ -29,10 +29,7 @@ fn operations() -> u64 {
 
 fn seen(disk: &SimDisk) -> BTreeMap<CommandId, CommandView> {
     let reader = Reader::on(Arc::new(disk.clone())).unwrap();
-    commands(&reader, Filter::default())
-        .map(Result::unwrap)
-        .map(|view| (view.id, view))
-        .collect()
+    commands(&reader, Filter::default()).map(Result::unwrap).map(|view| (view.id, view)).collect()
 }
 
 /// What must hold of a disk on which a gateway had acknowledged this much.
@@ -48,26 +45,13 @@ fn check(disk: &SimDisk, acknowledged: &Acknowledged, what: &str) {
     assert_eq!(report.integrity.torn_bytes, 0, "{what}");
     let seen = seen(disk);
     for (id, text) in &acknowledged.texts {
-        let view = seen
-            .get(id)
-            .unwrap_or_else(|| panic!("{what}: command {id} was acknowledged and is gone"));
-        assert!(
-            view.text == Opened::Bytes(text.clone().into_bytes()),
-            "{what}: {:?}",
-            view.text
-        );
+        let view = seen.get(id).unwrap_or_else(|| panic!("{what}: command {id} was acknowledged and is gone"));
+        assert!(view.text == Opened::Bytes(text.clone().into_bytes()), "{what}: {:?}", view.text);
     }
     for view in seen.values() {
-        let outcome = view
-            .outcome
-            .as_ref()
-            .unwrap_or_else(|| panic!("{what}: command {} has no outcome", view.id));
+        let outcome = view.outcome.as_ref().unwrap_or_else(|| panic!("{what}: command {} has no outcome", view.id));
         if recovery.commands_unknown.contains(&view.id) {
-            assert_eq!(
-                (outcome.status, outcome.reason),
-                (Status::Unknown, Some(Reason::GatewayRestarted)),
-                "{what}"
-            );
+            assert_eq!((outcome.status, outcome.reason), (Status::Unknown, Some(Reason::GatewayRestarted)), "{what}");
         }
         assert_ne!(view.status(), CommandStatus::Pending);
     }
@@ -87,11 +71,7 @@ fn the_power_goes_at_every_operation() {
             .chain((0..3).map(|seed| Unsynced::Reordered(at * 31 + seed)))
             .chain((0..5).map(|seed| Unsynced::Torn(at * 37 + seed)));
         for state in states {
-            check(
-                &disk.after_crash(state),
-                &acknowledged,
-                &format!("crash at operation {at}, {state:?}"),
-            );
+            check(&disk.after_crash(state), &acknowledged, &format!("crash at operation {at}, {state:?}"));
         }
     }
 }
@@ -110,13 +90,8 @@ fn the_power_goes_again_during_recovery() {
             disk.at(disk.operations() + again, Fault::Crash);
             let _ = open(&disk);
             disk.crash();
-            for state in [
-                Unsynced::Dropped,
-                Unsynced::Kept,
-                Unsynced::Torn(at + again),
-            ] {
-                let what =
-                    format!("crash at operation {at}, then at {again} of the recovery, {state:?}");
+            for state in [Unsynced::Dropped, Unsynced::Kept, Unsynced::Torn(at + again)] {
+                let what = format!("crash at operation {at}, then at {again} of the recovery, {state:?}");
                 check(&disk.after_crash(state), &acknowledged, &what);
             }
         }
@@ -144,11 +119,8 @@ fn making_a_log_is_all_or_nothing() {
 #[test]
 fn one_failure_and_nothing_is_acknowledged_any_more() {
     let operations = operations();
-    let faults = [
-        Fault::Error(ErrorKind::Other),
-        Fault::ErrorAfter(ErrorKind::TimedOut),
-        Fault::Error(ErrorKind::StorageFull),
-    ];
+    let faults =
+        [Fault::Error(ErrorKind::Other), Fault::ErrorAfter(ErrorKind::TimedOut), Fault::Error(ErrorKind::StorageFull)];
     for at in 0..operations {
         for fault in faults {
             let disk = created();
@@ -157,11 +129,7 @@ fn one_failure_and_nothing_is_acknowledged_any_more() {
             let _ = life(&disk, &mut acknowledged);
             disk.crash();
             for state in [Unsynced::Dropped, Unsynced::Kept, Unsynced::Torn(at)] {
-                check(
-                    &disk.after_crash(state),
-                    &acknowledged,
-                    &format!("{fault:?} at operation {at}, {state:?}"),
-                );
+                check(&disk.after_crash(state), &acknowledged, &format!("{fault:?} at operation {at}, {state:?}"));
             }
         }
     }
@@ -174,10 +142,6 @@ fn short_writes_are_completed() {
         disk.at(disk.operations() + at, Fault::Short);
         let mut acknowledged = Acknowledged::default();
         life(&disk, &mut acknowledged).unwrap();
-        check(
-            &disk.after_crash(Unsynced::Dropped),
-            &acknowledged,
-            &format!("short write at {at}"),
-        );
+        check(&disk.after_crash(Unsynced::Dropped), &acknowledged, &format!("short write at {at}"));
     }
 }

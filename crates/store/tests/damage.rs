@@ -1,9 +1,5 @@
 //! What is changed on disk is named; what is only unfinished is not taken for damage.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod common;
 
@@ -27,13 +23,7 @@ fn small() -> (SimDisk, usize) {
     command(&gate, &mut session, "select 2").unwrap();
     session.close(closing()).unwrap();
     recorder.stop().unwrap();
-    let end = disk
-        .bytes(FIRST)
-        .unwrap()
-        .iter()
-        .rposition(|&b| b != 0)
-        .unwrap()
-        + 1;
+    let end = disk.bytes(FIRST).unwrap().iter().rposition(|&b| b != 0).unwrap() + 1;
     (disk, end)
 }
 
@@ -41,17 +31,8 @@ fn small() -> (SimDisk, usize) {
 fn places(disk: &SimDisk) -> Vec<(u64, usize, usize)> {
     let bytes = disk.bytes(FIRST).unwrap();
     let reader = Reader::on(Arc::new(disk.clone())).unwrap();
-    let find = |leaf: &[u8]| {
-        bytes
-            .windows(leaf.len())
-            .position(|window| window == leaf)
-            .unwrap()
-    };
-    reader
-        .entries(0)
-        .map(Result::unwrap)
-        .map(|stored| (stored.index, find(&stored.leaf), stored.leaf.len()))
-        .collect()
+    let find = |leaf: &[u8]| bytes.windows(leaf.len()).position(|window| window == leaf).unwrap();
+    reader.entries(0).map(Result::unwrap).map(|stored| (stored.index, find(&stored.leaf), stored.leaf.len())).collect()
 }
 
 #[test]
@@ -69,25 +50,13 @@ fn every_flipped_byte_is_named() {
         let broken = disk.copy();
         broken.set_bytes(FIRST, &changed);
         let report = verify_on(Arc::new(broken.clone()), None, &mut |_| {}).unwrap();
-        let violation = report
-            .integrity
-            .violation
-            .unwrap_or_else(|| panic!("byte {at} was flipped and nobody noticed"));
-        if let Some((index, start, _)) = places
-            .iter()
-            .find(|(_, start, len)| (*start..start + len).contains(&at))
-        {
+        let violation =
+            report.integrity.violation.unwrap_or_else(|| panic!("byte {at} was flipped and nobody noticed"));
+        if let Some((index, start, _)) = places.iter().find(|(_, start, len)| (*start..start + len).contains(&at)) {
             assert_eq!(violation.index, Some(*index), "byte {at}: {violation:?}");
-            assert_eq!(
-                (violation.file.as_str(), violation.offset),
-                (FIRST, *start as u64),
-                "byte {at}"
-            );
+            assert_eq!((violation.file.as_str(), violation.offset), (FIRST, *start as u64), "byte {at}");
         }
-        assert!(
-            open(&broken).is_err(),
-            "byte {at}: a damaged log was opened"
-        );
+        assert!(open(&broken).is_err(), "byte {at}: a damaged log was opened");
     }
 }
 
@@ -102,19 +71,10 @@ fn an_end_that_was_signed_cannot_be_cut_off() {
         broken.set_bytes(FIRST, &changed);
         let report = verify_on(Arc::new(broken.clone()), None, &mut |_| {}).unwrap();
         assert!(report.integrity.violation.is_some(), "cut at {cut}");
-        assert!(
-            matches!(open(&broken), Err(StoreError::Shorter { .. })),
-            "cut at {cut}"
-        );
+        assert!(matches!(open(&broken), Err(StoreError::Shorter { .. })), "cut at {cut}");
         // A file that was truncated is no better.
         broken.set_bytes(FIRST, &bytes[..cut]);
-        assert!(
-            verify_on(Arc::new(broken.clone()), None, &mut |_| {})
-                .unwrap()
-                .integrity
-                .violation
-                .is_some()
-        );
+        assert!(verify_on(Arc::new(broken.clone()), None, &mut |_| {}).unwrap().integrity.violation.is_some());
         assert!(open(&broken).is_err());
     }
 }
@@ -140,10 +100,7 @@ fn a_torn_tail_of_any_length_is_dropped() {
         drop(recorder);
         assert!(recovery.entries <= whole.len() as u64);
         let report = verify_on(Arc::new(torn), None, &mut |_| {}).unwrap();
-        assert!(
-            cut < 4096 + 600 || report.is_ok(),
-            "cut at {cut}: {report:#?}"
-        );
+        assert!(cut < 4096 + 600 || report.is_ok(), "cut at {cut}: {report:#?}");
     }
 }
 
@@ -161,10 +118,7 @@ fn an_acknowledged_group_before_others_is_never_a_torn_tail() {
         // Without anything signed, the later groups alone say that this one was safe.
         broken.set_bytes("head", &blank.bytes("head").unwrap());
         store::Disk::remove(&broken, "checkpoint").unwrap();
-        assert!(
-            matches!(open(&broken), Err(StoreError::Corrupt { .. })),
-            "entry {index}"
-        );
+        assert!(matches!(open(&broken), Err(StoreError::Corrupt { .. })), "entry {index}");
     }
 }
 
@@ -178,10 +132,7 @@ fn forge(bytes: &mut Vec<u8>, change: impl Fn(&mut Vec<u8>), links: bool) {
     let mut at = 4096;
     while bytes[at..at + 4] != [0; 4] {
         let length = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-        let (header, body) = (
-            bytes[at..at + 56].to_vec(),
-            bytes[at + 64..at + 64 + length].to_vec(),
-        );
+        let (header, body) = (bytes[at..at + 56].to_vec(), bytes[at + 64..at + 64 + length].to_vec());
         at += (64 + length).next_multiple_of(8);
         let (mut entries, mut rest) = (Vec::new(), body.as_slice());
         let mut hash = sha2::Sha256::new_with_prefix(chain);
@@ -195,19 +146,12 @@ fn forge(bytes: &mut Vec<u8>, change: impl Fn(&mut Vec<u8>), links: bool) {
             entries.extend(crc32c::crc32c(&leaf).to_be_bytes());
             entries.extend(leaf);
         }
-        chain = if links {
-            hash.finalize().into()
-        } else {
-            header[24..56].try_into().unwrap()
-        };
+        chain = if links { hash.finalize().into() } else { header[24..56].try_into().unwrap() };
         let mut group = (entries.len() as u32).to_be_bytes().to_vec();
         group.extend(&header[4..24]);
         group.extend(chain);
         group.extend([0; 4]);
-        let crc = crc32c::crc32c_append(
-            crc32c::crc32c_append(crc32c::crc32c(&salt), &group),
-            &entries,
-        );
+        let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&salt), &group), &entries);
         group.extend(crc.to_be_bytes());
         group.extend(entries);
         group.resize(group.len().next_multiple_of(8), 0);
@@ -223,15 +167,10 @@ fn a_forger_who_mends_checksums_is_found_by_the_hashes() {
     let bytes = disk.bytes(FIRST).unwrap();
     let mut same = bytes.clone();
     forge(&mut same, |_| {}, true);
-    assert!(
-        same == bytes,
-        "the forger of this test writes what the store writes"
-    );
+    assert!(same == bytes, "the forger of this test writes what the store writes");
     let change = |leaf: &mut Vec<u8>| {
         let text = String::from_utf8(leaf.clone()).unwrap();
-        *leaf = text
-            .replacen("\"bytes\":42", "\"bytes\":43", 1)
-            .into_bytes();
+        *leaf = text.replacen("\"bytes\":42", "\"bytes\":43", 1).into_bytes();
     };
     for links in [false, true] {
         let mut changed = bytes.clone();
@@ -241,11 +180,7 @@ fn a_forger_who_mends_checksums_is_found_by_the_hashes() {
         let report = verify_on(Arc::new(broken.clone()), None, &mut |_| {}).unwrap();
         let violation = report.integrity.violation.unwrap();
         let reader = Reader::on(Arc::new(disk.clone())).unwrap();
-        let first = reader
-            .entries(0)
-            .map(Result::unwrap)
-            .find(|s| matches!(s.entry.body, Body::Intent(_)))
-            .unwrap();
+        let first = reader.entries(0).map(Result::unwrap).find(|s| matches!(s.entry.body, Body::Intent(_))).unwrap();
         assert_eq!(violation.index, Some(first.index), "{violation:?}");
         assert!(violation.command.is_some());
         assert!(open(&broken).is_err());
@@ -256,15 +191,8 @@ fn a_forger_who_mends_checksums_is_found_by_the_hashes() {
 fn tampering_for_a_demonstration_is_named() {
     let (disk, _) = small();
     let done = tamper_on(Arc::new(disk.clone()), None).unwrap().unwrap();
-    let violation = verify_on(Arc::new(disk.clone()), None, &mut |_| {})
-        .unwrap()
-        .integrity
-        .violation
-        .unwrap();
-    assert_eq!(
-        (violation.index, violation.command),
-        (Some(done.index), Some(done.command))
-    );
+    let violation = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap().integrity.violation.unwrap();
+    assert_eq!((violation.index, violation.command), (Some(done.index), Some(done.command)));
     assert_eq!(violation.file, done.file);
 }
 
@@ -289,11 +217,7 @@ fn another_key_or_another_checkpoint_is_refused() {
     recorder.stop().unwrap();
     forged.set_bytes(FIRST, &fresh.bytes(FIRST).unwrap());
     assert!(matches!(open(&forged), Err(StoreError::Forked { .. })));
-    assert!(
-        !verify_on(Arc::new(forged), None, &mut |_| {})
-            .unwrap()
-            .is_ok()
-    );
+    assert!(!verify_on(Arc::new(forged), None, &mut |_| {}).unwrap().is_ok());
 }
 
 #[test]
@@ -313,19 +237,13 @@ fn a_full_disk_stops_new_commands_and_completes_old_ones() {
     disk.full_from(0);
     let mut refused = None;
     for i in 0..2000 {
-        if let Err(error) = command(
-            &gate,
-            &mut session,
-            &format!("select {i} {}", "x".repeat(200)),
-        ) {
+        if let Err(error) = command(&gate, &mut session, &format!("select {i} {}", "x".repeat(200))) {
             refused = Some(error);
             break;
         }
     }
     assert_eq!(refused, Some(store::RecordError::Full));
-    session
-        .outcome(running, &OutcomeDraft::new(Status::Ok))
-        .unwrap();
+    session.outcome(running, &OutcomeDraft::new(Status::Ok)).unwrap();
     session.close(closing()).unwrap();
     recorder.stop().unwrap();
     let report = verify_on(Arc::new(disk), None, &mut |_| {}).unwrap();

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use common::*;
 use model::{
-    Cancel, CancelResult, ClockState, Copy, CopyDirection, Digest, Effective, Entry, Field, Kind,
-    Label, Reason, Refused, RefusedReason, Start, Status, Verdict,
+    Cancel, CancelResult, ClockState, Copy, CopyDirection, Digest, Effective, Entry, Field, Kind, Label, Reason,
+    Refused, RefusedReason, Start, Status, Verdict,
 };
-use store::{
-    CommandStatus, Filter, GatewayEntry, Opened, OutcomeDraft, Reader, commands, sessions, verify,
-};
+use store::{CommandStatus, Filter, GatewayEntry, Opened, OutcomeDraft, Reader, commands, sessions, verify};
 use testkit::sim_disk::{SimDisk, Unsynced};
 
 const V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
@@ -21,10 +19,7 @@ const V1: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
 #[test]
 fn version_1_reads_and_verifies() {
     let dir = Path::new(V1).join("data");
-    let vkey = std::fs::read_to_string(dir.join("vkey"))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let vkey = std::fs::read_to_string(dir.join("vkey")).unwrap().parse().unwrap();
     let report = verify(&dir, Some(&vkey), &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:#?}");
     assert_eq!(report.integrity.blobs, 1);
@@ -39,33 +34,17 @@ fn version_1_reads_and_verifies() {
         Entry::decode(line.as_bytes()).unwrap().encode(&mut again);
         assert_eq!(again, line.as_bytes());
     }
-    let kinds: std::collections::BTreeSet<Kind> =
-        stored.iter().map(|s| s.entry.body.kind()).collect();
-    assert_eq!(
-        kinds.len(),
-        Kind::ALL.len(),
-        "every kind of entry is in it: {kinds:?}"
-    );
+    let kinds: std::collections::BTreeSet<Kind> = stored.iter().map(|s| s.entry.body.kind()).collect();
+    assert_eq!(kinds.len(), Kind::ALL.len(), "every kind of entry is in it: {kinds:?}");
 
-    let seen: Vec<_> = commands(&reader, Filter::default())
-        .map(Result::unwrap)
-        .collect();
-    let texts: Vec<_> = seen
-        .iter()
-        .map(|view| view.text.text().unwrap().into_owned())
-        .collect();
+    let seen: Vec<_> = commands(&reader, Filter::default()).map(Result::unwrap).collect();
+    let texts: Vec<_> = seen.iter().map(|view| view.text.text().unwrap().into_owned()).collect();
     assert_eq!(texts[0], "select 1");
     assert_eq!(texts[1], "copy t from stdin");
     assert_eq!(texts[2], "drop table t");
     assert!(texts[3].starts_with("select 'long long") && texts[3].len() == 100_000);
-    assert_eq!(
-        seen[1].parameters,
-        Opened::Bytes(br#"[{"type":"int4","value":"7"},null]"#.to_vec())
-    );
-    assert_eq!(
-        seen[1].outcome.as_ref().unwrap().message,
-        Opened::Bytes("Tabelle «t» fehlt\n".into())
-    );
+    assert_eq!(seen[1].parameters, Opened::Bytes(br#"[{"type":"int4","value":"7"},null]"#.to_vec()));
+    assert_eq!(seen[1].outcome.as_ref().unwrap().message, Opened::Bytes("Tabelle «t» fehlt\n".into()));
     assert_eq!(seen[2].verdict, Verdict::Deny);
     assert_eq!(seen[3].status(), CommandStatus::Ended(Status::Unknown));
     assert_eq!(sessions(&reader, &Filter::default()).unwrap().len(), 2);
@@ -118,10 +97,7 @@ fn make_version_1() {
     let outcome = OutcomeDraft {
         code: Some("42P01"),
         message,
-        copy: Some(Copy {
-            direction: CopyDirection::In,
-            bytes: 99,
-        }),
+        copy: Some(Copy { direction: CopyDirection::In, bytes: 99 }),
         effective: Effective::RolledBack,
         suspended: true,
         executed: true,
@@ -131,35 +107,17 @@ fn make_version_1() {
     };
     session.outcome(recorded, &outcome).unwrap();
     let text = session.seal(b"drop table t");
-    let denied = store::IntentDraft {
-        verdict: Verdict::Deny,
-        ..intent(&text, &Field::NONE)
-    };
-    let outcome = OutcomeDraft {
-        reason: Some(Reason::Policy),
-        ..OutcomeDraft::new(Status::Denied)
-    };
+    let denied = store::IntentDraft { verdict: Verdict::Deny, ..intent(&text, &Field::NONE) };
+    let outcome = OutcomeDraft { reason: Some(Reason::Policy), ..OutcomeDraft::new(Status::Denied) };
     session.settled(&denied, &outcome).unwrap();
     let cancelled = Some(session.id());
     session.close(closing()).unwrap();
     for session in [cancelled, None] {
         let (source, result) = ("127.0.0.1:6".to_owned(), CancelResult::Forwarded);
-        recorder
-            .note(GatewayEntry::Cancel(Cancel {
-                session,
-                source,
-                result,
-                count: 1,
-            }))
-            .unwrap();
+        recorder.note(GatewayEntry::Cancel(Cancel { session, source, result, count: 1 })).unwrap();
     }
     let (mut session, _opening) = recorder.open_session(start()).unwrap();
-    let text = session.seal(
-        format!("select '{}'", "long ".repeat(20_000))
-            .get(..100_000)
-            .unwrap()
-            .as_bytes(),
-    );
+    let text = session.seal(format!("select '{}'", "long ".repeat(20_000)).get(..100_000).unwrap().as_bytes());
     let pending = session.intent(&intent(&text, &Field::NONE)).unwrap();
     let _lost = admit(&gate, pending).unwrap();
     disk.crash();

@@ -10,8 +10,8 @@ use common::*;
 use model::{CommandId, Field, SessionId, Status};
 use proptest::prelude::*;
 use store::{
-    CommandStatus, Filter, Gate, Level, Lone, Opened, OutcomeDraft, Pending, Reader, Recorded,
-    Recorder, SessionLog, commands, verify_on,
+    CommandStatus, Filter, Gate, Level, Lone, Opened, OutcomeDraft, Pending, Reader, Recorded, Recorder, SessionLog,
+    commands, verify_on,
 };
 use testkit::sim_disk::{SimDisk, Unsynced};
 
@@ -108,14 +108,7 @@ impl World {
                 let text = vec![b'a' + u8::try_from(bytes % 26).unwrap(); bytes];
                 let field = session.seal(&text);
                 let pending = session.intent(&intent(&field, &Field::NONE)).unwrap();
-                self.expected.insert(
-                    pending.command(),
-                    Expected {
-                        text,
-                        safe: false,
-                        status: None,
-                    },
-                );
+                self.expected.insert(pending.command(), Expected { text, safe: false, status: None });
                 self.pending.push(pending);
             }
             Operation::Admit { pending } if !self.pending.is_empty() => {
@@ -132,18 +125,14 @@ impl World {
                 let recorded = self.recorded.swap_remove(recorded % self.recorded.len());
                 let id = recorded.command();
                 let session = self.sessions.get_mut(&id.session).unwrap();
-                session
-                    .outcome(recorded, &OutcomeDraft::new(status))
-                    .unwrap();
+                session.outcome(recorded, &OutcomeDraft::new(status)).unwrap();
                 self.expected.get_mut(&id).unwrap().status = Some(status);
             }
             Operation::Withdraw { pending } if !self.pending.is_empty() => {
                 let pending = self.pending.swap_remove(pending % self.pending.len());
                 let id = pending.command();
                 let session = self.sessions.get_mut(&id.session).unwrap();
-                session
-                    .withdraw(pending, &OutcomeDraft::new(Status::Skipped))
-                    .unwrap();
+                session.withdraw(pending, &OutcomeDraft::new(Status::Skipped)).unwrap();
                 self.expected.get_mut(&id).unwrap().status = Some(Status::Skipped);
             }
             Operation::Close { session } => {
@@ -174,31 +163,16 @@ impl World {
     }
 
     fn close(&mut self, id: SessionId) {
-        self.pending
-            .retain(|pending| pending.command().session != id);
-        self.recorded
-            .retain(|recorded| recorded.command().session != id);
+        self.pending.retain(|pending| pending.command().session != id);
+        self.recorded.retain(|recorded| recorded.command().session != id);
         self.sessions.remove(&id).unwrap().close(closing()).unwrap();
-        for (_, expected) in self.expected.range_mut(
-            CommandId {
-                session: id,
-                ordinal: 0,
-            }..,
-        ) {
+        for (_, expected) in self.expected.range_mut(CommandId { session: id, ordinal: 0 }..) {
             expected.status.get_or_insert(Status::Unknown);
         }
     }
 
     fn reopen(self, crash: Option<Unsynced>) -> Self {
-        let Self {
-            disk,
-            recorder,
-            gate,
-            sessions,
-            mut expected,
-            runs,
-            ..
-        } = self;
+        let Self { disk, recorder, gate, sessions, mut expected, runs, .. } = self;
         drop((sessions, gate, recorder));
         let disk = match crash {
             Some(unsynced) => disk.after_crash(unsynced),
@@ -226,36 +200,18 @@ fn check(disk: &SimDisk, expected: &mut BTreeMap<CommandId, Expected>) {
     let report = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:#?}");
     let reader = Reader::on(Arc::new(disk.clone())).unwrap();
-    let seen: BTreeMap<_, _> = commands(&reader, Filter::default())
-        .map(Result::unwrap)
-        .map(|v| (v.id, v))
-        .collect();
-    assert!(
-        seen.keys().all(|id| expected.contains_key(id)),
-        "nothing is made up"
-    );
+    let seen: BTreeMap<_, _> = commands(&reader, Filter::default()).map(Result::unwrap).map(|v| (v.id, v)).collect();
+    assert!(seen.keys().all(|id| expected.contains_key(id)), "nothing is made up");
     expected.retain(|id, expected| {
         let Some(view) = seen.get(id) else {
             assert!(!expected.safe, "command {id} was safe and is gone");
             return false;
         };
-        assert!(
-            view.text == Opened::Bytes(expected.text.clone()),
-            "command {id}"
-        );
-        let CommandStatus::Ended(status) = view.status() else {
-            panic!("command {id} has no outcome")
-        };
+        assert!(view.text == Opened::Bytes(expected.text.clone()), "command {id}");
+        let CommandStatus::Ended(status) = view.status() else { panic!("command {id} has no outcome") };
         // An outcome that was not yet durable may be lost; then it is unknown, and nothing else.
-        assert!(
-            Some(status) == expected.status || status == Status::Unknown,
-            "command {id}: {status}"
-        );
-        *expected = Expected {
-            safe: true,
-            status: Some(status),
-            text: expected.text.clone(),
-        };
+        assert!(Some(status) == expected.status || status == Status::Unknown, "command {id}: {status}");
+        *expected = Expected { safe: true, status: Some(status), text: expected.text.clone() };
         true
     });
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use common::*;
 use model::{Field, Status};
 use store::{
-    Gate, Level, Lone, Options, OutcomeDraft, Pending, RealDisk, RecordError, Recorder, Recovery,
-    SessionLog, StoreError, SystemClock, SystemRandom, verify,
+    Gate, Level, Lone, Options, OutcomeDraft, Pending, RealDisk, RecordError, Recorder, Recovery, SessionLog,
+    StoreError, SystemClock, SystemRandom, verify,
 };
 use testkit::sim_disk::{Fault, SimDisk};
 
@@ -25,21 +25,14 @@ impl Wake for Unpark {
 }
 
 /// One worker: sessions whose commands overlap, driven only by wake-ups.
-fn worker(
-    recorder: &Recorder,
-    lone: Lone,
-    level: Level,
-    rounds: usize,
-) -> Result<usize, RecordError> {
+fn worker(recorder: &Recorder, lone: Lone, level: Level, rounds: usize) -> Result<usize, RecordError> {
     let gate = recorder.gate();
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     gate.set_turn_waker(&waker);
     let mut sessions = Vec::new();
     for _ in 0..4 {
         let (session, opening) = recorder.open_session(start())?;
-        wait(&gate, &waker, lone, |cx| {
-            gate.poll(cx, opening.position(), level)
-        })?;
+        wait(&gate, &waker, lone, |cx| gate.poll(cx, opening.position(), level))?;
         sessions.push(session);
     }
     let mut done = 0;
@@ -50,12 +43,8 @@ fn worker(
             pending.push((i, session.intent(&intent(&text, &Field::NONE))?));
         }
         for (i, pending) in pending {
-            wait(&gate, &waker, lone, |cx| {
-                gate.poll(cx, pending.position(), level)
-            })?;
-            let recorded = gate
-                .admit(pending, level)
-                .expect("it has reached the level");
+            wait(&gate, &waker, lone, |cx| gate.poll(cx, pending.position(), level))?;
+            let recorded = gate.admit(pending, level).expect("it has reached the level");
             sessions[i].outcome(recorded, &OutcomeDraft::new(Status::Ok))?;
             done += 1;
         }
@@ -92,35 +81,17 @@ fn run(recorder: &Recorder, workers: usize, rounds: usize) -> Vec<Result<usize, 
         let threads: Vec<_> = (0..workers)
             .map(|i| {
                 let lone = if i % 2 == 0 { Lone::Yes } else { Lone::No };
-                let level = if i % 3 == 2 {
-                    Level::Written
-                } else {
-                    Level::Durable
-                };
+                let level = if i % 3 == 2 { Level::Written } else { Level::Durable };
                 scope.spawn(move || worker(recorder, lone, level, rounds))
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
-fn open_real(
-    dir: &std::path::Path,
-    segment_bytes: u64,
-) -> Result<(Recorder, Recovery), StoreError> {
-    let options = Options {
-        segment_bytes,
-        ..Options::new(ORIGIN)
-    };
-    Recorder::open(
-        Arc::new(RealDisk::new(dir)),
-        options,
-        Arc::new(SystemClock),
-        Box::new(SystemRandom),
-    )
+fn open_real(dir: &std::path::Path, segment_bytes: u64) -> Result<(Recorder, Recovery), StoreError> {
+    let options = Options { segment_bytes, ..Options::new(ORIGIN) };
+    Recorder::open(Arc::new(RealDisk::new(dir)), options, Arc::new(SystemClock), Box::new(SystemRandom))
 }
 
 #[test]
@@ -133,10 +104,7 @@ fn every_waiter_is_woken() {
     recorder.stop().unwrap();
     let report = verify(dir.path(), None, &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:#?}");
-    assert_eq!(
-        (report.completeness.commands, report.completeness.sessions),
-        (800, 20)
-    );
+    assert_eq!((report.completeness.commands, report.completeness.sessions), (800, 20));
 }
 
 #[test]

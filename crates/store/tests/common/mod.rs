@@ -15,14 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::{
-    ChannelBinding, ClockState, CommandId, Durability, Field, Heartbeat, Identity, Known, Label,
-    OnBehalfOf, Proof, ProofMethod, SessionEnd, StatementResult, Status, Time, Transaction,
-    Verdict, Via,
+    ChannelBinding, ClockState, CommandId, Durability, Field, Heartbeat, Identity, Known, Label, OnBehalfOf, Proof,
+    ProofMethod, SessionEnd, StatementResult, Status, Time, Transaction, Verdict, Via,
 };
 use store::{
-    Clock, Disk, Gate, GatewayEntry, IntentDraft, Level, Lone, Options, OutcomeDraft, Pending,
-    Position, Random, RecordError, Recorded, Recorder, Recovery, SessionClosing, SessionLog,
-    SessionStart, StoreError,
+    Clock, Disk, Gate, GatewayEntry, IntentDraft, Level, Lone, Options, OutcomeDraft, Pending, Position, Random,
+    RecordError, Recorded, Recorder, Recovery, SessionClosing, SessionLog, SessionStart, StoreError,
 };
 use testkit::sim_disk::SimDisk;
 
@@ -40,10 +38,7 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Time {
         let ms = self.0.fetch_add(1, Ordering::SeqCst);
-        Time {
-            wall_us: 1_763_804_101_000_000 + ms as i64 * 1000,
-            boot_us: 5_000_000 + ms * 1000,
-        }
+        Time { wall_us: 1_763_804_101_000_000 + ms as i64 * 1000, boot_us: 5_000_000 + ms * 1000 }
     }
 }
 
@@ -53,10 +48,7 @@ pub struct TestRandom(pub u64);
 impl Random for TestRandom {
     fn fill(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         for byte in bytes {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             *byte = (self.0 >> 56) as u8;
         }
         Ok(())
@@ -83,17 +75,8 @@ pub fn open(disk: &SimDisk) -> Result<(Recorder, Recovery), StoreError> {
     open_with(disk, options(), 2)
 }
 
-pub fn open_with(
-    disk: &SimDisk,
-    options: Options,
-    seed: u64,
-) -> Result<(Recorder, Recovery), StoreError> {
-    Recorder::open(
-        Arc::new(disk.clone()),
-        options,
-        Arc::new(TestClock::new()),
-        Box::new(TestRandom(seed)),
-    )
+pub fn open_with(disk: &SimDisk, options: Options, seed: u64) -> Result<(Recorder, Recovery), StoreError> {
+    Recorder::open(Arc::new(disk.clone()), options, Arc::new(TestClock::new()), Box::new(TestRandom(seed)))
 }
 
 pub fn start() -> SessionStart {
@@ -106,10 +89,7 @@ pub fn start() -> SessionStart {
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".into(),
             },
-            on_behalf_of: Some(OnBehalfOf {
-                name: "human:bea".parse().unwrap(),
-                known: Known::Claimed,
-            }),
+            on_behalf_of: Some(OnBehalfOf { name: "human:bea".parse().unwrap(), known: Known::Claimed }),
         },
         connection: "app".into(),
         database: Label::new(b"app"),
@@ -137,11 +117,7 @@ pub fn intent<'a>(text: &'a Field, parameters: &'a Field) -> IntentDraft<'a> {
 }
 
 pub fn closing() -> SessionClosing {
-    SessionClosing {
-        reason: SessionEnd::ClientClosed,
-        bytes_up: 1,
-        bytes_down: 2,
-    }
+    SessionClosing { reason: SessionEnd::ClientClosed, bytes_up: 1, bytes_down: 2 }
 }
 
 pub fn heartbeat() -> GatewayEntry {
@@ -170,35 +146,19 @@ pub fn durable(gate: &Gate, position: Position) -> Result<(), RecordError> {
 
 pub fn admit(gate: &Gate, pending: Pending) -> Result<Recorded, (RecordError, Pending)> {
     match durable(gate, pending.position()) {
-        Ok(()) => Ok(gate
-            .admit(pending, Level::Durable)
-            .expect("it has reached the level")),
+        Ok(()) => Ok(gate.admit(pending, Level::Durable).expect("it has reached the level")),
         Err(error) => Err((error, pending)),
     }
 }
 
 /// Records one command from beginning to end.
-pub fn command(
-    gate: &Gate,
-    session: &mut SessionLog,
-    text: &str,
-) -> Result<CommandId, RecordError> {
+pub fn command(gate: &Gate, session: &mut SessionLog, text: &str) -> Result<CommandId, RecordError> {
     let field = session.seal(text.as_bytes());
     let pending = session.intent(&intent(&field, &Field::NONE))?;
     let recorded = admit(gate, pending).map_err(|(error, _)| error)?;
     let id = recorded.command();
-    let results = [StatementResult {
-        tag: "SELECT 1".into(),
-        rows: Some(1),
-    }];
-    session.outcome(
-        recorded,
-        &OutcomeDraft {
-            results: &results,
-            rows: 1,
-            ..OutcomeDraft::new(Status::Ok)
-        },
-    )?;
+    let results = [StatementResult { tag: "SELECT 1".into(), rows: Some(1) }];
+    session.outcome(recorded, &OutcomeDraft { results: &results, rows: 1, ..OutcomeDraft::new(Status::Ok) })?;
     Ok(id)
 }
 
@@ -220,11 +180,7 @@ pub fn life(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Result<(), Strin
     recorder.stop().map_err(|e| e.to_string())
 }
 
-fn work(
-    recorder: &Recorder,
-    gate: &Gate,
-    acknowledged: &mut Acknowledged,
-) -> Result<(), RecordError> {
+fn work(recorder: &Recorder, gate: &Gate, acknowledged: &mut Acknowledged) -> Result<(), RecordError> {
     let (mut a, opening) = recorder.open_session(start())?;
     durable(gate, opening.position())?;
     for i in 0..3 {
@@ -236,20 +192,13 @@ fn work(
     let (mut b, opening) = recorder.open_session(start())?;
     durable(gate, opening.position())?;
     // Two commands in flight, in one group; one of them stays open for a while.
-    let fields = [
-        a.seal(b"select pg_sleep(1)"),
-        b.seal("x".repeat(3000).as_bytes()),
-    ];
+    let fields = [a.seal(b"select pg_sleep(1)"), b.seal("x".repeat(3000).as_bytes())];
     let first = a.intent(&intent(&fields[0], &Field::NONE))?;
     let second = b.intent(&intent(&fields[1], &fields[1]))?;
     let second = admit(gate, second).map_err(|(error, _)| error)?;
     let first = admit(gate, first).map_err(|(error, _)| error)?;
-    acknowledged
-        .texts
-        .insert(first.command(), "select pg_sleep(1)".into());
-    acknowledged
-        .texts
-        .insert(second.command(), "x".repeat(3000));
+    acknowledged.texts.insert(first.command(), "select pg_sleep(1)".into());
+    acknowledged.texts.insert(second.command(), "x".repeat(3000));
     b.outcome(second, &OutcomeDraft::new(Status::Error))?;
     // Long text goes into a blob.
     let long = "select '".to_owned() + &"long ".repeat(20_000) + "'";
