@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Databases, Gateway};
-use store::{Created, Options, Recorder, Recovery};
+use store::{Created, GatewayEntry, Options, Recorder, Recovery};
 
 use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
@@ -42,13 +42,29 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
     let (recorder, recovery) = opened.map_err(|error| {
         Failure::new(format_args!("cannot open the record in {}: {error}", data.display()))
     })?;
-    match Gateway::start(told, recorder.clone()) {
+    let started = recorder.note(GatewayEntry::Start(start_entry(config)));
+    let gateway = started.map_err(Failure::new).and_then(|_| {
+        Gateway::start(told, recorder.clone()).map_err(|error| {
+            Failure::new(&error).hint("`onrecord doctor` looks for what is in the way")
+        })
+    });
+    match gateway {
         Ok(gateway) => Ok(Running { gateway, recorder, recovery }),
-        Err(error) => {
-            let failure = Failure::new(&error).hint("`onrecord doctor` looks for what is in the way");
-            recorder.stop().map_err(Failure::new)?;
+        Err(failure) => {
+            let _ = recorder.stop();
             Err(failure)
         }
+    }
+}
+
+/// What the record says of this start: which configuration is in force, on which boot of the machine.
+fn start_entry(config: &Config) -> model::Start {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    model::Start {
+        boot_id: boot_id.trim().to_owned(),
+        program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
+        configuration: Some(config.digest),
+        clock: store::clock_state(),
     }
 }
 

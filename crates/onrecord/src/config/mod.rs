@@ -22,8 +22,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use model::{Durability, IdentityKind, IdentityName};
+use model::{Digest, Durability, IdentityKind, IdentityName};
 use serde::Deserialize;
+use sha2::Digest as _;
+use sha2::Sha256;
 
 use crate::keys::Verifier;
 
@@ -55,6 +57,9 @@ pub struct Config {
     /// Limits of the whole gateway.
     #[serde(default)]
     pub limits: Limits,
+    /// SHA-256 of the file's text, which holds no secrets.
+    #[serde(skip, default = "no_digest")]
+    pub digest: Digest,
 }
 
 /// `[gateway]`.
@@ -182,6 +187,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(ConfigError::Invalid { file: file.to_owned(), problems });
         }
+        config.digest = Digest(Sha256::digest(text).into());
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
@@ -247,6 +253,10 @@ impl Connection {
             UpstreamTls::VerifyFull
         })
     }
+}
+
+fn no_digest() -> Digest {
+    Digest([0; 32])
 }
 
 fn default_durability() -> Durability {
