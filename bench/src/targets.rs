@@ -317,6 +317,15 @@ impl<'a> Cluster<'a> {
             self.programs.onrecord.display()
         );
         let config = directory.join("onrecord.toml");
+        let data = directory.join("data");
+        let name = format!("bench.invalid/{}", kind.name());
+        let mut init = Command::new(&self.programs.onrecord);
+        init.args(["init", "--name", &name, "--listen", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--data")
+            .arg(&data);
+        self.processes.run(&mut init)?;
+        // `init` has made the record; what it is a record of is ours to say.
         let password = directory.join("password");
         fs::write(&password, PASSWORD)?;
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
@@ -324,7 +333,7 @@ impl<'a> Cluster<'a> {
             &config,
             format!(
                 "[gateway]\n\
-                 name = \"bench.invalid/{durability}\"\n\
+                 name = \"{name}\"\n\
                  data = {data:?}\n\
                  workers = 1\n\
                  [listen]\n\
@@ -345,7 +354,6 @@ impl<'a> Cluster<'a> {
                  connections_max = 4096\n\
                  connections_per_identity_max = 4096\n",
                 durability = kind.name(),
-                data = directory.join("data"),
                 server = self.server,
                 password = password.display(),
                 secret = self.secret,
