@@ -29,11 +29,9 @@ pub(crate) struct Agent {
 /// Makes the tables.
 pub(crate) const SETUP: Agent = Agent { user: "shop-setup", kind: "service", on_behalf_of: None };
 /// Reads, mostly.
-pub(crate) const CLAUDE: Agent =
-    Agent { user: "claude-code", kind: "agent", on_behalf_of: Some("human:ada") };
+pub(crate) const CLAUDE: Agent = Agent { user: "claude-code", kind: "agent", on_behalf_of: Some("human:ada") };
 /// Writes, mostly.
-pub(crate) const COPILOT: Agent =
-    Agent { user: "copilot-agent", kind: "agent", on_behalf_of: Some("human:bea") };
+pub(crate) const COPILOT: Agent = Agent { user: "copilot-agent", kind: "agent", on_behalf_of: Some("human:bea") };
 
 impl Agent {
     /// All of them.
@@ -91,15 +89,11 @@ pub(crate) async fn work(claude: &str, copilot: &str, gateway: SocketAddr) -> Re
 async fn read_and_report(key: &str, gateway: SocketAddr) -> Result<()> {
     let session = Session::open(CLAUDE, key, gateway).await?;
     let client = &session.client;
-    let open = client
-        .simple_query(&format!("select count(*) from {SCHEMA}.orders where status = 'open'"))
-        .await?;
+    let open = client.simple_query(&format!("select count(*) from {SCHEMA}.orders where status = 'open'")).await?;
     ensure!(open.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))), "no count");
 
     // One prepared statement, executed thrice.
-    let product = client
-        .prepare(&format!("select name, price_cents from {SCHEMA}.products where id = $1"))
-        .await?;
+    let product = client.prepare(&format!("select name, price_cents from {SCHEMA}.products where id = $1")).await?;
     for id in [1_i32, 2, 3] {
         client.query_one(&product, &[&id]).await?;
     }
@@ -120,9 +114,8 @@ async fn read_and_report(key: &str, gateway: SocketAddr) -> Result<()> {
 async fn take_orders(key: &str, gateway: SocketAddr) -> Result<()> {
     let session = Session::open(COPILOT, key, gateway).await?;
     let client = &session.client;
-    let insert = format!(
-        "insert into {SCHEMA}.orders (customer_id, product_id, quantity) values ($1, $2, $3) returning id"
-    );
+    let insert =
+        format!("insert into {SCHEMA}.orders (customer_id, product_id, quantity) values ($1, $2, $3) returning id");
     client.query_one(&insert, &[&3_i32, &2_i32, &4_i32]).await?;
 
     // A pipeline: three commands on the wire before the first answer.
@@ -145,9 +138,7 @@ async fn take_orders(key: &str, gateway: SocketAddr) -> Result<()> {
 
     // A change that is taken back.
     client
-        .batch_execute(&format!(
-            "begin; update {SCHEMA}.products set price_cents = price_cents / 2; rollback"
-        ))
+        .batch_execute(&format!("begin; update {SCHEMA}.products set price_cents = price_cents / 2; rollback"))
         .await?;
     session.close().await
 }

@@ -118,10 +118,7 @@ pub(crate) fn key(place: &Place, agent: Agent) -> Result<String> {
 /// The first free port from the usual one.
 pub(crate) fn listen_address() -> SocketAddr {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    (PORT..PORT + PORTS)
-        .map(address)
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap_or_else(|| address(0))
+    (PORT..PORT + PORTS).map(address).find(|address| TcpListener::bind(address).is_ok()).unwrap_or_else(|| address(0))
 }
 
 /// Whether this is not the usual port.

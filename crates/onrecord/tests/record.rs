@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{Place, Ran};
 use model::{
-    ChannelBinding, Claim, Durability, Effective, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod,
-    Reason, SessionEnd, StatementResult, Status, Time, Transaction, Verdict, Via,
+    ChannelBinding, Claim, Durability, Effective, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, Reason,
+    SessionEnd, StatementResult, Status, Time, Transaction, Verdict, Via,
 };
 use store::{
     Clock, Disk, IntentDraft, Options, OutcomeDraft, Random, RealDisk, Recorder, SessionClosing, SessionStart,
@@ -66,24 +66,37 @@ fn record(place: &Place) {
     let clock = Arc::new(Ticking(AtomicI64::new(0)));
     Recorder::create_on(&disk, &options, &*clock, &mut Counting(1)).unwrap();
     let (recorder, _) = Recorder::open(disk, options, clock, Box::new(Counting(2))).unwrap();
-    session(&recorder, "copilot-agent", Some("human:bea"), &[
-        Said { tags: &["SELECT 1"], ..said("select count(*) from orders where status = 'open'", Status::Ok) },
-        Said {
-            via: Via::Extended,
-            parameters: Some(r#"[{"type":"int4","value":"7"},null]"#),
-            tags: &["UPDATE 1"],
-            ..said("update orders\n   set status = 'shipped', note = $2\n where id = $1", Status::Ok)
-        },
-        Said {
-            code: Some("42703"),
-            message: Some("column \"emial\" does not exist"),
-            ..said("select emial from customers", Status::Error)
-        },
-    ]);
-    session(&recorder, "claude-code", None, &[
-        Said { tags: &["SELECT 1"], ..said("select '\u{1b}]0;owned\u{7}\u{1b}[2J', '\u{202e}txet', '\u{9b}31m'", Status::Ok) },
-        Said { reason: Some(Reason::UpstreamGone), ..said("delete from orders", Status::Unknown) },
-    ]);
+    session(
+        &recorder,
+        "copilot-agent",
+        Some("human:bea"),
+        &[
+            Said { tags: &["SELECT 1"], ..said("select count(*) from orders where status = 'open'", Status::Ok) },
+            Said {
+                via: Via::Extended,
+                parameters: Some(r#"[{"type":"int4","value":"7"},null]"#),
+                tags: &["UPDATE 1"],
+                ..said("update orders\n   set status = 'shipped', note = $2\n where id = $1", Status::Ok)
+            },
+            Said {
+                code: Some("42703"),
+                message: Some("column \"emial\" does not exist"),
+                ..said("select emial from customers", Status::Error)
+            },
+        ],
+    );
+    session(
+        &recorder,
+        "claude-code",
+        None,
+        &[
+            Said {
+                tags: &["SELECT 1"],
+                ..said("select '\u{1b}]0;owned\u{7}\u{1b}[2J', '\u{202e}txet', '\u{9b}31m'", Status::Ok)
+            },
+            Said { reason: Some(Reason::UpstreamGone), ..said("delete from orders", Status::Unknown) },
+        ],
+    );
     recorder.stop().unwrap();
 }
 
@@ -97,8 +110,7 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
                 channel: ChannelBinding::None,
                 credential: "salt:W22ZaJ0SNY7soEsUEjb6gQ==".to_owned(),
             },
-            on_behalf_of: principal
-                .map(|name| OnBehalfOf { name: name.parse().unwrap(), known: Known::Claimed }),
+            on_behalf_of: principal.map(|name| OnBehalfOf { name: name.parse().unwrap(), known: Known::Claimed }),
         },
         connection: "app".to_owned(),
         database: Label::new(b"app"),

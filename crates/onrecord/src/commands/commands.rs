@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Context;
-use super::row::{self, Row};
+use super::row::{self, Row, Times};
 use super::selection::Selection;
 use super::source;
 use crate::Failure;
@@ -38,8 +38,9 @@ impl Commands {
         let data = context.data(&self.place)?;
         let console = &mut context.console;
         if self.follow && console.format() == Format::Json {
-            return Err(Failure::usage("--follow has no end, and --output json is one value")
-                .hint("use --output ndjson"));
+            return Err(
+                Failure::usage("--follow has no end, and --output json is one value").hint("use --output ndjson")
+            );
         }
         let mut commands = source::commands(&source::open(&data)?, &self.selection)?;
         let rows = newest(&mut commands, self.limit)?;
@@ -47,7 +48,8 @@ impl Commands {
             if rows.is_empty() && !self.follow {
                 console.line(&console.paint(Tone::Faint, "No commands."))?;
             }
-            console.table(&row::table(&rows, 0))?;
+            let times = if self.follow { Times::Full } else { Times::Short };
+            console.table(&row::table(&rows, times, 0))?;
         } else {
             console.json_list(rows.iter().map(Ok::<_, Failure>))?;
         }
@@ -56,15 +58,10 @@ impl Commands {
 }
 
 /// Prints the selected commands of a record as a table, for people, or an object a line.
-pub fn print_rows(
-    console: &mut Console,
-    data: &Path,
-    selection: &Selection,
-    indent: usize,
-) -> Result<(), Failure> {
+pub fn print_rows(console: &mut Console, data: &Path, selection: &Selection, indent: usize) -> Result<(), Failure> {
     let rows = newest(&mut source::commands(&source::open(data)?, selection)?, 0)?;
     match console.format() {
-        Format::Table => console.table(&row::table(&rows, indent))?,
+        Format::Table => console.table(&row::table(&rows, Times::Short, indent))?,
         Format::Json | Format::Ndjson => console.json_list(rows.iter().map(Ok::<_, Failure>))?,
     }
     Ok(console.flush()?)
@@ -97,7 +94,7 @@ fn follow(commands: &mut store::Commands, mut heading: bool, console: &mut Conso
         // They come again when they end.
         ended.retain(|row| row.status != "pending");
         if console.format() == Format::Table {
-            let table = row::table(&ended, 0);
+            let table = row::table(&ended, Times::Full, 0);
             console.table(&if heading { table } else { table.without_headings() })?;
             heading &= ended.is_empty();
         } else {

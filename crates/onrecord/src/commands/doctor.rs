@@ -210,9 +210,7 @@ fn is_locked(data: &Path) -> bool {
 fn log(data: &Path, report: &mut Report<'_>) -> Result<(), Failure> {
     match super::verify::briefly(data) {
         Ok((Exit::Ok, found)) => report.say(Level::Ok, "record", &found, ""),
-        Ok((_, found)) => {
-            report.say(Level::Fail, "record", &found, "`onrecord verify` says more")
-        }
+        Ok((_, found)) => report.say(Level::Fail, "record", &found, "`onrecord verify` says more"),
         Err(failure) => {
             let hint = "`onrecord verify` says more";
             report.say(Level::Fail, "record", &failure.to_string(), hint)
@@ -254,9 +252,7 @@ fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Res
             report.say(Level::Fail, &what, &format!("{address}: {error}"), hint)
         }
         Ok(offered) => match (connection.tls(), offered) {
-            (UpstreamTls::Disable, _) => {
-                report.say(Level::Ok, &what, &format!("{address} answers"), "")
-            }
+            (UpstreamTls::Disable, _) => report.say(Level::Ok, &what, &format!("{address} answers"), ""),
             (UpstreamTls::Require | UpstreamTls::VerifyFull, Tls::Offered) => {
                 let found = format!("{address} answers and offers TLS");
                 report.say(Level::Ok, &what, &found, "")

@@ -185,8 +185,7 @@ mod tests {
     use super::*;
 
     fn rendered(width: Option<usize>) -> String {
-        let mut table =
-            Table::new([Column::text("ID"), Column::number("ROWS"), Column::flexible("COMMAND")]);
+        let mut table = Table::new([Column::text("ID"), Column::number("ROWS"), Column::flexible("COMMAND")]);
         table.row([Cell::new("a.1"), Cell::new("12"), Cell::new("select 'a long statement'\nfrom t")]);
         table.row([Cell::new("a.17"), Cell::new(""), Cell::new("日本語日本語日本語日本語日本語")]);
         let mut out = Vec::new();
