@@ -110,7 +110,7 @@ fn gateway(config: &Config, screen: &mut Screen) -> Result<Running> {
         wiring::create_record(config)?;
     }
     let running = wiring::start(config)?;
-    screen.step("record", &format!("{}", shown(&config.gateway.data)), None, json!({"data": config.gateway.data}))?;
+    screen.step("record", &shown(&config.gateway.data), None, json!({"data": config.gateway.data}))?;
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     let text = format!("postgres on {}", addresses.join(", "));
     screen.step("gateway", &text, None, json!({"postgres": addresses}))?;

@@ -113,7 +113,7 @@ fn secrets(config: &Config, report: &mut Report<'_>) -> Result<(), Failure> {
 
 fn clock(report: &mut Report<'_>) -> Result<(), Failure> {
     use model::ClockState;
-    let hint = "run a time service such as chrony or systemd-timesyncd; the record says that its times are unsynchronized until then";
+    let hint = "a time service such as chrony or systemd-timesyncd keeps it right; every heartbeat on the record says how it was";
     match store::clock_state() {
         ClockState::Synchronized => report.say(Level::Ok, "clock", "synchronized", ""),
         ClockState::Unsynchronized => report.say(Level::Warn, "clock", "not synchronized", hint),

@@ -25,7 +25,7 @@ pub(super) fn commands(reader: &Reader, selection: &Selection) -> Result<Command
 
 /// The selected sessions.
 pub(super) fn sessions(reader: &Reader, selection: &Selection) -> Result<Vec<SessionView>, Failure> {
-    Ok(store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)?)
+    store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)
 }
 
 /// An error while reading, in the CLI's words.
