@@ -58,8 +58,10 @@ pub(crate) fn classify(text: &[u8]) -> Class {
         }
     }
     class.backslash |= tokens.backslash;
-    // Quoting cannot hide these two words where they are keywords.
-    class.copy_in = contains(text, b"copy") && contains(text, b"stdin");
+    // Quoting cannot hide these words where they are keywords. The grammar takes STDOUT for STDIN, and the other way
+    // round: `copy t from stdout` reads from the client.
+    class.copy_in = contains(text, b"copy")
+        && (contains(text, b"stdin") || contains(text, b"stdout") && contains(text, b"from"));
     class
 }
 
@@ -404,6 +406,7 @@ mod tests {
     #[test]
     fn copy_from_stdin_is_found_wherever_it_hides() {
         assert!(classify(b"select 1; CoPy t from/**/STDIN").copy_in);
+        assert!(classify(b"copy t from stdout").copy_in);
         assert!(classify(br"select '\'; copy t from stdin; --'").copy_in);
         assert!(!classify(b"copy t to stdout").copy_in);
     }
