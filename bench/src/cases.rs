@@ -95,6 +95,17 @@ impl Case {
         }
     }
 
+    /// Whether a quick run does it: what a bar is set on, and connecting.
+    pub(crate) fn is_quick(self) -> bool {
+        !matches!(
+            self,
+            Self::Read {
+                mode: Mode::Extended,
+                ..
+            }
+        )
+    }
+
     /// What `per_second` counts.
     pub(crate) fn unit(self) -> &'static str {
         match self {
@@ -160,12 +171,14 @@ impl Bench<'_> {
         more: &[&str],
     ) -> anyhow::Result<Done> {
         let log = self.directory.join("latencies");
+        // pgbench's clock runs while it connects, which many clients on a busy machine take long to do.
+        let seconds = self.seconds + clients / 16;
         let mut pgbench = target.client(&self.programs.pgbench);
         pgbench
             .args(["--select-only", "--no-vacuum", "--protocol", mode.name()])
             .args(["--client", &clients.to_string()])
             .args(["--jobs", &clients.min(2).to_string()])
-            .args(["--time", &self.seconds.to_string()])
+            .args(["--time", &seconds.to_string()])
             .args(more);
         // With one client the log of each transaction costs the measurement nothing that matters.
         if clients == 1 {

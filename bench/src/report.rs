@@ -21,6 +21,8 @@ pub(crate) struct Conditions {
     pub(crate) noise: Option<NoiseSeen>,
     pub(crate) flush: Option<Flushes>,
     pub(crate) took_seconds: u64,
+    /// Measurements that failed twice and are missing from the numbers.
+    pub(crate) failures: Vec<String>,
 }
 
 /// All that a run found.
@@ -130,6 +132,9 @@ impl Conditions {
                 noise.median.stolen * 100.0,
                 noise.worst.stolen * 100.0,
             );
+        }
+        for failure in &self.failures {
+            let _ = writeln!(text, "Failed, and left out: {failure}.");
         }
         text += "Ratios are medians over rounds of the ratio within a round (least to greatest).\n";
         text

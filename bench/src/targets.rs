@@ -320,10 +320,17 @@ impl<'a> Cluster<'a> {
         let data = directory.join("data");
         let name = format!("bench.invalid/{}", kind.name());
         let mut init = Command::new(&self.programs.onrecord);
-        init.args(["init", "--name", &name, "--listen", "127.0.0.1:0", "--config"])
-            .arg(&config)
-            .arg("--data")
-            .arg(&data);
+        init.args([
+            "init",
+            "--name",
+            &name,
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&config)
+        .arg("--data")
+        .arg(&data);
         self.processes.run(&mut init)?;
         // `init` has made the record; what it is a record of is ours to say.
         let password = directory.join("password");
