@@ -15,9 +15,15 @@ pub(crate) fn tamper(place: &Place, screen: &mut Screen) -> Result<()> {
     if !record.exists() {
         bail!("there is no record yet: `{}` makes one", cargo_run("demo").trim_end_matches(" --"));
     }
-    let changed = store::tamper(&record).context("nothing was changed")?;
+    let changed = store::tamper(&record, None)
+        .context("nothing was changed: is the record altered already?")?
+        .context("there is no command on the record yet")?;
+    let what = format!(
+        "{} at byte {}: {:02x} became {:02x}, in the text of command {}",
+        changed.file, changed.offset, changed.before, changed.after, changed.command
+    );
     screen.heading("One byte of the record, changed on disk\n")?;
-    screen.step("changed", &changed.to_string(), None, json!({"what": changed.to_string()}))?;
+    screen.step("changed", &what, None, json!({"what": what}))?;
     screen.heading("Verified again\n")?;
     let verdict = verify::print(&mut screen.console, &record, None, 2)?;
     if verdict != Exit::Integrity {

@@ -129,7 +129,9 @@ impl Address {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => {
                 host == "localhost"
-                    || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+                    || host
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
             }
         }
     }

@@ -129,15 +129,25 @@ impl Gateway {
             let (sender, arrivals) = mpsc::channel(worker::ARRIVALS_MAX);
             let shared = shared.clone();
             senders.push(sender);
-            threads.push(spawn(format!("worker-{number}"), worker::run(shared, arrivals))?);
+            threads.push(spawn(
+                format!("worker-{number}"),
+                worker::run(shared, arrivals),
+            )?);
         }
         let (ready, addresses) = std::sync::mpsc::sync_channel(1);
         let front = front(shared, listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => Ok(Self { addresses, accepting, stopping, threads }),
+            Ok(Ok(addresses)) => Ok(Self {
+                addresses,
+                accepting,
+                stopping,
+                threads,
+            }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
+            Err(_) => Err(StartError::Worker(io::Error::other(
+                "the listening thread ended",
+            ))),
         }
     }
 
@@ -189,7 +199,10 @@ async fn front(
             return;
         }
     };
-    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let addresses = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .collect();
     let _ = ready.send(Ok(addresses));
 
     let mut accepts = tokio::task::JoinSet::new();
@@ -210,7 +223,11 @@ async fn front(
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -230,7 +247,9 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<mpsc::S
                 }
             }
         };
-        let Ok(stream) = stream.into_std() else { continue };
+        let Ok(stream) = stream.into_std() else {
+            continue;
+        };
         // A full worker makes the kernel's queue wait, nobody else's memory.
         if worker.send(Arrival { stream, peer }).await.is_err() {
             shared.refuse(Reason::GatewayStopping, peer);

@@ -419,7 +419,10 @@ fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Key {
     let mut prepared = std::str::from_utf8(password)
         .ok()
         .and_then(|password| stringprep::saslprep(password).ok())
-        .map_or_else(|| password.to_vec(), |prepared| prepared.as_bytes().to_vec());
+        .map_or_else(
+            || password.to_vec(),
+            |prepared| prepared.as_bytes().to_vec(),
+        );
     let keyed = keyed(&prepared);
     prepared.zeroize();
     let mut first = keyed.clone();
@@ -470,15 +473,28 @@ mod tests {
 
     const MOCK: [u8; 32] = [7; 32];
 
-    fn exchange(password: &[u8], secret: Option<&Secret>, binding: &Binding) -> Result<ChannelBound, ScramError> {
+    fn exchange(
+        password: &[u8],
+        secret: Option<&Secret>,
+        binding: &Binding,
+    ) -> Result<ChannelBound, ScramError> {
         let offered: &[&str] = match binding {
             Binding::None => &[SCRAM],
             Binding::EndPoint(_) => &[SCRAM_PLUS, SCRAM],
         };
-        let (client, mechanism, first) = ClientExchange::start(password, offered, binding, &[1; 18])?;
-        let (server, server_first) =
-            ServerExchange::start(mechanism, first.as_bytes(), b"bea", secret, &MOCK, binding, &[2; 18])?;
-        let (proof, client_final) = client.prove(server_first.as_bytes(), &SaltedCache::default())?;
+        let (client, mechanism, first) =
+            ClientExchange::start(password, offered, binding, &[1; 18])?;
+        let (server, server_first) = ServerExchange::start(
+            mechanism,
+            first.as_bytes(),
+            b"bea",
+            secret,
+            &MOCK,
+            binding,
+            &[2; 18],
+        )?;
+        let (proof, client_final) =
+            client.prove(server_first.as_bytes(), &SaltedCache::default())?;
         let (server_final, bound) = server.finish(client_final.as_bytes())?;
         proof.check(server_final.as_bytes())?;
         Ok(bound)
@@ -487,24 +503,45 @@ mod tests {
     #[test]
     fn both_sides_agree_with_and_without_a_channel() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
-        assert_eq!(exchange(b"pencil", Some(&secret), &Binding::None), Ok(ChannelBound::No));
+        assert_eq!(
+            exchange(b"pencil", Some(&secret), &Binding::None),
+            Ok(ChannelBound::No)
+        );
         let channel = Binding::EndPoint(vec![9; 32]);
-        assert_eq!(exchange(b"pencil", Some(&secret), &channel), Ok(ChannelBound::Yes));
+        assert_eq!(
+            exchange(b"pencil", Some(&secret), &channel),
+            Ok(ChannelBound::Yes)
+        );
     }
 
     #[test]
     fn a_wrong_secret_and_an_unknown_name_fail_alike() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
-        assert_eq!(exchange(b"pen", Some(&secret), &Binding::None), Err(ScramError::Proof));
-        assert_eq!(exchange(b"pencil", None, &Binding::None), Err(ScramError::Proof));
+        assert_eq!(
+            exchange(b"pen", Some(&secret), &Binding::None),
+            Err(ScramError::Proof)
+        );
+        assert_eq!(
+            exchange(b"pencil", None, &Binding::None),
+            Err(ScramError::Proof)
+        );
     }
 
     #[test]
     fn a_downgrade_is_noticed() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
         let channel = Binding::EndPoint(vec![9; 32]);
-        let (_, mechanism, first) = ClientExchange::start(b"pencil", &[SCRAM], &channel, &[1; 18]).unwrap();
-        let answer = ServerExchange::start(mechanism, first.as_bytes(), b"bea", Some(&secret), &MOCK, &channel, &[2; 18]);
+        let (_, mechanism, first) =
+            ClientExchange::start(b"pencil", &[SCRAM], &channel, &[1; 18]).unwrap();
+        let answer = ServerExchange::start(
+            mechanism,
+            first.as_bytes(),
+            b"bea",
+            Some(&secret),
+            &MOCK,
+            &channel,
+            &[2; 18],
+        );
         assert_eq!(answer.err(), Some(ScramError::Downgrade));
     }
 
@@ -516,7 +553,10 @@ mod tests {
         let auth = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                     s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
         let server = hmac(&secret.server_key, &[auth.as_bytes()]);
-        assert_eq!(B64.encode(server), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        assert_eq!(
+            B64.encode(server),
+            "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+        );
     }
 
     #[test]

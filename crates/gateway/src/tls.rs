@@ -60,7 +60,10 @@ impl ServerTls {
     /// From a certificate chain and its key, both PEM.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates_of(certificates)?;
-        let end_point = chain.first().map(end_point_hash).ok_or(TlsError::NoCertificate)?;
+        let end_point = chain
+            .first()
+            .map(end_point_hash)
+            .ok_or(TlsError::NoCertificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
             expected: "a private key",
             source,

@@ -319,6 +319,7 @@ impl Gateway {
             certificate = self.authority.certificate().display(),
             key = self.authority.key().display(),
         );
+        let ca = format!("ca = \"file:{}\"\n", server.authority().ca().display());
         for connection in &self.plan.connections {
             let Connection {
                 name,
@@ -329,12 +330,16 @@ impl Gateway {
             config += &format!(
                 "[connections.{name}]\nkind = \"postgres\"\naddress = \"127.0.0.1:{port}\"\n\
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
-                 password = \"file:{password}\"\ntls = \"{tls}\"\nca = \"file:{ca}\"\n\
+                 password = \"file:{password}\"\ntls = \"{tls}\"\n{ca}\
                  durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
                  message_bytes_max = 1073741824\n\n",
                 port = server.port(),
                 password = dir.join("upstream.password").display(),
-                ca = server.authority().ca().display(),
+                ca = if *tls == "verify-full" {
+                    ca.as_str()
+                } else {
+                    ""
+                },
                 durability = self.plan.durability,
             );
         }

@@ -26,6 +26,8 @@ pub(crate) const NOT_SEEN: Field = Field::Absent(AbsentReason::NotSeen);
 
 /// The rule that refuses what the gateway cannot record faithfully.
 const RULE_NAMES: &str = "builtin:names-are-not-identity";
+/// The rule that refuses messages above the connection's limit.
+pub(crate) const RULE_SIZE: &str = "builtin:message-size";
 /// The rule that refuses function calls by number.
 const RULE_FUNCTION: &str = "builtin:function-call";
 
@@ -35,25 +37,66 @@ pub(crate) struct Shape<'a> {
     statement: &'a [u8],
     portal: &'a [u8],
     transaction: Transaction,
+    bytes: u64,
 }
 
 impl<'a> Shape<'a> {
-    pub(crate) fn of(draft: &'a tap::Draft<'_>) -> Self {
-        Self::new(draft.via, draft.statement, draft.portal, draft.transaction)
+    /// Of a command that is in memory; `bytes` is what the client sent for it.
+    pub(crate) fn of(draft: &'a tap::Draft<'_>, bytes: usize) -> Self {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        Self::new(
+            draft.via,
+            draft.statement,
+            draft.portal,
+            draft.transaction,
+            bytes,
+        )
     }
 
-    pub(crate) fn new(sent: tap::Via, statement: &'a [u8], portal: &'a [u8], status: tap::TxStatus) -> Self {
-        Self { via: via(sent), statement, portal, transaction: transaction(status) }
+    pub(crate) fn new(
+        sent: tap::Via,
+        statement: &'a [u8],
+        portal: &'a [u8],
+        status: tap::TxStatus,
+        bytes: u64,
+    ) -> Self {
+        Self {
+            via: via(sent),
+            statement,
+            portal,
+            transaction: transaction(status),
+            bytes,
+        }
     }
 
+    /// Of a Parse that the server refused.
     pub(crate) fn of_parse(statement: &'a [u8], status: tap::TxStatus) -> Self {
-        Self { via: Via::Parse, statement, portal: b"", transaction: transaction(status) }
+        Self::new(tap::Via::Parse, statement, b"", status, 0)
+    }
+
+    /// Of a message whose body was never read.
+    pub(crate) fn too_large(kind: Option<u8>, status: tap::TxStatus, bytes: usize) -> Self {
+        let sent = match kind {
+            Some(b'P') => tap::Via::Parse,
+            Some(b'B') => tap::Via::Extended,
+            Some(b'F') => tap::Via::Function,
+            _ => tap::Via::Simple,
+        };
+        Self::new(
+            sent,
+            b"",
+            b"",
+            status,
+            u64::try_from(bytes).unwrap_or(u64::MAX),
+        )
     }
 
     /// What policy looks at. The tap lets through only the function calls that are listed.
     pub(crate) fn request(&self) -> Request {
         match self.via {
-            Via::Function => Request::FunctionCall { listed: policy::Listed::Yes },
+            Via::Function => Request::FunctionCall {
+                listed: policy::Listed::Yes,
+            },
             Via::Simple | Via::Extended | Via::Parse => Request::Statement,
         }
     }
@@ -95,14 +138,21 @@ impl<'a> Shape<'a> {
             transaction: self.transaction,
             verdict,
             rules,
-            bytes: 0,
+            bytes: self.bytes,
         }
     }
 }
 
 /// A session's first entry.
-pub(crate) fn session_open(client: &Client, connection: &Connection, database: &str) -> SessionStart {
-    let claims = client.startup.parameters().filter(|(name, _)| !matches!(*name, b"user" | b"database"));
+pub(crate) fn session_open(
+    client: &Client,
+    connection: &Connection,
+    database: &str,
+) -> SessionStart {
+    let claims = client
+        .startup
+        .parameters()
+        .filter(|(name, _)| !matches!(*name, b"user" | b"database"));
     SessionStart {
         identity: client.identity.clone(),
         connection: connection.name.clone(),
@@ -112,7 +162,10 @@ pub(crate) fn session_open(client: &Client, connection: &Connection, database: &
         client: client.peer.to_string(),
         tls: client.tls.map(str::to_owned),
         claims: claims
-            .map(|(name, value)| Claim { name: Label::new(name), value: Label::new(value) })
+            .map(|(name, value)| Claim {
+                name: Label::new(name),
+                value: Label::new(value),
+            })
             .collect(),
         durability: connection.durability,
     }
@@ -169,14 +222,20 @@ pub(crate) fn outcome<'a>(
 /// The results of a command, as the record has them.
 pub(crate) fn results(outcome: &mut tap::CommandOutcome) -> Vec<StatementResult> {
     let taken = std::mem::take(&mut outcome.results);
-    taken.into_iter().map(|result| StatementResult { tag: result.tag, rows: result.rows }).collect()
+    taken
+        .into_iter()
+        .map(|result| StatementResult {
+            tag: result.tag,
+            rows: result.rows,
+        })
+        .collect()
 }
 
 /// The outcome of a command that the gateway refused.
-pub(crate) fn denied(refusal: &tap::Refusal, message: Field) -> OutcomeDraft<'_> {
+pub(crate) fn denied(code: &str, message: Field) -> OutcomeDraft<'_> {
     OutcomeDraft {
         reason: Some(Reason::Policy),
-        code: Some(refusal.code()),
+        code: Some(code),
         message,
         effective: Effective::RolledBack,
         ..OutcomeDraft::new(Status::Denied)
@@ -185,7 +244,12 @@ pub(crate) fn denied(refusal: &tap::Refusal, message: Field) -> OutcomeDraft<'_>
 
 /// The outcome of a command whose end nobody saw.
 pub(crate) fn unknown(reason: Reason, code: Option<&str>) -> OutcomeDraft<'_> {
-    OutcomeDraft { reason: Some(reason), code, executed: true, ..OutcomeDraft::new(Status::Unknown) }
+    OutcomeDraft {
+        reason: Some(reason),
+        code,
+        executed: true,
+        ..OutcomeDraft::new(Status::Unknown)
+    }
 }
 
 /// The outcome of a command whose session ended before it was forwarded.
@@ -198,8 +262,17 @@ pub(crate) fn never_forwarded() -> OutcomeDraft<'static> {
 }
 
 /// What became of a CancelRequest.
-pub(crate) fn cancel(session: Option<SessionId>, peer: SocketAddr, result: CancelResult) -> GatewayEntry {
-    GatewayEntry::Cancel(Cancel { session, source: peer.ip().to_canonical().to_string(), result, count: 1 })
+pub(crate) fn cancel(
+    session: Option<SessionId>,
+    peer: SocketAddr,
+    result: CancelResult,
+) -> GatewayEntry {
+    GatewayEntry::Cancel(Cancel {
+        session,
+        source: peer.ip().to_canonical().to_string(),
+        result,
+        count: 1,
+    })
 }
 
 fn name(name: &[u8]) -> Option<&[u8]> {

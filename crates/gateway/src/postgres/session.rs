@@ -37,8 +37,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::postgres::message;
 use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
-    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText,
-    Refusal, Tap, Text, Violation,
+    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText, Refusal,
+    Tap, Text, Violation,
 };
 
 use super::cancel::{Busy, Minted};
@@ -99,6 +99,7 @@ pub(crate) struct Session {
     /// SQLSTATE of the server's FATAL, when it sent one.
     fatal: Option<String>,
     upstream_dead: bool,
+    commands: u64,
     bytes_up: u64,
     bytes_down: u64,
 }
@@ -192,6 +193,7 @@ impl Session {
             ending: None,
             fatal: None,
             upstream_dead: false,
+            commands: 0,
             bytes_up: 0,
             bytes_down: 0,
         }
@@ -221,7 +223,11 @@ impl Session {
                 return Poll::Ready(reason);
             }
             if moved == Moved::No {
-                let busy = if self.tap.idle() && self.held.is_empty() { Busy::No } else { Busy::Yes };
+                let busy = if self.tap.idle() && self.held.is_empty() {
+                    Busy::No
+                } else {
+                    Busy::Yes
+                };
                 self.minted.target.set_busy(busy);
                 self.running.set(busy);
                 return Poll::Pending;
@@ -249,7 +255,11 @@ impl Session {
     // ---- client to server ----------------------------------------------------------------
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        if self.ending.is_some() || !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() {
+        if self.ending.is_some()
+            || !self.held.is_empty()
+            || !self.upstream.is_empty()
+            || self.tap.waiting()
+        {
             return Ok(Moved::No);
         }
         if self.inbox_fresh {
@@ -271,7 +281,8 @@ impl Session {
             self.touch();
             if self.inbox.is_empty() {
                 let taken = self.take(bytes)?;
-                self.inbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                self.inbox
+                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
             } else {
                 let mut inbox = std::mem::take(&mut self.inbox);
                 inbox.extend_from_slice(bytes);
@@ -305,7 +316,11 @@ impl Session {
                 self.inbox_fresh = taken < bytes.len();
                 return Ok(taken);
             }
-            match self.tap.client(rest).map_err(Fault::violation)? {
+            let step = match self.tap.client(rest) {
+                Ok(step) => step,
+                Err(violation) => return Err(self.refuse_message(rest, violation)),
+            };
+            match step {
                 ClientStep::NeedMore => return Ok(taken),
                 ClientStep::Wait => {
                     self.inbox_fresh = true;
@@ -320,24 +335,40 @@ impl Session {
                     taken += frames.consumed();
                     let text = self.text_field(&draft.text);
                     let parameters = self.parameters_field(draft.parameters.as_ref())?;
-                    let shape = entries::Shape::of(&draft);
+                    let shape = entries::Shape::of(&draft, frames.consumed());
                     let (permit, pending) = self.intend(shape, &text, &parameters)?;
                     let staged = self.upstream.stage(frames);
-                    self.held.push_back(Held { key: draft.key, staged, permit, pending });
+                    self.held.push_back(Held {
+                        key: draft.key,
+                        staged,
+                        permit,
+                        pending,
+                    });
                 }
-                ClientStep::Refuse { consumed, refusal, draft, substitute } => {
+                ClientStep::Refuse {
+                    consumed,
+                    refusal,
+                    draft,
+                    substitute,
+                } => {
                     taken += consumed;
                     if let Some(draft) = draft {
                         let text = self.text_field(&draft.text);
                         let parameters = self.parameters_field(draft.parameters.as_ref())?;
-                        self.settle_denied(entries::Shape::of(&draft), &text, &parameters, &refusal)?;
+                        let shape = entries::Shape::of(&draft, consumed);
+                        self.settle_denied(shape, &text, &parameters, &refusal)?;
                     }
                     self.upstream.pass(substitute);
                 }
-                ClientStep::Large { header, body_bytes, .. } => {
+                ClientStep::Large {
+                    header, body_bytes, ..
+                } => {
                     taken += header.len();
                     let blob = self.log.blob().map_err(Fault::record)?;
-                    self.spool = Some(Spool { left: body_bytes, blob });
+                    self.spool = Some(Spool {
+                        left: body_bytes,
+                        blob,
+                    });
                 }
                 ClientStep::End(frames) => {
                     self.upstream.pass(frames);
@@ -347,30 +378,60 @@ impl Session {
         }
     }
 
+    /// Ends the session over a message that is not forwarded. One that is too large to be taken is
+    /// a command that was refused, and is recorded as one; its text was never read.
+    fn refuse_message(&mut self, message: &[u8], violation: Violation) -> Fault {
+        if let Violation::MessageTooLarge { bytes, .. } = violation {
+            let shape =
+                entries::Shape::too_large(message.first().copied(), self.tap.transaction(), bytes);
+            let (code, text) = violation.for_client();
+            let message = self.log.seal(text.as_bytes());
+            let rules = [entries::RULE_SIZE.to_owned()];
+            let intent = shape.denied_intent(&entries::NOT_SEEN, &entries::NOT_SEEN, &rules);
+            if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
+                return Fault::record(error);
+            }
+        }
+        Fault::violation(violation)
+    }
+
     /// Writes the body of a large message to its blob; at its end the message takes its place in
     /// the stream, to be read back.
     fn spool(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        let Some(spool) = &mut self.spool else { return Ok(0) };
+        let Some(spool) = &mut self.spool else {
+            return Ok(0);
+        };
         let chunk = bytes.get(..spool.left.min(bytes.len())).unwrap_or_default();
         spool.blob.write(chunk).map_err(Fault::record)?;
         spool.left -= chunk.len();
         if let LargeStep::Done(large) = self.tap.large(chunk).map_err(Fault::violation)?
             && let Some(spool) = self.spool.take()
         {
-            let (field, body) = spool.blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+            let (field, body) = spool
+                .blob
+                .form(BlobForm::Message)
+                .finish()
+                .map_err(Fault::record)?;
             self.take_large(large, field, body)?;
         }
         Ok(chunk.len())
     }
 
     /// Gives a large message, which is on disk by now, its place in the stream.
-    fn take_large(&mut self, large: LargeDraft, body: Field, reader: BlobReader) -> Result<(), Fault> {
+    fn take_large(
+        &mut self,
+        large: LargeDraft,
+        body: Field,
+        reader: BlobReader,
+    ) -> Result<(), Fault> {
+        let bytes = body.length().unwrap_or(0);
         let (text, parameters) = match (&large.text, large.parameters.is_some()) {
             (LargeText::Body(_), _) => (body, entries::NO_PARAMETERS),
             (LargeText::Known(text), true) => (self.text_field(text), body),
             (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
         };
-        let shape = entries::Shape::new(large.via, &large.statement, &large.portal, large.transaction);
+        let (statement, portal) = (&large.statement, &large.portal);
+        let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
         match large.pass {
             LargePass::Passive(header) => {
                 if let Some(id) = large.spooled_id {
@@ -379,10 +440,17 @@ impl Session {
                 self.upstream.pass_large(header, reader);
             }
             LargePass::Executing(header) => {
-                let Some(key) = large.key else { return Err(Fault::new(SessionEnd::GatewayFault)) };
+                let Some(key) = large.key else {
+                    return Err(Fault::new(SessionEnd::GatewayFault));
+                };
                 let (permit, pending) = self.intend(shape, &text, &parameters)?;
                 let staged = self.upstream.stage_large(header, reader);
-                self.held.push_back(Held { key, staged, permit, pending });
+                self.held.push_back(Held {
+                    key,
+                    staged,
+                    permit,
+                    pending,
+                });
             }
             LargePass::Refuse(refusal, substitute) => {
                 self.settle_denied(shape, &text, &parameters, &refusal)?;
@@ -404,7 +472,10 @@ impl Session {
             // The tap refuses what these rules refuse before it gets here.
             Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
         };
-        let pending = self.log.intent(&shape.intent(text, parameters)).map_err(Fault::record)?;
+        let pending = self
+            .log
+            .intent(&shape.intent(text, parameters))
+            .map_err(Fault::record)?;
         Ok((permit, pending))
     }
 
@@ -419,7 +490,9 @@ impl Session {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
         let intent = shape.denied_intent(text, parameters, &rules);
-        self.log.settled(&intent, &entries::denied(refusal, message)).map_err(Fault::record)?;
+        self.log
+            .settled(&intent, &entries::denied(refusal.code(), message))
+            .map_err(Fault::record)?;
         Ok(())
     }
 
@@ -440,7 +513,9 @@ impl Session {
     }
 
     fn parameters_field(&mut self, parameters: Option<&Parameters<'_>>) -> Result<Field, Fault> {
-        let Some(parameters) = parameters else { return Ok(entries::NO_PARAMETERS) };
+        let Some(parameters) = parameters else {
+            return Ok(entries::NO_PARAMETERS);
+        };
         let mut json = std::mem::take(&mut self.scratch);
         json.clear();
         let field = match parameters.to_json(&mut json, INLINE_BYTES_MAX) {
@@ -455,21 +530,27 @@ impl Session {
     fn raw_parameters(&mut self, raw: &[u8]) -> Result<Field, Fault> {
         let mut blob = self.log.blob().map_err(Fault::record)?;
         blob.write(raw).map_err(Fault::record)?;
-        let (field, _) = blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+        let (field, _) = blob
+            .form(BlobForm::Message)
+            .finish()
+            .map_err(Fault::record)?;
         Ok(field)
     }
 
     fn remember(&mut self, id: u64, field: Field) {
         if self.sealed.len() >= SEALED_TEXTS_MAX {
             // Texts that live in a blob cannot be sealed again; the tap bounds how many there are.
-            self.sealed.retain(|_, field| matches!(field, Field::Blob { .. }));
+            self.sealed
+                .retain(|_, field| matches!(field, Field::Blob { .. }));
         }
         self.sealed.insert(id, field);
     }
 
     /// Forwards what has become safe to forward.
     fn admit(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        let Some(last) = self.held.back() else { return Ok(Moved::No) };
+        let Some(last) = self.held.back() else {
+            return Ok(Moved::No);
+        };
         if self.abandoned() {
             return Ok(Moved::No);
         }
@@ -481,15 +562,27 @@ impl Session {
             Poll::Pending => return Ok(Moved::No),
             Poll::Ready(reached) => reached.map_err(Fault::record)?,
         }
-        while let Some(Held { key, staged, permit, pending }) = self.held.pop_front() {
+        while let Some(Held {
+            key,
+            staged,
+            permit,
+            pending,
+        }) = self.held.pop_front()
+        {
             match self.gate.admit(pending, level) {
                 Ok(recorded) => {
                     self.forwarded = Some(recorded.position());
                     self.upstream.forward(staged, &permit, &recorded);
                     self.open.push_back(Open { key, recorded });
+                    self.commands += 1;
                 }
                 Err(pending) => {
-                    self.held.push_front(Held { key, staged, permit, pending });
+                    self.held.push_front(Held {
+                        key,
+                        staged,
+                        permit,
+                        pending,
+                    });
                     return Ok(Moved::No);
                 }
             }
@@ -516,13 +609,18 @@ impl Session {
             self.touch();
             if self.outbox.is_empty() {
                 let taken = self.deliver(cx, bytes)?;
-                self.outbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                self.outbox
+                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
             } else {
                 let mut outbox = std::mem::take(&mut self.outbox);
                 outbox.extend_from_slice(bytes);
                 let taken = self.deliver(cx, &outbox)?;
                 outbox.drain(..taken);
-                self.outbox = if outbox.is_empty() { Vec::new() } else { outbox };
+                self.outbox = if outbox.is_empty() {
+                    Vec::new()
+                } else {
+                    outbox
+                };
             }
             Ok(Moved::Yes)
         })
@@ -531,13 +629,18 @@ impl Session {
     /// Passes the server's bytes on and records the outcomes they carry; gives how many were taken.
     fn deliver(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, Fault> {
         // `held`: nothing of a response before the intent behind it is durable.
-        if self.durability == Durability::Held && let Some(position) = self.forwarded {
+        if self.durability == Durability::Held
+            && let Some(position) = self.forwarded
+        {
             self.client.hold_from(self.client.len(), position);
         }
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let step = self.tap.server(rest, &mut self.events).map_err(Fault::violation)?;
+            let step = self
+                .tap
+                .server(rest, &mut self.events)
+                .map_err(Fault::violation)?;
             let pass = rest.get(..step.pass).unwrap_or_default();
             if self.durability == Durability::Both {
                 // The end of the response waits for its outcome, so it must not be written first.
@@ -551,7 +654,9 @@ impl Session {
                 self.record_events()?;
             }
             if !step.reply.is_empty() {
-                self.client.push_through(cx, &step.reply).map_err(Fault::client)?;
+                self.client
+                    .push_through(cx, &step.reply)
+                    .map_err(Fault::client)?;
             }
             taken += step.pass + step.skip;
             if !step.more {
@@ -567,16 +672,29 @@ impl Session {
         for event in events.drain(..) {
             match event {
                 Event::Outcome { key, mut outcome } => {
-                    let Some(open) = self.take_open(key) else { continue };
+                    let Some(open) = self.take_open(key) else {
+                        continue;
+                    };
                     let message = self.message_field(outcome.message.as_deref());
                     let results = entries::results(&mut outcome);
                     let draft = entries::outcome(&outcome, message, &results);
-                    last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record)?);
+                    last = Some(
+                        self.log
+                            .outcome(open.recorded, &draft)
+                            .map_err(Fault::record)?,
+                    );
                 }
-                Event::ParseFailed { text, outcome, statement, .. } => {
+                Event::ParseFailed {
+                    text,
+                    outcome,
+                    statement,
+                    ..
+                } => {
                     let text = match text {
                         ParseText::Text(text) => self.log.seal(&text),
-                        ParseText::Spooled(id) => self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN),
+                        ParseText::Spooled(id) => {
+                            self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN)
+                        }
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
@@ -600,7 +718,9 @@ impl Session {
     }
 
     fn message_field(&mut self, message: Option<&str>) -> Field {
-        message.map_or(entries::NO_MESSAGE, |message| self.log.seal(message.as_bytes()))
+        message.map_or(entries::NO_MESSAGE, |message| {
+            self.log.seal(message.as_bytes())
+        })
     }
 
     fn take_open(&mut self, key: CommandKey) -> Option<Open> {
@@ -611,7 +731,9 @@ impl Session {
 
     /// Lets go of response bytes once what they wait for is durable.
     fn release(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        let Some(position) = self.client.held_for() else { return Ok(Moved::No) };
+        let Some(position) = self.client.held_for() else {
+            return Ok(Moved::No);
+        };
         match self.gate.poll(cx, position, Level::Durable) {
             Poll::Pending => Ok(Moved::No),
             Poll::Ready(reached) => {
@@ -649,7 +771,9 @@ impl Session {
                 return Err(Fault::told(SessionEnd::Idle, "57P05", text));
             }
             let next = idle.limit.saturating_sub(quiet).max(Duration::from_secs(1));
-            idle.timer.as_mut().reset(tokio::time::Instant::now() + next);
+            idle.timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + next);
             // Registers the waker for the new deadline.
             let _ = idle.timer.as_mut().poll(cx);
         }
@@ -658,7 +782,9 @@ impl Session {
 
     /// Whether what was not forwarded yet never will be.
     fn abandoned(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
+        self.ending
+            .as_ref()
+            .is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
     }
 
     /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
@@ -722,7 +848,10 @@ impl Session {
 
     /// Writes the last entries: an outcome for every command, and the close.
     fn finish(mut self, reason: SessionEnd, totals: &Totals) {
-        let code = self.fatal.take().or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
+        let code = self
+            .fatal
+            .take()
+            .or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
         let reason = match (reason, &code) {
             (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
             (reason, _) => reason,
@@ -738,14 +867,23 @@ impl Session {
         };
         // Errors here mean that recording has stopped; recovery then writes what is missing.
         for open in self.open.drain(..) {
-            let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
+            let _ = self
+                .log
+                .outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
         }
         for held in self.held.drain(..) {
             let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
         }
+        totals.commands.fetch_add(self.commands, Ordering::Relaxed);
         totals.bytes_up.fetch_add(self.bytes_up, Ordering::Relaxed);
-        totals.bytes_down.fetch_add(self.bytes_down, Ordering::Relaxed);
-        let closing = SessionClosing { reason, bytes_up: self.bytes_up, bytes_down: self.bytes_down };
+        totals
+            .bytes_down
+            .fetch_add(self.bytes_down, Ordering::Relaxed);
+        let closing = SessionClosing {
+            reason,
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+        };
         let _ = self.log.close(closing);
     }
 }
@@ -781,11 +919,17 @@ struct Fault {
 
 impl Fault {
     fn new(reason: SessionEnd) -> Self {
-        Self { reason, response: None }
+        Self {
+            reason,
+            response: None,
+        }
     }
 
     fn told(reason: SessionEnd, code: &str, text: &str) -> Self {
-        Self { reason, response: Some(message::error_response("FATAL", code, text, None)) }
+        Self {
+            reason,
+            response: Some(message::error_response("FATAL", code, text, None)),
+        }
     }
 
     fn client(_: std::io::Error) -> Self {
@@ -806,9 +950,17 @@ impl Fault {
         let response = message::error_response(
             "FATAL",
             "58030",
-            &format!("OnRecord refused this command because it cannot record it: {}", error.for_client()),
-            Some("The command was not sent to the server. Recording resumes when the gateway is restarted with a working disk."),
+            &format!(
+                "OnRecord refused this command because it cannot record it: {}",
+                error.for_client()
+            ),
+            Some(
+                "The command was not sent to the server. Recording resumes when the gateway is restarted with a working disk.",
+            ),
         );
-        Self { reason: SessionEnd::RecordingStopped, response: Some(response) }
+        Self {
+            reason: SessionEnd::RecordingStopped,
+            response: Some(response),
+        }
     }
 }

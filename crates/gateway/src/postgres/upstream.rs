@@ -144,7 +144,11 @@ impl Upstream {
     }
 
     /// Reads what the server sent; 0 is its end.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))

@@ -32,6 +32,8 @@ pub struct Session {
     pub ended: bool,
     pub outcomes: Vec<(u64, CommandOutcome)>,
     pub drafted: u64,
+    /// What each command runs, in order of keys.
+    pub texts: Vec<String>,
     /// Whether the client had to wait at the end of the last call.
     pub waiting: bool,
 }
@@ -52,6 +54,7 @@ impl Session {
             ended: false,
             outcomes: Vec::new(),
             drafted: 0,
+            texts: Vec::new(),
             waiting: false,
         }
     }
@@ -70,6 +73,11 @@ impl Session {
             Text::Spooled { .. } => "spooled".to_owned(),
             Text::None => "none".to_owned(),
         };
+        self.texts.push(match &draft.text {
+            Text::Inline(text) => String::from_utf8_lossy(text).into_owned(),
+            Text::Prepared { text, .. } => String::from_utf8_lossy(text).into_owned(),
+            Text::Spooled { .. } | Text::None => String::new(),
+        });
         let mut line = format!("{} {:?} {text}", draft.key.0, draft.via);
         if let Some(parameters) = draft
             .parameters
@@ -185,6 +193,7 @@ impl Session {
         if let Some(key) = draft.key {
             assert_eq!(key.0, self.drafted);
             self.drafted += 1;
+            self.texts.push(String::new());
         }
         let text = match &draft.text {
             LargeText::Body(range) => {
@@ -258,6 +267,7 @@ impl Session {
             } => {
                 assert_eq!(key.0, self.drafted, "keys are dense");
                 self.drafted += 1;
+                self.texts.push(String::new());
                 let text = match text {
                     ParseText::Text(text) => String::from_utf8_lossy(&text).into_owned(),
                     ParseText::Spooled(_) => "spooled".to_owned(),

@@ -11,6 +11,9 @@ use crate::postgres::fields::{ErrorFields, error_fields};
 /// buffer must have room for this many bytes.
 pub(super) const WHOLE_BYTES_MAX: usize = 32 * 1024;
 const HEADER_BYTES: usize = 5;
+/// With these an Execute or a Query was looked at, and nothing of it ran.
+const IN_FAILED_TRANSACTION: &str = "25P02";
+const NO_SUCH_PORTAL: &str = "34000";
 const MESSAGE_BYTES_MAX: u32 = 0x3FFF_FFFF;
 
 /// What is done with a message.
@@ -249,7 +252,9 @@ impl Tap {
                 && let Some(open) = self.front_command()
             {
                 open.bytes_down(total);
-                open.executed();
+                if fields.code != IN_FAILED_TRANSACTION {
+                    open.executed();
+                }
                 open.fail(fields);
                 return Ok(Fate::Pass);
             }
@@ -281,7 +286,9 @@ impl Tap {
                 }
             }
             Kind::Bind { key } | Kind::Execute { key, .. } if front.refusal.is_none() => {
-                let executed = matches!(front.kind, Kind::Execute { .. });
+                let executed = matches!(front.kind, Kind::Execute { .. })
+                    && fields.code != IN_FAILED_TRANSACTION
+                    && fields.code != NO_SUCH_PORTAL;
                 if let Some(open) = self.commands.get(*key) {
                     open.bytes_down(total);
                     if executed {
@@ -357,8 +364,9 @@ impl Tap {
         match entry.kind {
             Kind::Query { key, .. } | Kind::Function { key } => {
                 self.commands.end(key);
-                self.hold = false;
                 self.copy_in = false;
+                // What the client is held for is always the last entry.
+                self.hold &= !self.queue.is_empty();
             }
             _ => {}
         }
