@@ -95,15 +95,13 @@ impl Case {
         }
     }
 
-    /// Whether a quick run does it: what a bar is set on, and connecting.
+    /// Whether a quick run does it: what a bar is set on.
     pub(crate) fn is_quick(self) -> bool {
-        !matches!(
-            self,
-            Self::Read {
-                mode: Mode::Extended,
-                ..
-            }
-        )
+        match self {
+            Self::Read { mode, .. } => mode != Mode::Extended,
+            Self::Connect => false,
+            Self::Rows | Self::CopyOut => true,
+        }
     }
 
     /// What `per_second` counts.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cases::{Case, IDLE_SESSIONS, Idle, Mode},
-    summary::{Flushes, NoiseSeen, Row, Samples, Spread},
+    summary::{Flushes, NoiseSeen, Row, Samples, Spread, median},
     targets::Kind,
 };
 
@@ -102,11 +102,25 @@ impl Report {
         if !self.idle.is_empty() {
             text += &idle_table(&self.idle);
         }
-        text + &bars_table(&self.bars)
+        if !self.bars.is_empty() {
+            text += &bars_table(&self.bars, self.conditions.are_noisy());
+        }
+        text
     }
 }
 
 impl Conditions {
+    /// Whether others took so much that a verdict means little.
+    fn are_noisy(&self) -> bool {
+        let processors = self
+            .noise
+            .is_some_and(|noise| noise.median.others + noise.median.stolen > NOISE_SHARE_MOST);
+        let disk = self
+            .flush
+            .is_some_and(|flush| flush.p99_us > FLUSH_P99_TIMES_MOST * flush.median_us);
+        processors || disk
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "{}. {}. {} rounds of {} s a run, took {} s. TLS off everywhere.\n",
@@ -210,11 +224,12 @@ fn idle_table(idle: &[IdleReport]) -> String {
     text
 }
 
-fn bars_table(bars: &[Bar]) -> String {
-    if bars.is_empty() {
-        return String::new();
+fn bars_table(bars: &[Bar], noisy: bool) -> String {
+    let mut text = String::from("\n### bars\n\n");
+    if noisy {
+        text += "Others kept the machine or its disk busy: these verdicts are weak, repeat the run.\n\n";
     }
-    let mut text = String::from("\n### bars\n\n| bar | wanted | found | |\n|---|---|---|---|\n");
+    text += "| bar | wanted | found | |\n|---|---|---|---|\n";
     for bar in bars {
         let met = if bar.met { "met" } else { "**missed**" };
         let _ = writeln!(
@@ -259,7 +274,10 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
             Case::Read { clients: 1, .. } => {
                 let beyond = samples.added_beyond_flush_us(Kind::Intent, FLUSH_TIMES);
                 bars.extend(beyond.map(|beyond| {
-                    let what = format!("{name}, intent: added beyond {FLUSH_TIMES} flushes");
+                    let flush = median(&samples.flush_us).unwrap_or_default();
+                    let what = format!(
+                        "{name}, intent: p50 added beyond {FLUSH_TIMES} flushes of {flush:.0} µs"
+                    );
                     at_most(what, beyond, ADDED_US_MOST, " µs")
                 }));
             }
@@ -314,6 +332,8 @@ fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
 }
 
+const NOISE_SHARE_MOST: f64 = 0.1;
+const FLUSH_P99_TIMES_MOST: f64 = 10.0;
 const FLUSH_TIMES: f64 = 1.5;
 const ADDED_US_MOST: f64 = 60.0;
 const CPU_TIMES_MOST: f64 = 1.5;

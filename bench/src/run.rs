@@ -20,7 +20,7 @@ use crate::{
     measure::{Disk, Machine, Noise},
     processes::Processes,
     report::{Conditions, Report},
-    summary::{Flushes, NoiseSeen, Samples},
+    summary::{Flushes, NoiseSeen, Samples, quantile},
     targets::{Cluster, Kind, Programs, Target},
 };
 
@@ -142,7 +142,12 @@ impl Measured {
                 samples.case.name()
             ));
             let mut of_round = Vec::new();
+            let mut flushes = Vec::new();
             for target in in_turn(targets, round) {
+                // Around what waits for the disk, so that the disk is judged at the speed it had then.
+                if target.kind == Kind::Intent {
+                    flushes.extend(disk.flushes_us(FLUSHES_A_SIDE)?);
+                }
                 match measure(samples.case, bench, target) {
                     Ok(sample) => of_round.push((target.kind, sample)),
                     Err(error) => {
@@ -152,13 +157,14 @@ impl Measured {
                         self.failures.push(failure);
                     }
                 }
+                if target.kind == Kind::Intent {
+                    flushes.extend(disk.flushes_us(FLUSHES_A_SIDE)?);
+                }
+            }
+            if !flushes.is_empty() {
+                samples.flush_us.push(quantile(&flushes, 0.5));
             }
             samples.rounds.push(of_round);
-            // Beside each case, so that the disk is judged at the speed that it had then.
-            let flushes = disk.flushes_us(FLUSHES_A_CASE)?;
-            samples
-                .flush_us
-                .push(crate::summary::quantile(&flushes, 0.5));
             self.flushes_us.extend(flushes);
         }
         let after = Machine::read(&bench.processes.pids())?;
@@ -271,4 +277,4 @@ fn say(what: &str) {
     let _ = writeln!(io::stderr(), "bench: {what}");
 }
 
-const FLUSHES_A_CASE: usize = 100;
+const FLUSHES_A_SIDE: usize = 50;
