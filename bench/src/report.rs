@@ -72,20 +72,8 @@ impl Report {
                 rows: samples.rows(),
             })
             .collect();
-        let idle = idle
-            .iter()
-            .map(|&(target, idle)| IdleReport {
-                target,
-                sessions: IDLE_SESSIONS,
-                idle,
-            })
-            .collect();
-        Self {
-            conditions,
-            cases,
-            idle,
-            bars,
-        }
+        let idle = idle.iter().map(|&(target, idle)| IdleReport { target, sessions: IDLE_SESSIONS, idle }).collect();
+        Self { conditions, cases, idle, bars }
     }
 
     /// For machines.
@@ -112,12 +100,8 @@ impl Report {
 impl Conditions {
     /// Whether others took so much that a verdict means little.
     fn are_noisy(&self) -> bool {
-        let processors = self
-            .noise
-            .is_some_and(|noise| noise.median.others + noise.median.stolen > NOISE_SHARE_MOST);
-        let disk = self
-            .flush
-            .is_some_and(|flush| flush.p99_us > FLUSH_P99_TIMES_MOST * flush.median_us);
+        let processors = self.noise.is_some_and(|noise| noise.median.others + noise.median.stolen > NOISE_SHARE_MOST);
+        let disk = self.flush.is_some_and(|flush| flush.p99_us > FLUSH_P99_TIMES_MOST * flush.median_us);
         processors || disk
     }
 
@@ -160,21 +144,10 @@ impl CaseReport {
         let mut text = format!("\n### {}\n{}.\n\n", self.case, self.explanation);
         let latency = self.rows.iter().any(|row| row.median_us.is_some());
         let unit = self.unit;
-        let _ = write!(
-            text,
-            "| | {unit}/s | of direct | of pgbouncer | of relay | proxy CPU µs |"
-        );
-        text += if latency {
-            " mean µs | p50 µs | p99 µs | p50 added |\n"
-        } else {
-            "\n"
-        };
+        let _ = write!(text, "| | {unit}/s | of direct | of pgbouncer | of relay | proxy CPU µs |");
+        text += if latency { " mean µs | p50 µs | p99 µs | p50 added |\n" } else { "\n" };
         text += "|---|---:|---:|---:|---:|---:|";
-        text += if latency {
-            "---:|---:|---:|---:|\n"
-        } else {
-            "\n"
-        };
+        text += if latency { "---:|---:|---:|---:|\n" } else { "\n" };
         for row in &self.rows {
             let _ = write!(
                 text,
@@ -184,11 +157,7 @@ impl CaseReport {
                 spread(row.of_direct),
                 spread(row.of_pgbouncer),
                 spread(row.of_relay),
-                if self.unit == "rows" {
-                    number(row.cpu_us, 3)
-                } else {
-                    number(row.cpu_us, 1)
-                },
+                if self.unit == "rows" { number(row.cpu_us, 3) } else { number(row.cpu_us, 1) },
             );
             if latency {
                 let _ = write!(
@@ -232,11 +201,7 @@ fn bars_table(bars: &[Bar], noisy: bool) -> String {
     text += "| bar | wanted | found | |\n|---|---|---|---|\n";
     for bar in bars {
         let met = if bar.met { "met" } else { "**missed**" };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {met} |",
-            bar.what, bar.wanted, bar.found
-        );
+        let _ = writeln!(text, "| {} | {} | {} | {met} |", bar.what, bar.wanted, bar.found);
     }
     text
 }
@@ -249,17 +214,10 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
         let rows = samples.rows();
         let row = |kind: Kind| rows.iter().find(|row| row.target == kind);
         match samples.case {
-            Case::Read {
-                mode: Mode::Simple | Mode::Prepared,
-                clients: 8 | 32,
-            } => {
+            Case::Read { mode: Mode::Simple | Mode::Prepared, clients: 8 | 32 } => {
                 for (kind, least) in [(Kind::Written, 0.9), (Kind::Intent, 0.7)] {
                     bars.extend(row(kind).and_then(|row| row.of_pgbouncer).map(|ratio| {
-                        at_least(
-                            format!("{name}, {}: throughput of pgbouncer's", kind.name()),
-                            ratio.median,
-                            least,
-                        )
+                        at_least(format!("{name}, {}: throughput of pgbouncer's", kind.name()), ratio.median, least)
                     }));
                 }
                 let pgbouncer = row(Kind::Pgbouncer).and_then(|row| row.cpu_us);
@@ -275,20 +233,14 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
                 let beyond = samples.added_beyond_flush_us(Kind::Intent, FLUSH_TIMES);
                 bars.extend(beyond.map(|beyond| {
                     let flush = median(&samples.flush_us).unwrap_or_default();
-                    let what = format!(
-                        "{name}, intent: p50 added beyond {FLUSH_TIMES} flushes of {flush:.0} µs"
-                    );
+                    let what = format!("{name}, intent: p50 added beyond {FLUSH_TIMES} flushes of {flush:.0} µs");
                     at_most(what, beyond, ADDED_US_MOST, " µs")
                 }));
             }
             Case::Rows | Case::CopyOut => {
                 for kind in Kind::ALL.into_iter().filter(|kind| kind.records()) {
                     bars.extend(row(kind).and_then(|row| row.of_relay).map(|ratio| {
-                        at_least(
-                            format!("{name}, {}: of the byte copy's", kind.name()),
-                            ratio.median,
-                            0.9,
-                        )
+                        at_least(format!("{name}, {}: of the byte copy's", kind.name()), ratio.median, 0.9)
                     }));
                 }
             }
@@ -303,12 +255,7 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
 }
 
 fn at_least(what: String, found: f64, least: f64) -> Bar {
-    Bar {
-        what,
-        wanted: format!("at least {least:.2}"),
-        found: format!("{found:.2}"),
-        met: found >= least,
-    }
+    Bar { what, wanted: format!("at least {least:.2}"), found: format!("{found:.2}"), met: found >= least }
 }
 
 fn at_most(what: String, found: f64, most: f64, unit: &str) -> Bar {
@@ -322,10 +269,7 @@ fn at_most(what: String, found: f64, most: f64, unit: &str) -> Bar {
 }
 
 fn spread(spread: Option<Spread>) -> String {
-    spread.map_or_else(
-        || "-".into(),
-        |s| format!("{:.2} ({:.2} to {:.2})", s.median, s.least, s.greatest),
-    )
+    spread.map_or_else(|| "-".into(), |s| format!("{:.2} ({:.2} to {:.2})", s.median, s.least, s.greatest))
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {

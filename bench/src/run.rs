@@ -30,23 +30,14 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
     let seconds = options.seconds.unwrap_or(if options.quick { 1 } else { 3 });
     let kinds = chosen_kinds(options);
-    let wanted = |name: &str| {
-        options.only.is_empty()
-            || options
-                .only
-                .iter()
-                .any(|begin| name.starts_with(begin.as_str()))
-    };
+    let wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|begin| name.starts_with(begin.as_str()));
     let cases: Vec<Case> = Case::all()
         .into_iter()
         .filter(|case| case.is_quick() || !options.quick || !options.only.is_empty())
         .filter(|case| wanted(&case.name()))
         .collect();
-    ensure!(
-        !cases.is_empty() || wanted("idle"),
-        "no case begins with {}",
-        options.only.join(" or ")
-    );
+    ensure!(!cases.is_empty() || wanted("idle"), "no case begins with {}", options.only.join(" or "));
     ensure_disk(&options.dir)?;
     raise_file_limit()?;
 
@@ -54,24 +45,12 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
     let directory = processes.directory(&options.dir)?;
     say("starting PostgreSQL");
     let mut cluster = Cluster::start(processes, &programs, &directory)?;
-    let bench = Bench {
-        processes,
-        programs: &programs,
-        directory: &directory,
-        seconds,
-    };
+    let bench = Bench { processes, programs: &programs, directory: &directory, seconds };
 
-    let idle = if wanted("idle") {
-        weigh(&bench, &mut cluster, &kinds, options.quick)?
-    } else {
-        Vec::new()
-    };
+    let idle = if wanted("idle") { weigh(&bench, &mut cluster, &kinds, options.quick)? } else { Vec::new() };
     let mut measured = Measured::new(&cases);
     if !cases.is_empty() {
-        let targets = kinds
-            .iter()
-            .map(|kind| cluster.target(*kind))
-            .collect::<Result<Vec<_>, _>>()?;
+        let targets = kinds.iter().map(|kind| cluster.target(*kind)).collect::<Result<Vec<_>, _>>()?;
         warm_up(&bench, &targets)?;
         let mut disk = Disk::new(&directory)?;
         for round in 0..rounds {
@@ -93,11 +72,7 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
         &measured.cases,
         &idle,
     );
-    let text = if options.json {
-        report.json()?
-    } else {
-        report.tables()
-    };
+    let text = if options.json { report.json()? } else { report.tables() };
     writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
@@ -112,14 +87,7 @@ struct Measured {
 impl Measured {
     fn new(cases: &[Case]) -> Self {
         Self {
-            cases: cases
-                .iter()
-                .map(|&case| Samples {
-                    case,
-                    rounds: Vec::new(),
-                    flush_us: Vec::new(),
-                })
-                .collect(),
+            cases: cases.iter().map(|&case| Samples { case, rounds: Vec::new(), flush_us: Vec::new() }).collect(),
             flushes_us: Vec::new(),
             noise: Vec::new(),
             failures: Vec::new(),
@@ -136,11 +104,7 @@ impl Measured {
     ) -> anyhow::Result<()> {
         let before = Machine::read(&bench.processes.pids())?;
         for samples in &mut self.cases {
-            say(&format!(
-                "round {} of {rounds}: {}",
-                round + 1,
-                samples.case.name()
-            ));
+            say(&format!("round {} of {rounds}: {}", round + 1, samples.case.name()));
             let mut of_round = Vec::new();
             let mut flushes = Vec::new();
             for target in in_turn(targets, round) {
@@ -175,8 +139,7 @@ impl Measured {
 
 /// A second try, since a short run on a machine that others keep busy may find no time at all.
 fn measure(case: Case, bench: &Bench<'_>, target: &Target) -> anyhow::Result<Sample> {
-    case.measure(bench, target)
-        .or_else(|_| case.measure(bench, target))
+    case.measure(bench, target).or_else(|_| case.measure(bench, target))
 }
 
 /// Fills the database's cache and opens what is opened once.
@@ -184,8 +147,7 @@ fn warm_up(bench: &Bench<'_>, targets: &[Target]) -> anyhow::Result<()> {
     say("warming up");
     for target in targets {
         for case in [Case::Rows, Case::Connect] {
-            case.measure(bench, target)
-                .with_context(|| format!("through {}", target.kind.name()))?;
+            case.measure(bench, target).with_context(|| format!("through {}", target.kind.name()))?;
         }
     }
     Ok(())
@@ -220,17 +182,12 @@ fn in_turn(targets: &[Target], round: usize) -> impl Iterator<Item = &Target> {
 
 /// In the order of a round, each once.
 fn chosen_kinds(options: &Options) -> Vec<Kind> {
-    Kind::ALL
-        .into_iter()
-        .filter(|kind| options.targets.is_empty() || options.targets.contains(kind))
-        .collect()
+    Kind::ALL.into_iter().filter(|kind| options.targets.is_empty() || options.targets.contains(kind)).collect()
 }
 
 /// A log in memory would flatter us.
 fn ensure_disk(directory: &Path) -> anyhow::Result<()> {
-    let directory = directory
-        .canonicalize()
-        .with_context(|| format!("{} is not there", directory.display()))?;
+    let directory = directory.canonicalize().with_context(|| format!("{} is not there", directory.display()))?;
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let kind = mounts
         .lines()
@@ -252,13 +209,7 @@ fn ensure_disk(directory: &Path) -> anyhow::Result<()> {
 /// A thousand sessions need more files than a shell allows by default.
 fn raise_file_limit() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )?;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     Ok(())
 }
 
