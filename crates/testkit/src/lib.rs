@@ -22,9 +22,9 @@ mod record;
 pub mod regress;
 mod rustls_connect;
 pub mod scram;
+mod server_log;
 /// A disk in memory that crashes and fails on request.
 pub mod sim_disk;
-mod server_log;
 mod target;
 mod tls;
 

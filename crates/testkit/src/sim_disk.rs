@@ -118,11 +118,7 @@ impl SimDisk {
             Unsynced::Reordered(seed) | Unsynced::Torn(seed) => seed,
             Unsynced::Dropped | Unsynced::Kept => 0,
         });
-        let files: Vec<File> = old
-            .files
-            .iter()
-            .map(|file| file.after(unsynced, &mut dice))
-            .collect();
+        let files: Vec<File> = old.files.iter().map(|file| file.after(unsynced, &mut dice)).collect();
         let mut names = old.durable_names.clone();
         for (_, naming) in &old.renames {
             let kept = match unsynced {
@@ -134,13 +130,7 @@ impl SimDisk {
                 apply(&mut names, naming);
             }
         }
-        let state = State {
-            files,
-            durable_names: names.clone(),
-            names,
-            dirs: old.dirs.clone(),
-            ..State::default()
-        };
+        let state = State { files, durable_names: names.clone(), names, dirs: old.dirs.clone(), ..State::default() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -154,11 +144,7 @@ impl SimDisk {
     #[must_use]
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state();
-        state
-            .names
-            .get(path)
-            .and_then(|&id| state.files.get(id))
-            .map(|file| file.now.clone())
+        state.names.get(path).and_then(|&id| state.files.get(id)).map(|file| file.now.clone())
     }
 
     /// Replaces the bytes of a file, past all rules.
@@ -175,11 +161,7 @@ impl SimDisk {
             }
         };
         if let Some(file) = state.files.get_mut(id) {
-            *file = File {
-                now: bytes.to_vec(),
-                durable: bytes.to_vec(),
-                unsynced: Vec::new(),
-            };
+            *file = File { now: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() };
         }
     }
 
@@ -240,22 +222,14 @@ impl File {
                     while at < data.len() {
                         let end = (at + SECTOR - (offset + at) % SECTOR).min(data.len());
                         if dice.flip() {
-                            put(
-                                &mut bytes,
-                                offset + at,
-                                data.get(at..end).unwrap_or_default(),
-                            );
+                            put(&mut bytes, offset + at, data.get(at..end).unwrap_or_default());
                         }
                         at = end;
                     }
                 }
             }
         }
-        Self {
-            now: bytes.clone(),
-            durable: bytes,
-            unsynced: Vec::new(),
-        }
+        Self { now: bytes.clone(), durable: bytes, unsynced: Vec::new() }
     }
 }
 
@@ -282,8 +256,7 @@ fn apply(names: &mut BTreeMap<String, usize>, naming: &Naming) {
 }
 
 fn dir_of(path: &str) -> String {
-    path.rsplit_once('/')
-        .map_or_else(String::new, |(dir, _)| dir.to_owned())
+    path.rsplit_once('/').map_or_else(String::new, |(dir, _)| dir.to_owned())
 }
 
 struct Dice(u64);
@@ -317,16 +290,11 @@ impl Disk for SimDisk {
                 let id = state.files.len();
                 state.files.push(File::default());
                 state.names.insert(path.to_owned(), id);
-                state
-                    .renames
-                    .push((dir_of(path), Naming::Set(path.to_owned(), id)));
+                state.renames.push((dir_of(path), Naming::Set(path.to_owned(), id)));
                 id
             }
         };
-        Ok(Box::new(SimFile {
-            disk: self.clone(),
-            id,
-        }))
+        Ok(Box::new(SimFile { disk: self.clone(), id }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -334,9 +302,7 @@ impl Disk for SimDisk {
         let fault = state.operate()?;
         let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), id);
-        state
-            .renames
-            .push((dir_of(to), Naming::Set(to.to_owned(), id)));
+        state.renames.push((dir_of(to), Naming::Set(to.to_owned(), id)));
         State::after(fault)
     }
 
@@ -347,9 +313,7 @@ impl Disk for SimDisk {
         }
         let fault = state.operate()?;
         state.names.remove(path);
-        state
-            .renames
-            .push((dir_of(path), Naming::Unset(path.to_owned())));
+        state.renames.push((dir_of(path), Naming::Unset(path.to_owned())));
         State::after(fault)
     }
 
@@ -362,10 +326,7 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         let inside = state.names.keys().filter(|path| dir_of(path) == dir);
-        Ok(inside
-            .filter_map(|path| path.rsplit('/').next())
-            .map(str::to_owned)
-            .collect())
+        Ok(inside.filter_map(|path| path.rsplit('/').next()).map(str::to_owned).collect())
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
@@ -384,9 +345,8 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         let fault = state.operate()?;
-        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut state.renames)
-            .into_iter()
-            .partition(|(of, _)| of == dir);
+        let (now, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.renames).into_iter().partition(|(of, _)| of == dir);
         state.renames = later;
         for (_, naming) in &now {
             apply(&mut state.durable_names, naming);
@@ -424,9 +384,7 @@ impl DiskFile for SimFile {
             return Err(io::Error::other("the power is gone"));
         }
         let file = state.files.get(self.id).ok_or(io::ErrorKind::NotFound)?;
-        let from = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(file.now.len());
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(file.now.len());
         let bytes = file.now.get(from..).unwrap_or_default();
         let count = bytes.len().min(buffer.len());
         for (to, from) in buffer.iter_mut().zip(bytes) {
@@ -440,15 +398,8 @@ impl DiskFile for SimFile {
         let fault = state.operate()?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let full = state.is_full();
-        let file = state
-            .files
-            .get_mut(self.id)
-            .ok_or(io::ErrorKind::NotFound)?;
-        let count = if fault == Some(Fault::Short) {
-            bytes.len().div_ceil(2)
-        } else {
-            bytes.len()
-        };
+        let file = state.files.get_mut(self.id).ok_or(io::ErrorKind::NotFound)?;
+        let count = if fault == Some(Fault::Short) { bytes.len().div_ceil(2) } else { bytes.len() };
         if full && offset + count > file.now.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -462,10 +413,7 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let fault = state.operate()?;
-        let file = state
-            .files
-            .get_mut(self.id)
-            .ok_or(io::ErrorKind::NotFound)?;
+        let file = state.files.get_mut(self.id).ok_or(io::ErrorKind::NotFound)?;
         file.durable.clone_from(&file.now);
         file.unsynced.clear();
         State::after(fault)

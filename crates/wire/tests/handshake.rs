@@ -15,15 +15,9 @@ fn start(parameters: &[(&[u8], &[u8])]) -> Result<Startup, StartupError> {
 #[test]
 fn requests_are_eight_bytes() {
     assert_eq!(parse_first(&ssl_request()).unwrap(), Some((First::Tls, 8)));
-    assert_eq!(
-        parse_first(&[0, 0, 0, 8, 4, 210, 22, 48]).unwrap(),
-        Some((First::Gss, 8))
-    );
+    assert_eq!(parse_first(&[0, 0, 0, 8, 4, 210, 22, 48]).unwrap(), Some((First::Gss, 8)));
     assert!(parse_first(&[0, 0, 0, 9, 4, 210, 22, 47, 0]).is_err());
-    assert_eq!(
-        parse_first(&[0x16, 3, 1]).unwrap(),
-        Some((First::DirectTls, 0))
-    );
+    assert_eq!(parse_first(&[0x16, 3, 1]).unwrap(), Some((First::DirectTls, 0)));
 }
 
 #[test]
@@ -35,18 +29,8 @@ fn bytes_behind_a_request_are_not_touched() {
 
 #[test]
 fn cancel_keys_have_4_to_256_bytes() {
-    for (length, good) in [
-        (0, false),
-        (3, false),
-        (4, true),
-        (32, true),
-        (256, true),
-        (257, false),
-    ] {
-        let key = CancelKey {
-            pid: 7,
-            secret: vec![9; length],
-        };
+    for (length, good) in [(0, false), (3, false), (4, true), (32, true), (256, true), (257, false)] {
+        let key = CancelKey { pid: 7, secret: vec![9; length] };
         let bytes = cancel_request(&key);
         match parse_first(&bytes) {
             Ok(Some((First::Cancel(read), taken))) => {
@@ -55,16 +39,7 @@ fn cancel_keys_have_4_to_256_bytes() {
             other => assert!(!good && other.is_err(), "{length}"),
         }
     }
-    assert!(
-        !format!(
-            "{:?}",
-            CancelKey {
-                pid: 1,
-                secret: vec![77; 4]
-            }
-        )
-        .contains("77")
-    );
+    assert!(!format!("{:?}", CancelKey { pid: 1, secret: vec![77; 4] }).contains("77"));
 }
 
 #[test]
@@ -80,29 +55,16 @@ fn a_startup_packet_is_a_list_in_order() {
     ])
     .unwrap();
     assert_eq!((startup.major(), startup.minor()), (3, 0));
-    assert_eq!(
-        (startup.user(), startup.database()),
-        (Some(&b"bea"[..]), None)
-    );
-    assert_eq!(
-        startup.parameter(b"application_name"),
-        Some(&b"y"[..]),
-        "the last wins"
-    );
+    assert_eq!((startup.user(), startup.database()), (Some(&b"bea"[..]), None));
+    assert_eq!(startup.parameter(b"application_name"), Some(&b"y"[..]), "the last wins");
     assert_eq!(startup.replication(), Some(&b"true"[..]));
-    assert_eq!(
-        startup.unsupported_options(),
-        [&b"_pq_.foo"[..], b"_pq_.bar"]
-    );
+    assert_eq!(startup.unsupported_options(), [&b"_pq_.foo"[..], b"_pq_.bar"]);
     assert_eq!(startup.parameters().count(), 7);
 }
 
 #[test]
 fn two_users_are_refused() {
-    assert_eq!(
-        start(&[(b"user", b"a"), (b"user", b"a")]).unwrap_err(),
-        StartupError::RepeatedUser
-    );
+    assert_eq!(start(&[(b"user", b"a"), (b"user", b"a")]).unwrap_err(), StartupError::RepeatedUser);
 }
 
 #[test]
@@ -135,12 +97,7 @@ fn the_declared_length_is_respected_exactly() {
         );
     }
     // One byte less than its fields have, one more, and no terminator.
-    for (length, body) in [
-        (16_u32, &b"user\0a\0\0"[..]),
-        (18, b"user\0a\0\0xx"),
-        (14, b"user\0a"),
-        (12, b"user"),
-    ] {
+    for (length, body) in [(16_u32, &b"user\0a\0\0"[..]), (18, b"user\0a\0\0xx"), (14, b"user\0a"), (12, b"user")] {
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.extend_from_slice(&[0, 3, 0, 0]);
         bytes.extend_from_slice(body);
@@ -156,24 +113,12 @@ fn messages_are_framed_as_they_should_be() {
     assert_eq!(backend_key_data(1, b"abcd"), b"K\0\0\0\x0c\0\0\0\x01abcd");
     assert_eq!(authentication_ok(), b"R\0\0\0\x08\0\0\0\0");
     assert_eq!(authentication_cleartext(), b"R\0\0\0\x08\0\0\0\x03");
-    assert_eq!(
-        authentication_sasl(&["A", "B"]),
-        b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0"
-    );
-    assert_eq!(
-        authentication_sasl_continue(b"x"),
-        b"R\0\0\0\x09\0\0\0\x0bx"
-    );
+    assert_eq!(authentication_sasl(&["A", "B"]), b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0");
+    assert_eq!(authentication_sasl_continue(b"x"), b"R\0\0\0\x09\0\0\0\x0bx");
     assert_eq!(authentication_sasl_final(b"x"), b"R\0\0\0\x09\0\0\0\x0cx");
-    assert_eq!(
-        negotiate_protocol_version(0x0003_0002, &[b"_pq_.a"]),
-        b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.a\0"
-    );
+    assert_eq!(negotiate_protocol_version(0x0003_0002, &[b"_pq_.a"]), b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.a\0");
     assert_eq!(password_message(b"pw"), b"p\0\0\0\x07pw\0");
-    assert_eq!(
-        sasl_initial_response("A", b"xy"),
-        b"p\0\0\0\x0cA\0\0\0\0\x02xy"
-    );
+    assert_eq!(sasl_initial_response("A", b"xy"), b"p\0\0\0\x0cA\0\0\0\0\x02xy");
     assert_eq!(sasl_response(b"xy"), b"p\0\0\0\x06xy");
     assert_eq!(terminate(), b"X\0\0\0\x04");
     assert_eq!(ssl_request(), b"\0\0\0\x08\x04\xd2\x16\x2f");
@@ -186,11 +131,7 @@ fn a_nul_cannot_end_a_field_early() {
     assert_eq!((frame.kind, taken), (b'E', bytes.len()));
     let fields = error_fields(frame.body);
     assert_eq!(
-        (
-            fields.severity.as_str(),
-            fields.code.as_str(),
-            fields.message.as_str()
-        ),
+        (fields.severity.as_str(), fields.code.as_str(), fields.message.as_str()),
         ("ERROR", "42501", "noC00000")
     );
     assert_eq!(notice("NOTICE", "00000", "m", None)[0], b'N');

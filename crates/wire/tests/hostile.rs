@@ -11,16 +11,12 @@ use wire::postgres::startup::parse_first;
 fn client_bytes() -> impl Strategy<Value = Vec<u8>> {
     let body = prop::collection::vec(any::<u8>(), 0..60);
     prop_oneof![
-        (
-            prop::sample::select(b"QPBEDCFHSXdcfp".to_vec()),
-            body.clone()
-        )
-            .prop_map(|(kind, body)| framed(kind, &body)),
-        (
-            prop::sample::select(b"QPBEDCFHSXdcf".to_vec()),
-            any::<u32>()
-        )
-            .prop_map(|(kind, length)| [&[kind][..], &(length % 12_000).to_be_bytes()].concat()),
+        (prop::sample::select(b"QPBEDCFHSXdcfp".to_vec()), body.clone()).prop_map(|(kind, body)| framed(kind, &body)),
+        (prop::sample::select(b"QPBEDCFHSXdcf".to_vec()), any::<u32>()).prop_map(|(kind, length)| [
+            &[kind][..],
+            &(length % 12_000).to_be_bytes()
+        ]
+        .concat()),
         body,
         prop::sample::select(vec![
             "Q select 1",
@@ -41,25 +37,11 @@ fn client_bytes() -> impl Strategy<Value = Vec<u8>> {
 fn server_bytes() -> impl Strategy<Value = Vec<u8>> {
     let body = prop::collection::vec(any::<u8>(), 0..60);
     prop_oneof![
-        (
-            prop::sample::select(b"123CDEGHINSTVWZstn".to_vec()),
-            body.clone()
-        )
+        (prop::sample::select(b"123CDEGHINSTVWZstn".to_vec()), body.clone())
             .prop_map(|(kind, body)| framed(kind, &body)),
         body,
-        prop::sample::select(vec![
-            "1",
-            "2",
-            "3",
-            "C SELECT 1",
-            "D",
-            "Z I",
-            "Z T",
-            "E 42601",
-            "N",
-            "S a=b"
-        ])
-        .prop_map(reply),
+        prop::sample::select(vec!["1", "2", "3", "C SELECT 1", "D", "Z I", "Z T", "E 42601", "N", "S a=b"])
+            .prop_map(reply),
     ]
 }
 

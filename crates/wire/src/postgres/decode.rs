@@ -64,11 +64,7 @@ pub(crate) fn binary(oid: u32, value: &[u8]) -> Option<Cow<'_, str>> {
         19 | 25 | 114 | 1042 | 1043 => return std::str::from_utf8(value).ok().map(Cow::Borrowed),
         3802 => {
             let (version, text) = value.split_first()?;
-            return if *version == 1 {
-                std::str::from_utf8(text).ok().map(Cow::Borrowed)
-            } else {
-                None
-            };
+            return if *version == 1 { std::str::from_utf8(text).ok().map(Cow::Borrowed) } else { None };
         }
         1082 => date(i64::from(cursor.i32()?))?,
         1114 => timestamp(i64::from_be_bytes(cursor.array()?), "")?,
@@ -132,16 +128,9 @@ fn timestamp(micros: i64, zone: &str) -> Option<String> {
     }
     let rest = micros.rem_euclid(DAY);
     let date = date(micros.div_euclid(DAY))?;
-    let (date, era) = date
-        .strip_suffix(" BC")
-        .map_or((date.as_str(), ""), |date| (date, " BC"));
+    let (date, era) = date.strip_suffix(" BC").map_or((date.as_str(), ""), |date| (date, " BC"));
     let seconds = rest / 1_000_000;
-    let clock = format!(
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let fraction = match rest % 1_000_000 {
         0 => String::new(),
         micros => format!(".{micros:06}"),
@@ -154,16 +143,11 @@ fn civil(days: i64) -> Option<(i64, i64, i64)> {
     let shifted = days.checked_add(719_468)?;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     Some((year_of_era + era * 400 + i64::from(month <= 2), month, day))
 }
 
@@ -193,13 +177,8 @@ fn numeric(cursor: &mut Cursor<'_>) -> Option<String> {
         }
         digits.push(digit);
     }
-    let digit = |power: i32| {
-        usize::try_from(weight - power)
-            .ok()
-            .and_then(|place| digits.get(place))
-            .copied()
-            .unwrap_or(0)
-    };
+    let digit =
+        |power: i32| usize::try_from(weight - power).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
     let mut text = String::new();
     if sign == 0x4000 {
         text.push('-');
@@ -233,10 +212,7 @@ mod tests {
     use super::*;
 
     fn unhex(hex: &str) -> Vec<u8> {
-        (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect()
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
     }
 
     /// The bytes are what PostgreSQL 15's send functions gave for these values.
@@ -256,11 +232,7 @@ mod tests {
             (1700, "Infinity", "00000000d0000020"),
             (1700, "-Infinity", "00000000f0000020"),
             (1700, "1.10", "0002000000000002000103e8"),
-            (
-                1700,
-                "123456789012345678901234567890.5",
-                "0009000700000001000c0d801ed204d2162e23340d801ed21388",
-            ),
+            (1700, "123456789012345678901234567890.5", "0009000700000001000c0d801ed204d2162e23340d801ed21388"),
             (1700, "0.00", "0000000000000002"),
             (1082, "2000-01-01", "00000000"),
             (1082, "1999-12-31", "ffffffff"),
@@ -280,11 +252,7 @@ mod tests {
             (1114, "-infinity", "8000000000000000"),
             (1114, "0044-03-15 12:00:00 BC", "ff1af9e8fb46d000"),
             (1114, "294276-12-31 23:59:59.999999", "7fffff5bb3b29fff"),
-            (
-                2950,
-                "00112233-4455-6677-8899-aabbccddeeff",
-                "00112233445566778899aabbccddeeff",
-            ),
+            (2950, "00112233-4455-6677-8899-aabbccddeeff", "00112233445566778899aabbccddeeff"),
             (3802, "{\"a\": 1}", "017b2261223a20317d"),
             (701, "0", "0000000000000000"),
             (701, "1.5", "3ff8000000000000"),
@@ -301,11 +269,7 @@ mod tests {
             (26, "4294967295", "ffffffff"),
             (25, "hé", "68c3a9"),
         ] {
-            assert_eq!(
-                binary(oid, &unhex(hex)).as_deref(),
-                Some(text),
-                "{oid} {hex}"
-            );
+            assert_eq!(binary(oid, &unhex(hex)).as_deref(), Some(text), "{oid} {hex}");
         }
     }
 
@@ -332,10 +296,7 @@ mod tests {
         ] {
             assert_eq!(binary(oid, &unhex(hex)), None, "{oid} {hex}");
         }
-        assert_eq!(
-            timestamp(i64::MIN + 1, "").is_some(),
-            timestamp(i64::MAX - 1, "").is_some()
-        );
+        assert_eq!(timestamp(i64::MIN + 1, "").is_some(), timestamp(i64::MAX - 1, "").is_some());
         assert!(binary(1184, &[0; 8]).unwrap().ends_with("+00"));
     }
 }

@@ -60,8 +60,8 @@ pub(crate) fn classify(text: &[u8]) -> Class {
     class.backslash |= tokens.backslash;
     // Quoting cannot hide these words where they are keywords. The grammar takes STDOUT for STDIN, and the other way
     // round: `copy t from stdout` reads from the client.
-    class.copy_in = contains(text, b"copy")
-        && (contains(text, b"stdin") || contains(text, b"stdout") && contains(text, b"from"));
+    class.copy_in =
+        contains(text, b"copy") && (contains(text, b"stdin") || contains(text, b"stdout") && contains(text, b"from"));
     class
 }
 
@@ -97,15 +97,7 @@ struct Statement {
 impl Default for Statement {
     fn default() -> Self {
         let none = Token::Symbol(b';');
-        Self {
-            verb: Verb::Awaited,
-            before: none,
-            earlier: none,
-            target: false,
-            index: false,
-            catalog: false,
-            words: 0,
-        }
+        Self { verb: Verb::Awaited, before: none, earlier: none, target: false, index: false, catalog: false, words: 0 }
     }
 }
 
@@ -145,9 +137,7 @@ impl Statement {
             "index" => self.index |= self.verb == Verb::Define && self.words <= 3,
             "on" | "using" => self.target = self.index,
             "deallocate" | "declare" | "discard" | "execute" | "prepare" => class.names = true,
-            "concurrently" | "database" | "subscription" | "tablespace" => {
-                class.outside_transaction = true
-            }
+            "concurrently" | "database" | "subscription" | "tablespace" => class.outside_transaction = true,
             "savepoint" => class.savepoint = true,
             "if" | "not" | "exists" | "only" => {}
             _ => self.target &= dotted || self.before_is(&TARGETS),
@@ -206,9 +196,7 @@ impl Statement {
                 matches!(earlier, "with" | "recursive")
                     || (between && KEYWORDS.binary_search(&earlier).is_err())
                     || (name == "like" || name == "ilike") && earlier == "not"
-                    || KEYWORDS_AFTER
-                        .iter()
-                        .any(|(word, after)| *word == name && after.contains(&earlier))
+                    || KEYWORDS_AFTER.iter().any(|(word, after)| *word == name && after.contains(&earlier))
             }
             Token::Quoted | Token::Literal | Token::Symbol(b')') => between,
             Token::Symbol(_) => false,
@@ -223,15 +211,13 @@ impl Statement {
 /// What the first word of a statement says about it.
 fn first(word: &str, class: &mut Class) -> Verb {
     match word {
-        "abort" | "begin" | "commit" | "copy" | "delete" | "end" | "explain" | "insert"
-        | "listen" | "lock" | "merge" | "notify" | "release" | "rollback" | "savepoint"
-        | "select" | "show" | "start" | "table" | "truncate" | "unlisten" | "update" | "values"
-        | "with" => {
+        "abort" | "begin" | "commit" | "copy" | "delete" | "end" | "explain" | "insert" | "listen" | "lock"
+        | "merge" | "notify" | "release" | "rollback" | "savepoint" | "select" | "show" | "start" | "table"
+        | "truncate" | "unlisten" | "update" | "values" | "with" => {
             class.savepoint |= word == "savepoint";
         }
         "analyze" | "vacuum" => class.outside_transaction = true,
-        "close" | "deallocate" | "declare" | "discard" | "execute" | "fetch" | "move"
-        | "prepare" => {
+        "close" | "deallocate" | "declare" | "discard" | "execute" | "fetch" | "move" | "prepare" => {
             class.names = true;
             // DISCARD ALL and EXECUTE of a SET change more than names.
             class.shadows |= matches!(word, "discard" | "execute");
@@ -277,11 +263,7 @@ mod tests {
     #[test]
     fn lists_are_sorted() {
         assert!(BUILTINS.is_sorted() && KEYWORDS.is_sorted());
-        assert!(
-            BUILTINS
-                .iter()
-                .all(|name| KEYWORDS.binary_search(name).is_err())
-        );
+        assert!(BUILTINS.iter().all(|name| KEYWORDS.binary_search(name).is_err()));
     }
 
     #[test]
@@ -387,10 +369,7 @@ mod tests {
             "drop table t",
         ] {
             let class = classify(text.as_bytes());
-            assert!(
-                class.names && class.shadows && !class.opaque,
-                "{text}: {class:?}"
-            );
+            assert!(class.names && class.shadows && !class.opaque, "{text}: {class:?}");
         }
     }
 

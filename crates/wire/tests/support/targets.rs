@@ -1,10 +1,5 @@
 //! What the fuzzer runs, and what `cargo test` replays over the committed corpora.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::indexing_slicing
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::support::{Session, limits, message};
 use wire::postgres::message::{error_fields, server_frame};

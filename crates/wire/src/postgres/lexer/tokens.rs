@@ -11,10 +11,7 @@ pub(super) struct Word {
 }
 
 impl Word {
-    const NONE: Self = Self {
-        bytes: [0; WORD_BYTES_MAX],
-        length: 0,
-    };
+    const NONE: Self = Self { bytes: [0; WORD_BYTES_MAX], length: 0 };
 
     fn new(text: &[u8]) -> Self {
         let mut word = Self::NONE;
@@ -31,10 +28,7 @@ impl Word {
     }
 
     pub(super) fn text(&self) -> &str {
-        self.bytes
-            .get(..usize::from(self.length))
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or("?")
+        self.bytes.get(..usize::from(self.length)).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("?")
     }
 }
 
@@ -60,19 +54,11 @@ pub(super) struct Tokens<'b> {
 
 impl<'b> Tokens<'b> {
     pub(super) fn new(text: &'b [u8]) -> Self {
-        Self {
-            text,
-            at: 0,
-            backslash: false,
-            escaped: false,
-        }
+        Self { text, at: 0, backslash: false, escaped: false }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
-        self.text
-            .get(self.at.saturating_add(ahead))
-            .copied()
-            .unwrap_or(0)
+        self.text.get(self.at.saturating_add(ahead)).copied().unwrap_or(0)
     }
 
     fn ended(&self) -> bool {
@@ -187,21 +173,14 @@ impl<'b> Tokens<'b> {
     /// `$1`, `$$text$$` or `$tag$text$tag$`.
     fn dollar(&mut self) -> Token {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let tag = rest
-            .iter()
-            .skip(1)
-            .take_while(|byte| continues_word(**byte) && **byte != b'$')
-            .count();
+        let tag = rest.iter().skip(1).take_while(|byte| continues_word(**byte) && **byte != b'$').count();
         let numbered = rest.get(1).is_some_and(u8::is_ascii_digit);
         if numbered || rest.get(tag + 1) != Some(&b'$') {
             self.at += 1;
             return Token::Symbol(b'$');
         }
         let (mark, body) = rest.split_at_checked(tag + 2).unwrap_or((rest, &[]));
-        let end = body
-            .windows(mark.len())
-            .position(|window| window == mark)
-            .unwrap_or(body.len());
+        let end = body.windows(mark.len()).position(|window| window == mark).unwrap_or(body.len());
         self.at += mark.len() + end + mark.len();
         Token::Literal
     }
@@ -226,7 +205,6 @@ fn continues_word(byte: u8) -> bool {
 /// Whether `text` has the lower-case `word` in it, whatever its case.
 pub(super) fn contains(text: &[u8], word: &[u8]) -> bool {
     let first = word.first().copied().unwrap_or(0);
-    text.windows(word.len()).any(|window| {
-        window.first().is_some_and(|byte| byte | 0x20 == first) && window.eq_ignore_ascii_case(word)
-    })
+    text.windows(word.len())
+        .any(|window| window.first().is_some_and(|byte| byte | 0x20 == first) && window.eq_ignore_ascii_case(word))
 }

@@ -1,18 +1,8 @@
 //! The words that the lexer knows.
 
 /// Words behind which the name of a table stands.
-pub(super) const TARGETS: [&str; 10] = [
-    "copy",
-    "exists",
-    "into",
-    "on",
-    "only",
-    "references",
-    "table",
-    "using",
-    "if",
-    "not",
-];
+pub(super) const TARGETS: [&str; 10] =
+    ["copy", "exists", "into", "on", "only", "references", "table", "using", "if", "not"];
 
 /// Words that say that a definition is about code, or about what runs code.
 pub(super) const DEFINES_CODE: [&str; 21] = [
@@ -365,12 +355,7 @@ pub(super) const KEYWORDS_AFTER: [(&str, &[&str]); 10] = [
     ("by", &["group", "order", "partition"]),
     ("conflict", &["on"]),
     ("cube", &["by"]),
-    (
-        "join",
-        &[
-            "cross", "full", "inner", "left", "natural", "outer", "right",
-        ],
-    ),
+    ("join", &["cross", "full", "inner", "left", "natural", "outer", "right"]),
     ("key", &["foreign", "primary"]),
     ("materialized", &["as", "not"]),
     ("rollup", &["by"]),
@@ -379,6 +364,5 @@ pub(super) const KEYWORDS_AFTER: [(&str, &[&str]); 10] = [
 ];
 
 /// Keywords that are not the name of a function behind an operand.
-pub(super) const KEYWORDS_BETWEEN: [&str; 8] = [
-    "filter", "ilike", "include", "join", "like", "operator", "over", "set",
-];
+pub(super) const KEYWORDS_BETWEEN: [&str; 8] =
+    ["filter", "ilike", "include", "join", "like", "operator", "over", "set"];

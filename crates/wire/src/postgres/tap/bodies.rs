@@ -31,23 +31,15 @@ impl<'b> BindBody<'b> {
         let parameters = Parameters::parse(&mut cursor)?;
         let formats = cursor.u16()?;
         cursor.take(usize::from(formats).checked_mul(2)?)?;
-        cursor.is_empty().then_some(Self {
-            portal,
-            statement,
-            parameters,
-        })
+        cursor.is_empty().then_some(Self { portal, statement, parameters })
     }
 }
 
 /// Exactly `count` type ids and nothing after them.
 pub(super) fn oids(bytes: &[u8], count: u16) -> Option<Box<[u32]>> {
     let (chunks, rest) = bytes.as_chunks::<4>();
-    (rest.is_empty() && chunks.len() == usize::from(count)).then(|| {
-        chunks
-            .iter()
-            .map(|chunk| u32::from_be_bytes(*chunk))
-            .collect()
-    })
+    (rest.is_empty() && chunks.len() == usize::from(count))
+        .then(|| chunks.iter().map(|chunk| u32::from_be_bytes(*chunk)).collect())
 }
 
 /// A text that ends with the body's only NUL.

@@ -3,9 +3,7 @@
 
 use super::large::ExecutingLarge;
 use super::names::{Change, Portal};
-use super::types::{
-    ClientStep, CommandKey, Draft, Executing, OutcomeStatus, Passive, Refusal, Text, Via,
-};
+use super::types::{ClientStep, CommandKey, Draft, Executing, OutcomeStatus, Passive, Refusal, Text, Via};
 use super::{Kind, Tap};
 use crate::postgres::lexer::Class;
 use crate::postgres::message;
@@ -16,34 +14,16 @@ const NOBODY: &[u8] = b"onrecord_refused";
 impl Tap {
     /// Puts the gateway's own refusal in place of the command that was drafted last and not forwarded. The server
     /// answers in its place, as if it had failed; an open transaction fails with it.
-    pub fn deny<'b>(
-        &mut self,
-        executing: Executing<'b>,
-        key: CommandKey,
-        refusal: Refusal,
-    ) -> Passive<'b> {
+    pub fn deny<'b>(&mut self, executing: Executing<'b>, key: CommandKey, refusal: Refusal) -> Passive<'b> {
         let consumed = executing.bytes.len();
         let inject = self.deny_last(executing.injected_entries, key, refusal);
-        Passive {
-            inject,
-            bytes: &[],
-            consumed,
-        }
+        Passive { inject, bytes: &[], consumed }
     }
 
     /// As [`Tap::deny`], of a large command: its body is not forwarded.
-    pub fn deny_large(
-        &mut self,
-        executing: ExecutingLarge,
-        key: CommandKey,
-        refusal: Refusal,
-    ) -> Passive<'static> {
+    pub fn deny_large(&mut self, executing: ExecutingLarge, key: CommandKey, refusal: Refusal) -> Passive<'static> {
         let inject = self.deny_last(executing.injected_entries, key, refusal);
-        Passive {
-            inject,
-            bytes: &[],
-            consumed: 0,
-        }
+        Passive { inject, bytes: &[], consumed: 0 }
     }
 
     fn deny_last(&mut self, injected_entries: usize, key: CommandKey, refusal: Refusal) -> Vec<u8> {
@@ -55,12 +35,7 @@ impl Tap {
         let Some(last) = self.queue.pop_back() else {
             return Vec::new();
         };
-        let portal = if last.renames {
-            self.names.unexpect()
-        } else {
-            None
-        }
-        .unwrap_or_default();
+        let portal = if last.renames { self.names.unexpect() } else { None }.unwrap_or_default();
         for _ in 0..injected_entries {
             if self.queue.pop_back().is_some_and(|entry| entry.renames) {
                 self.names.unexpect();
@@ -92,53 +67,28 @@ impl Tap {
         }
         self.push_entry(Kind::Close, known, true, None);
         // The Executes of this portal are skipped with it: they are no attempts of their own.
-        let opened = Portal {
-            key,
-            epoch: self.trust.epoch,
-            class: Class::default(),
-        };
-        self.names
-            .expect(self.segment, portal, Change::Open(opened));
+        let opened = Portal { key, epoch: self.trust.epoch, class: Class::default() };
+        self.names.expect(self.segment, portal, Change::Open(opened));
         self.push_entry(Kind::Bind { key }, true, false, Some(Box::new(refusal)));
         self.commands.stop(key, OutcomeStatus::Denied);
         inject
     }
 
-    pub(super) fn refuse_execute<'b>(
-        &mut self,
-        message: &'b [u8],
-        name: &'b [u8],
-        refusal: Refusal,
-    ) -> ClientStep<'b> {
+    pub(super) fn refuse_execute<'b>(&mut self, message: &'b [u8], name: &'b [u8], refusal: Refusal) -> ClientStep<'b> {
         let key = self.draft(Via::Extended, Class::default(), message.len());
-        let draft = Draft {
-            portal: name,
-            ..self.drafted(key, Via::Extended, Text::None)
-        };
+        let draft = Draft { portal: name, ..self.drafted(key, Via::Extended, Text::None) };
         let mut inject = Vec::new();
         message::close(&mut inject, b'P', name);
         self.names.expect(self.segment, name, Change::Close);
         self.push_entry(Kind::Close, true, true, None);
-        self.push_entry(
-            Kind::Execute {
-                key,
-                copy_in: false,
-            },
-            false,
-            false,
-            Some(Box::new(refusal.clone())),
-        );
+        self.push_entry(Kind::Execute { key, copy_in: false }, false, false, Some(Box::new(refusal.clone())));
         self.commands.stop(key, OutcomeStatus::Denied);
         inject.extend_from_slice(message);
         ClientStep::Refuse {
             consumed: message.len(),
             refusal,
             draft: Some(draft),
-            substitute: Passive {
-                inject,
-                bytes: &[],
-                consumed: message.len(),
-            },
+            substitute: Passive { inject, bytes: &[], consumed: message.len() },
         }
     }
 
@@ -146,12 +96,7 @@ impl Tap {
     /// fails an open transaction as it would for a function that it refuses.
     pub(super) fn refuse_function(&mut self, key: CommandKey, refusal: Refusal) -> Vec<u8> {
         if !self.skipping {
-            self.push_entry(
-                Kind::Function { key },
-                false,
-                false,
-                Some(Box::new(refusal)),
-            );
+            self.push_entry(Kind::Function { key }, false, false, Some(Box::new(refusal)));
         }
         self.commands.stop(key, OutcomeStatus::Denied);
         message::impossible_function()

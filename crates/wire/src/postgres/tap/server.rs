@@ -1,8 +1,6 @@
 //! From the server: a walk over message headers. Rows and COPY data are not looked at.
 
-use super::types::{
-    CopyDirection, Effective, Event, ParseText, Refusal, ServerStep, TxStatus, Violation,
-};
+use super::types::{CopyDirection, Effective, Event, ParseText, Refusal, ServerStep, TxStatus, Violation};
 use super::{CommandOutcome, Entry, Kind, Tap};
 use crate::postgres::cursor::Cursor;
 use crate::postgres::fields::{ErrorFields, error_fields};
@@ -27,11 +25,7 @@ enum Fate {
 impl Tap {
     /// Follows the server's bytes, and stops after a message that made an event or that is dropped. What is neither
     /// passed nor skipped is to be given again with more bytes behind it.
-    pub fn server(
-        &mut self,
-        bytes: &[u8],
-        events: &mut Vec<Event>,
-    ) -> Result<ServerStep, Violation> {
+    pub fn server(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<ServerStep, Violation> {
         let mut step = ServerStep::default();
         loop {
             let rest = bytes.get(step.pass..).unwrap_or_default();
@@ -56,11 +50,7 @@ impl Tap {
                 Ok(total) => total,
                 Err(violation) => return after(step, violation),
             };
-            let looked_at = if passes_in_pieces(kind) {
-                HEADER_BYTES
-            } else {
-                total.min(WHOLE_BYTES_MAX)
-            };
+            let looked_at = if passes_in_pieces(kind) { HEADER_BYTES } else { total.min(WHOLE_BYTES_MAX) };
             let Some(head) = rest.get(..looked_at) else {
                 return Ok(step);
             };
@@ -93,13 +83,7 @@ impl Tap {
         }
     }
 
-    fn reply(
-        &mut self,
-        kind: u8,
-        body: &[u8],
-        total: usize,
-        events: &mut Vec<Event>,
-    ) -> Result<Fate, Violation> {
+    fn reply(&mut self, kind: u8, body: &[u8], total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
         let desync = Err(Violation::ServerDesync { kind });
         match kind {
             b'A' => return Ok(Fate::Pass),
@@ -116,10 +100,7 @@ impl Tap {
                     return Err(Violation::ServerMalformed { kind });
                 };
                 self.trust.parameter(name, value);
-                events.push(Event::Parameter {
-                    name: name.to_vec(),
-                    value: value.to_vec(),
-                });
+                events.push(Event::Parameter { name: name.to_vec(), value: value.to_vec() });
                 return Ok(Fate::Pass);
             }
             b'E' => return self.error(error_fields(body), total, events),
@@ -154,9 +135,7 @@ impl Tap {
             }
             (b'T' | b'c', Kind::Query { .. } | Kind::Execute { .. }) => self.count(total),
             (b'C', Kind::Query { .. } | Kind::Execute { .. }) => {
-                let tag = Cursor(body)
-                    .string()
-                    .ok_or(Violation::ServerMalformed { kind })?;
+                let tag = Cursor(body).string().ok_or(Violation::ServerMalformed { kind })?;
                 self.complete(tag, total, events);
             }
             (b'I', Kind::Query { .. } | Kind::Execute { .. }) => self.complete(b"", total, events),
@@ -192,9 +171,7 @@ impl Tap {
                 self.stalled = false;
                 self.copy(CopyDirection::In, total);
             }
-            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => {
-                self.copy(CopyDirection::Out, total)
-            }
+            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => self.copy(CopyDirection::Out, total),
             (b'V', Kind::Function { .. }) => {
                 if let Some(open) = self.front_command() {
                     open.executed();
@@ -229,22 +206,13 @@ impl Tap {
         if ends_execute {
             self.copy_in = false;
             self.pop();
-            self.commands
-                .relieve(self.limits.commands_in_flight_max, events);
+            self.commands.relieve(self.limits.commands_in_flight_max, events);
         }
     }
 
-    fn error(
-        &mut self,
-        fields: ErrorFields,
-        total: usize,
-        events: &mut Vec<Event>,
-    ) -> Result<Fate, Violation> {
+    fn error(&mut self, fields: ErrorFields, total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
         if fields.ends_session() {
-            events.push(Event::Fatal {
-                code: fields.code,
-                message: fields.message,
-            });
+            events.push(Event::Fatal { code: fields.code, message: fields.message });
             return Ok(Fate::Pass);
         }
         self.copy_in = false;
@@ -275,14 +243,13 @@ impl Tap {
         let fate = replaced(front.refusal.as_deref(), &fields);
         match &front.kind {
             Kind::Parse { prepared } => {
-                let user = self
-                    .queue
-                    .iter()
-                    .take_while(|entry| !matches!(entry.kind, Kind::Sync))
-                    .find_map(|entry| match entry.kind {
-                        Kind::Bind { key } if self.commands.uses(key, prepared.id()) => Some(key),
-                        _ => None,
-                    });
+                let user =
+                    self.queue.iter().take_while(|entry| !matches!(entry.kind, Kind::Sync)).find_map(
+                        |entry| match entry.kind {
+                            Kind::Bind { key } if self.commands.uses(key, prepared.id()) => Some(key),
+                            _ => None,
+                        },
+                    );
                 match user.and_then(|key| self.commands.get(key)) {
                     Some(open) => {
                         open.bytes_down(total);
@@ -337,13 +304,7 @@ impl Tap {
         self.skipping = true;
     }
 
-    fn parse_failed(
-        &mut self,
-        prepared: &super::Prepared,
-        fields: ErrorFields,
-        total: usize,
-        events: &mut Vec<Event>,
-    ) {
+    fn parse_failed(&mut self, prepared: &super::Prepared, fields: ErrorFields, total: usize, events: &mut Vec<Event>) {
         let mut outcome = CommandOutcome::of_error(fields);
         outcome.bytes_down = total as u64;
         let text = match prepared.text() {
@@ -386,12 +347,7 @@ impl Tap {
         if entry.number >= self.trust.doubted_at {
             self.trust.conforming_known = true;
         }
-        self.commands.ready(
-            entry.number,
-            status,
-            std::mem::take(&mut self.segment_error),
-            events,
-        );
+        self.commands.ready(entry.number, status, std::mem::take(&mut self.segment_error), events);
         events.push(Event::Ready(status));
         Ok(())
     }
@@ -443,9 +399,7 @@ fn after(mut step: ServerStep, violation: Violation) -> Result<ServerStep, Viola
 
 /// Length of the whole message, if its type may have it.
 fn server_total(kind: u8, length: u32) -> Result<usize, Violation> {
-    let total = usize::try_from(length)
-        .unwrap_or(usize::MAX)
-        .saturating_add(1);
+    let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
     let long = matches!(kind, b'A' | b'D' | b'E' | b'N' | b'T' | b'V' | b'd' | b't');
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) || (!long && total > WHOLE_BYTES_MAX) {
         return Err(Violation::ServerLength { kind, length });
