@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 /// The name of the connection, which clients give as the database.
 pub(crate) const CONNECTION: &str = "shop";
 /// Where the demo's tables are, also in a database that somebody else lent.
-const SCHEMA: &str = "onrecord_demo";
+pub(crate) const SCHEMA: &str = "onrecord_demo";
 
 /// Who works in the demo.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +29,9 @@ pub(crate) struct Agent {
 /// Makes the tables.
 pub(crate) const SETUP: Agent = Agent { user: "shop-setup", kind: "service", on_behalf_of: None };
 /// Reads, mostly.
-pub(crate) const CLAUDE: Agent =
-    Agent { user: "claude-code", kind: "agent", on_behalf_of: Some("human:ada") };
+pub(crate) const CLAUDE: Agent = Agent { user: "claude-code", kind: "agent", on_behalf_of: Some("human:ada") };
 /// Writes, mostly.
-pub(crate) const COPILOT: Agent =
-    Agent { user: "copilot-agent", kind: "agent", on_behalf_of: Some("human:bea") };
+pub(crate) const COPILOT: Agent = Agent { user: "copilot-agent", kind: "agent", on_behalf_of: Some("human:bea") };
 
 impl Agent {
     /// All of them.
@@ -60,6 +58,7 @@ impl Session {
             .password(key)
             .dbname(CONNECTION)
             .application_name("onrecord-demo")
+            .options(&format!("-c search_path={SCHEMA}"))
             .connect(NoTls)
             .await
             .with_context(|| format!("{} cannot sign in at the gateway", agent.name()))?;
@@ -91,25 +90,21 @@ pub(crate) async fn work(claude: &str, copilot: &str, gateway: SocketAddr) -> Re
 async fn read_and_report(key: &str, gateway: SocketAddr) -> Result<()> {
     let session = Session::open(CLAUDE, key, gateway).await?;
     let client = &session.client;
-    let open = client
-        .simple_query(&format!("select count(*) from {SCHEMA}.orders where status = 'open'"))
-        .await?;
+    let open = client.simple_query("select count(*) from orders where status = 'open'").await?;
     ensure!(open.iter().any(|message| matches!(message, SimpleQueryMessage::Row(_))), "no count");
 
     // One prepared statement, executed thrice.
-    let product = client
-        .prepare(&format!("select name, price_cents from {SCHEMA}.products where id = $1"))
-        .await?;
+    let product = client.prepare("select name, price_cents from products where id = $1").await?;
     for id in [1_i32, 2, 3] {
         client.query_one(&product, &[&id]).await?;
     }
 
     // An agent's typo: refused by PostgreSQL, and on the record with its code.
-    let typo = client.simple_query(&format!("select emial from {SCHEMA}.customers limit 5")).await;
+    let typo = client.simple_query("select emial from customers limit 5").await;
     ensure!(typo.is_err(), "the misspelt column was found");
 
-    let copy = format!("copy (select id, status from {SCHEMA}.orders order by id) to stdout");
-    let mut rows = pin!(client.copy_out(copy.as_str()).await?);
+    let copy = "copy (select id, status from orders order by id) to stdout";
+    let mut rows = pin!(client.copy_out(copy).await?);
     while let Some(row) = rows.next().await {
         row?;
     }
@@ -120,13 +115,11 @@ async fn read_and_report(key: &str, gateway: SocketAddr) -> Result<()> {
 async fn take_orders(key: &str, gateway: SocketAddr) -> Result<()> {
     let session = Session::open(COPILOT, key, gateway).await?;
     let client = &session.client;
-    let insert = format!(
-        "insert into {SCHEMA}.orders (customer_id, product_id, quantity) values ($1, $2, $3) returning id"
-    );
-    client.query_one(&insert, &[&3_i32, &2_i32, &4_i32]).await?;
+    let insert = "insert into orders (customer_id, product_id, quantity) values ($1, $2, $3) returning id";
+    client.query_one(insert, &[&3_i32, &2_i32, &4_i32]).await?;
 
     // A pipeline: three commands on the wire before the first answer.
-    let ship = client.prepare(&format!("update {SCHEMA}.orders set status = 'shipped' where id = $1")).await?;
+    let ship = client.prepare("update orders set status = 'shipped' where id = $1").await?;
     let (one, two, three) = tokio::join!(
         client.execute(&ship, &[&1_i32]),
         client.execute(&ship, &[&2_i32]),
@@ -134,20 +127,16 @@ async fn take_orders(key: &str, gateway: SocketAddr) -> Result<()> {
     );
     ensure!(one? + two? + three? == 3, "an order is missing");
 
-    let copy = format!("copy {SCHEMA}.stock (product_id, quantity) from stdin");
-    let mut sink = pin!(client.copy_in::<_, &[u8]>(copy.as_str()).await?);
+    let copy = "copy stock (product_id, quantity) from stdin";
+    let mut sink = pin!(client.copy_in::<_, &[u8]>(copy).await?);
     sink.send(b"1\t120\n2\t48\n3\t7\n".as_slice()).await?;
     ensure!(sink.as_mut().finish().await? == 3, "a row of stock is missing");
 
     // A bad idea, stopped by a foreign key: the attempt stays on the record.
-    let delete = client.simple_query(&format!("delete from {SCHEMA}.customers")).await;
+    let delete = client.simple_query("delete from customers").await;
     ensure!(delete.is_err(), "the customers are gone");
 
     // A change that is taken back.
-    client
-        .batch_execute(&format!(
-            "begin; update {SCHEMA}.products set price_cents = price_cents / 2; rollback"
-        ))
-        .await?;
+    client.batch_execute("begin; update products set price_cents = price_cents / 2; rollback").await?;
     session.close().await
 }

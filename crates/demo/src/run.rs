@@ -78,11 +78,7 @@ fn resource(
     Ok((Some(server), resource))
 }
 
-fn configuration(
-    place: &Place,
-    resource: &Resource,
-    screen: &mut Screen,
-) -> Result<(Config, Vec<(Agent, String)>)> {
+fn configuration(place: &Place, resource: &Resource, screen: &mut Screen) -> Result<(Config, Vec<(Agent, String)>)> {
     let mut keys = Vec::new();
     for agent in Agent::ALL {
         keys.push((agent, setup::key(place, agent)?));
@@ -105,8 +101,7 @@ fn set_aside_altered(place: &Place, screen: &mut Screen) -> Result<()> {
         return Ok(());
     }
     let aside = place.root().join(format!("record.altered-{}", now_us() / 1_000_000));
-    std::fs::rename(&record, &aside)
-        .with_context(|| format!("cannot move {} aside", record.display()))?;
+    std::fs::rename(&record, &aside).with_context(|| format!("cannot move {} aside", record.display()))?;
     screen.note(&format!("the earlier record does not verify; it is set aside in {}", shown(&aside)))
 }
 
@@ -115,7 +110,7 @@ fn gateway(config: &Config, screen: &mut Screen) -> Result<Running> {
         wiring::create_record(config)?;
     }
     let running = wiring::start(config)?;
-    screen.step("record", &format!("{}", shown(&config.gateway.data)), None, json!({"data": config.gateway.data}))?;
+    screen.step("record", &shown(&config.gateway.data), None, json!({"data": config.gateway.data}))?;
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     let text = format!("postgres on {}", addresses.join(", "));
     screen.step("gateway", &text, None, json!({"postgres": addresses}))?;
@@ -141,9 +136,8 @@ fn show(
     screen: &mut Screen,
 ) -> Result<Exit> {
     let gateway = *running.addresses().first().context("the gateway has no address")?;
-    let key = |of: Agent| {
-        keys.iter().find(|(agent, _)| agent.user == of.user).map(|(_, key)| key.as_str()).unwrap_or("")
-    };
+    let key =
+        |of: Agent| keys.iter().find(|(agent, _)| agent.user == of.user).map(|(_, key)| key.as_str()).unwrap_or("");
     runtime.block_on(agents::set_up(key(SETUP), gateway))?;
     screen.heading("Two agents at work")?;
     let began = now_us();
@@ -206,10 +200,7 @@ pub(crate) fn cargo_run(package: &str) -> String {
 }
 
 fn has_psql() -> bool {
-    std::process::Command::new("psql")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
+    std::process::Command::new("psql").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 /// SIGINT and SIGTERM as messages.

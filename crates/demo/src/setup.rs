@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use onrecord::config::Config;
 use onrecord::keys::{Verifier, make_key};
 
-use crate::agents::{Agent, CLAUDE, CONNECTION, COPILOT, SETUP};
+use crate::agents::{Agent, CLAUDE, CONNECTION, COPILOT, SCHEMA, SETUP};
 use crate::place::{Place, write_private};
 use crate::postgres::{OWNER, Server};
 
@@ -96,6 +96,8 @@ pub(crate) async fn make_database(port: u16, password: &str) -> Result<()> {
     if made.is_empty() {
         client.batch_execute(&format!("create database {CONNECTION}")).await?;
     }
+    // So that whoever looks around with psql finds the tables by their names.
+    client.batch_execute(&format!("alter database {CONNECTION} set search_path = {SCHEMA}, public")).await?;
     drop(client);
     Ok(driver.await??)
 }
@@ -118,10 +120,7 @@ pub(crate) fn key(place: &Place, agent: Agent) -> Result<String> {
 /// The first free port from the usual one.
 pub(crate) fn listen_address() -> SocketAddr {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    (PORT..PORT + PORTS)
-        .map(address)
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap_or_else(|| address(0))
+    (PORT..PORT + PORTS).map(address).find(|address| TcpListener::bind(address).is_ok()).unwrap_or_else(|| address(0))
 }
 
 /// Whether this is not the usual port.

@@ -129,25 +129,15 @@ impl Gateway {
             let (sender, arrivals) = mpsc::channel(worker::ARRIVALS_MAX);
             let shared = shared.clone();
             senders.push(sender);
-            threads.push(spawn(
-                format!("worker-{number}"),
-                worker::run(shared, arrivals),
-            )?);
+            threads.push(spawn(format!("worker-{number}"), worker::run(shared, arrivals))?);
         }
         let (ready, addresses) = std::sync::mpsc::sync_channel(1);
         let front = front(shared, listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => Ok(Self {
-                addresses,
-                accepting,
-                stopping,
-                threads,
-            }),
+            Ok(Ok(addresses)) => Ok(Self { addresses, accepting, stopping, threads }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Worker(io::Error::other(
-                "the listening thread ended",
-            ))),
+            Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
         }
     }
 
@@ -169,18 +159,9 @@ impl Gateway {
     }
 }
 
-fn spawn(
-    name: String,
-    main: impl Future<Output = ()> + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Worker)?;
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || runtime.block_on(main))
-        .map_err(StartError::Worker)
+fn spawn(name: String, main: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
+    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(main)).map_err(StartError::Worker)
 }
 
 /// Listens, hands connections to the workers in turn, and keeps the heart beating.
@@ -199,10 +180,7 @@ async fn front(
             return;
         }
     };
-    let addresses = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let _ = ready.send(Ok(addresses));
 
     let mut accepts = tokio::task::JoinSet::new();
@@ -223,11 +201,7 @@ async fn front(
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)

@@ -84,10 +84,8 @@ pub struct RecordPlace {
 
 /// Does what the command line asks, says on standard error what went wrong, and gives the exit code.
 pub fn run(cli: Cli) -> Exit {
-    let mut context =
-        Context { config: cli.global.config, console: Console::stdout(cli.global.output) };
-    let done = dispatch(&mut context, cli.command)
-        .and_then(|()| context.console.flush().map_err(Failure::from));
+    let mut context = Context { config: cli.global.config, console: Console::stdout(cli.global.output) };
+    let done = dispatch(&mut context, cli.command).and_then(|()| context.console.flush().map_err(Failure::from));
     match done {
         Ok(()) => Exit::Ok,
         Err(failure) => {

@@ -100,9 +100,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Self::usage(&error);
         match error {
-            ConfigError::Unreadable { ref source, .. }
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
+            ConfigError::Unreadable { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 failure.hint("`onrecord init` writes a configuration; --config FILE names one")
             }
             ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => failure,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Databases, Gateway};
-use store::{Created, Options, Recorder, Recovery};
+use store::{Created, GatewayEntry, Options, Recorder, Recovery};
 
 use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
@@ -28,9 +28,8 @@ pub struct Running {
 /// Makes the data directory and an empty record in it.
 pub fn create_record(config: &Config) -> Result<Created, Failure> {
     let data = &config.gateway.data;
-    Recorder::create(data, config.gateway.name.as_str()).map_err(|error| {
-        Failure::new(format_args!("cannot create the record in {}: {error}", data.display()))
-    })
+    Recorder::create(data, config.gateway.name.as_str())
+        .map_err(|error| Failure::new(format_args!("cannot create the record in {}: {error}", data.display())))
 }
 
 /// Opens the record and starts the gateway.
@@ -39,16 +38,30 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
     let told = gateway_config(config)?;
     let data = &config.gateway.data;
     let opened = Recorder::open_dir(data, Options::new(config.gateway.name.as_str()));
-    let (recorder, recovery) = opened.map_err(|error| {
-        Failure::new(format_args!("cannot open the record in {}: {error}", data.display()))
-    })?;
-    match Gateway::start(told, recorder.clone()) {
+    let (recorder, recovery) =
+        opened.map_err(|error| Failure::new(format_args!("cannot open the record in {}: {error}", data.display())))?;
+    let started = recorder.note(GatewayEntry::Start(start_entry(config)));
+    let gateway = started.map_err(Failure::new).and_then(|_| {
+        Gateway::start(told, recorder.clone())
+            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))
+    });
+    match gateway {
         Ok(gateway) => Ok(Running { gateway, recorder, recovery }),
-        Err(error) => {
-            let failure = Failure::new(&error).hint("`onrecord doctor` looks for what is in the way");
-            recorder.stop().map_err(Failure::new)?;
+        Err(failure) => {
+            let _ = recorder.stop();
             Err(failure)
         }
+    }
+}
+
+/// What the record says of this start: which configuration is in force, on which boot of the machine.
+fn start_entry(config: &Config) -> model::Start {
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    model::Start {
+        boot_id: boot_id.trim().to_owned(),
+        program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
+        configuration: Some(config.digest),
+        clock: store::clock_state(),
     }
 }
 
@@ -70,9 +83,10 @@ impl Running {
 
 fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     let limits = &config.limits;
-    let connections = config.connections.iter().map(|(name, connection)| {
-        Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection)?)))
-    });
+    let connections = config
+        .connections
+        .iter()
+        .map(|(name, connection)| Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection)?))));
     let identities = config.identities.iter().filter_map(|(user, identity)| {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
@@ -96,8 +110,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
             authentication_max: Duration::from_secs(limits.authentication_seconds_max.into()),
-            idle_max: (limits.idle_seconds_max > 0)
-                .then(|| Duration::from_secs(limits.idle_seconds_max.into())),
+            idle_max: (limits.idle_seconds_max > 0).then(|| Duration::from_secs(limits.idle_seconds_max.into())),
             session_bytes_max: whole(limits.session_bytes_max),
             ..gateway::Limits::default()
         },
@@ -107,9 +120,8 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
 
 fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {
     let key = |last: &str| format!("connections.{name}.{last}");
-    let secret = |last: &str, source: &Option<SecretSource>| {
-        source.as_ref().map(|source| read(&key(last), source)).transpose()
-    };
+    let secret =
+        |last: &str, source: &Option<SecretSource>| source.as_ref().map(|source| read(&key(last), source)).transpose();
     let ca = secret("ca", &connection.ca)?;
     let client = |verify| {
         let made = ClientTls::new(verify, ca.as_deref().map(Vec::as_slice));
@@ -160,9 +172,7 @@ fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
             Failure::new(format_args!("cannot keep a certificate in {}: {error}", directory.display()))
         })?;
     }
-    let read = |file: &Path| {
-        fs::read(file).map_err(|error| Failure::new(format_args!("{}: {error}", file.display())))
-    };
+    let read = |file: &Path| fs::read(file).map_err(|error| Failure::new(format_args!("{}: {error}", file.display())));
     ServerTls::from_pem(&read(&certificate)?, &read(&key)?).map_err(|error| {
         Failure::new(format_args!("{}: {error}", directory.display()))
             .hint("remove the directory, and the next start makes another certificate")

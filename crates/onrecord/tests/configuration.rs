@@ -19,11 +19,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "name = \"https://gateway\"",
         "onrecord.toml:2: gateway.name: the name \"https://gateway\" has a scheme",
     ),
-    (
-        "data = \"data\"\n",
-        "",
-        "onrecord.toml:1: gateway: the key `data` is missing",
-    ),
+    ("data = \"data\"\n", "", "onrecord.toml:1: gateway: the key `data` is missing"),
     (
         "\"127.0.0.1:0\"",
         "\"localhost\"",
@@ -44,11 +40,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "[\"agent:copilot\"]",
         "onrecord.toml:14: connections.app.identities: there is no identity agent:copilot\n  hint: `onrecord identities add` makes one; known: agent:copilot-agent",
     ),
-    (
-        "[\"agent:copilot-agent\"]",
-        "[\"human:copilot-agent\"]",
-        "there is no identity human:copilot-agent",
-    ),
+    ("[\"agent:copilot-agent\"]", "[\"human:copilot-agent\"]", "there is no identity human:copilot-agent"),
     (
         "kind = \"agent\"",
         "kind = \"robot\"",

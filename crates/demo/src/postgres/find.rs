@@ -18,9 +18,8 @@ pub(crate) struct Programs {
 impl Programs {
     /// The newest of `PATH`, `pg_config --bindir` and where the distributions put them.
     pub(crate) fn find() -> Option<Self> {
-        let mut directories: BTreeSet<PathBuf> = std::env::var_os("PATH")
-            .map(|path| std::env::split_paths(&path).collect())
-            .unwrap_or_default();
+        let mut directories: BTreeSet<PathBuf> =
+            std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
         if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
             directories.insert(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
         }

@@ -22,14 +22,19 @@ pub(super) fn install(say: &mut dyn FnMut(&str)) -> Result<Programs> {
             advice(apt)
         );
     }
-    say("PostgreSQL is not installed: installing the package postgresql with apt-get (no server of the system's own is made or started)");
+    say(
+        "PostgreSQL is not installed: installing the package postgresql with apt-get (no server of the system's own is made or started)",
+    );
     let conf = Path::new(NO_CLUSTER);
     if !conf.exists() {
         if let Some(parent) = conf.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(conf, "# Written by the OnRecord demo, which only needs the programs.\ncreate_main_cluster = false\n")
-            .with_context(|| format!("cannot write {NO_CLUSTER}"))?;
+        fs::write(
+            conf,
+            "# Written by the OnRecord demo, which only needs the programs.\ncreate_main_cluster = false\n",
+        )
+        .with_context(|| format!("cannot write {NO_CLUSTER}"))?;
     }
     let mut log = String::new();
     if !apt_get(&["install", "-y", "--no-install-recommends", "postgresql"], &mut log)? {

@@ -188,13 +188,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn initialise(
-    programs: &Programs,
-    data: &Path,
-    account: Option<Account>,
-    password: &str,
-    place: &Place,
-) -> Result<()> {
+fn initialise(programs: &Programs, data: &Path, account: Option<Account>, password: &str, place: &Place) -> Result<()> {
     make_private(data)?;
     // initdb reads the superuser's password from a file that its account may read.
     let hidden = data.with_extension("password");
@@ -229,13 +223,7 @@ fn initialise(
     Ok(())
 }
 
-fn launch(
-    programs: &Programs,
-    data: &Path,
-    account: Option<Account>,
-    port: u16,
-    place: &Place,
-) -> Result<Child> {
+fn launch(programs: &Programs, data: &Path, account: Option<Account>, port: u16, place: &Place) -> Result<Child> {
     let log = fs::OpenOptions::new().append(true).create(true).open(place.server_log())?;
     let mut postgres = Command::new(programs.directory.join("postgres"));
     postgres.arg("-D").arg(data).args(["-p", &port.to_string()]);

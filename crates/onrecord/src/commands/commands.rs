@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Context;
-use super::row::{self, Row};
+use super::row::{self, Row, Times};
 use super::selection::Selection;
 use super::source;
 use crate::Failure;
 use crate::cli::RecordPlace;
-use crate::output::{Console, Format, Tone};
+use crate::output::{Console, Format, Table, Tone};
 
 /// How often `--follow` looks for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,33 +38,31 @@ impl Commands {
         let data = context.data(&self.place)?;
         let console = &mut context.console;
         if self.follow && console.format() == Format::Json {
-            return Err(Failure::usage("--follow has no end, and --output json is one value")
-                .hint("use --output ndjson"));
+            return Err(
+                Failure::usage("--follow has no end, and --output json is one value").hint("use --output ndjson")
+            );
         }
         let mut commands = source::commands(&source::open(&data)?, &self.selection)?;
         let rows = newest(&mut commands, self.limit)?;
+        let times = if self.follow { Times::Full } else { Times::Short };
+        let table = row::table(&rows, times, 0);
         if console.format() == Format::Table {
             if rows.is_empty() && !self.follow {
                 console.line(&console.paint(Tone::Faint, "No commands."))?;
             }
-            console.table(&row::table(&rows, 0))?;
+            console.table(&table)?;
         } else {
             console.json_list(rows.iter().map(Ok::<_, Failure>))?;
         }
-        if self.follow { follow(&mut commands, rows.is_empty(), console) } else { Ok(()) }
+        if self.follow { follow(&mut commands, table, console) } else { Ok(()) }
     }
 }
 
 /// Prints the selected commands of a record as a table, for people, or an object a line.
-pub fn print_rows(
-    console: &mut Console,
-    data: &Path,
-    selection: &Selection,
-    indent: usize,
-) -> Result<(), Failure> {
+pub fn print_rows(console: &mut Console, data: &Path, selection: &Selection, indent: usize) -> Result<(), Failure> {
     let rows = newest(&mut source::commands(&source::open(data)?, selection)?, 0)?;
     match console.format() {
-        Format::Table => console.table(&row::table(&rows, indent))?,
+        Format::Table => console.table(&row::table(&rows, Times::Short, indent))?,
         Format::Json | Format::Ndjson => console.json_list(rows.iter().map(Ok::<_, Failure>))?,
     }
     Ok(console.flush()?)
@@ -88,18 +86,22 @@ fn newest(commands: &mut store::Commands, limit: usize) -> Result<Vec<Row>, Fail
 }
 
 /// Prints commands as they end, until the reader of the output has seen enough.
-fn follow(commands: &mut store::Commands, mut heading: bool, console: &mut Console) -> Result<(), Failure> {
+fn follow(commands: &mut store::Commands, mut above: Table, console: &mut Console) -> Result<(), Failure> {
     loop {
         console.flush()?;
         std::thread::sleep(FOLLOW_INTERVAL);
         commands.again();
         let mut ended = newest(commands, 0)?;
-        // They come again when they end.
+        // Those that were running come again when they end.
         ended.retain(|row| row.status != "pending");
+        if ended.is_empty() {
+            continue;
+        }
         if console.format() == Format::Table {
-            let table = row::table(&ended, 0);
-            console.table(&if heading { table } else { table.without_headings() })?;
-            heading &= ended.is_empty();
+            let table = row::table(&ended, Times::Full, 0);
+            let table = if above.is_empty() { table } else { table.below(&above) };
+            console.table(&table)?;
+            above = table;
         } else {
             console.json_list(ended.iter().map(Ok::<_, Failure>))?;
         }

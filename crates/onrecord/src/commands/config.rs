@@ -33,18 +33,14 @@ fn check(context: &mut Context) -> Result<(), Failure> {
     let config = Config::load(&file)?;
     let findings = resolve_secrets(&config);
     let unusable = findings.iter().any(|finding| matches!(finding.what, SecretState::Unreadable(_)));
-    let warnings: Vec<(String, String, &str)> =
-        findings.iter().map(described).chain(idle_parts(&config)).collect();
+    let warnings: Vec<(String, String, &str)> = findings.iter().map(described).chain(idle_parts(&config)).collect();
     let console = &mut context.console;
     if console.format() == Format::Table {
         for (key, what, hint) in &warnings {
             console.line(&format!("{}: {key}: {what}\n  hint: {hint}", file.display()))?;
         }
-        let verdict = if unusable {
-            console.paint(Tone::Bad, "cannot be used")
-        } else {
-            console.paint(Tone::Good, "ok")
-        };
+        let verdict =
+            if unusable { console.paint(Tone::Bad, "cannot be used") } else { console.paint(Tone::Good, "ok") };
         console.line(&format!(
             "{}: {verdict} ({}, {}, data in {})",
             file.display(),
@@ -53,10 +49,8 @@ fn check(context: &mut Context) -> Result<(), Failure> {
             config.gateway.data.display(),
         ))?;
     } else {
-        let warnings: Vec<_> = warnings
-            .iter()
-            .map(|(key, what, hint)| json!({"key": key, "what": what, "hint": hint}))
-            .collect();
+        let warnings: Vec<_> =
+            warnings.iter().map(|(key, what, hint)| json!({"key": key, "what": what, "hint": hint})).collect();
         console.json(&json!({
             "file": file,
             "usable": !unusable,
@@ -71,14 +65,12 @@ fn check(context: &mut Context) -> Result<(), Failure> {
 
 pub(super) fn described(finding: &SecretFinding) -> (String, String, &'static str) {
     let (what, hint) = match &finding.what {
-        SecretState::Unreadable(error) => (
-            error.to_string(),
-            "the gateway reads it at its start, as the user that it runs as",
-        ),
-        SecretState::Loose(file, mode) => (
-            format!("others than the owner may read {file} (mode {mode:04o})"),
-            "chmod 600 it",
-        ),
+        SecretState::Unreadable(error) => {
+            (error.to_string(), "the gateway reads it at its start, as the user that it runs as")
+        }
+        SecretState::Loose(file, mode) => {
+            (format!("others than the owner may read {file} (mode {mode:04o})"), "chmod 600 it")
+        }
     };
     (finding.key.clone(), what, hint)
 }

@@ -113,7 +113,7 @@ fn secrets(config: &Config, report: &mut Report<'_>) -> Result<(), Failure> {
 
 fn clock(report: &mut Report<'_>) -> Result<(), Failure> {
     use model::ClockState;
-    let hint = "run a time service such as chrony or systemd-timesyncd; the record says that its times are unsynchronized until then";
+    let hint = "a time service such as chrony or systemd-timesyncd keeps it right; every heartbeat on the record says how it was";
     match store::clock_state() {
         ClockState::Synchronized => report.say(Level::Ok, "clock", "synchronized", ""),
         ClockState::Unsynchronized => report.say(Level::Warn, "clock", "not synchronized", hint),
@@ -210,9 +210,7 @@ fn is_locked(data: &Path) -> bool {
 fn log(data: &Path, report: &mut Report<'_>) -> Result<(), Failure> {
     match super::verify::briefly(data) {
         Ok((Exit::Ok, found)) => report.say(Level::Ok, "record", &found, ""),
-        Ok((_, found)) => {
-            report.say(Level::Fail, "record", &found, "`onrecord verify` says more")
-        }
+        Ok((_, found)) => report.say(Level::Fail, "record", &found, "`onrecord verify` says more"),
         Err(failure) => {
             let hint = "`onrecord verify` says more";
             report.say(Level::Fail, "record", &failure.to_string(), hint)
@@ -254,9 +252,7 @@ fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Res
             report.say(Level::Fail, &what, &format!("{address}: {error}"), hint)
         }
         Ok(offered) => match (connection.tls(), offered) {
-            (UpstreamTls::Disable, _) => {
-                report.say(Level::Ok, &what, &format!("{address} answers"), "")
-            }
+            (UpstreamTls::Disable, _) => report.say(Level::Ok, &what, &format!("{address} answers"), ""),
             (UpstreamTls::Require | UpstreamTls::VerifyFull, Tls::Offered) => {
                 let found = format!("{address} answers and offers TLS");
                 report.say(Level::Ok, &what, &found, "")

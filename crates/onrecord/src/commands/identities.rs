@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::Context;
 use crate::Failure;
 use crate::config::{Config, SecretSource};
-use crate::output::{Cell, Column, Format, Table, Tone};
 use crate::keys::{Verifier, make_key, usable_key};
+use crate::output::{Cell, Column, Format, Table, Tone};
 
 /// `identities ...`.
 #[derive(Debug, Subcommand)]
@@ -89,8 +89,7 @@ fn list(context: &mut Context) -> Result<(), Failure> {
     let console = &mut context.console;
     let all = config.identities.iter().filter_map(|(user, identity)| {
         let name = config.identity_name(user)?;
-        let connections: Vec<_> =
-            config.connections_of(&name).map(|name| name.as_str().to_owned()).collect();
+        let connections: Vec<_> = config.connections_of(&name).map(|name| name.as_str().to_owned()).collect();
         Some((user, name, identity, connections))
     });
     if console.format() != Format::Table {
@@ -115,11 +114,7 @@ fn list(context: &mut Context) -> Result<(), Failure> {
             Cell::toned(Tone::Strong, name.to_string()),
             Cell::new(user),
             Cell::new(identity.on_behalf_of.as_ref().map(ToString::to_string).unwrap_or_default()),
-            if connections.is_empty() {
-                Cell::toned(Tone::Warning, "none")
-            } else {
-                Cell::new(connections.join(", "))
-            },
+            if connections.is_empty() { Cell::toned(Tone::Warning, "none") } else { Cell::new(connections.join(", ")) },
         ]);
     }
     if table.is_empty() {
@@ -170,9 +165,8 @@ impl Add {
             return Ok((make_key().map_err(no_randomness)?, Kept::ToWrite));
         }
         let bytes = SecretSource::File(path.clone()).read().map_err(Failure::new)?;
-        let key = std::str::from_utf8(&bytes).map_or(Err("the key is not text"), |key| {
-            usable_key(key).map(|()| Zeroizing::new(key.to_owned()))
-        });
+        let key = std::str::from_utf8(&bytes)
+            .map_or(Err("the key is not text"), |key| usable_key(key).map(|()| Zeroizing::new(key.to_owned())));
         let key = key.map_err(|why| {
             Failure::usage(format_args!("{}: {why}", path.display()))
                 .hint("name a file that does not exist yet, and a key is made and written there")
@@ -308,10 +302,7 @@ impl NewIdentity {
                 return Err(Failure::usage(format_args!("there is no connection {connection}"))
                     .hint("`onrecord connections list` shows them"));
             };
-            let identities = table
-                .entry("identities")
-                .or_insert_with(|| value(toml_edit::Array::new()))
-                .as_array_mut();
+            let identities = table.entry("identities").or_insert_with(|| value(toml_edit::Array::new())).as_array_mut();
             if let Some(identities) = identities {
                 identities.push(self.name.to_string());
             }

@@ -11,9 +11,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
+use crate::Failure;
 use crate::config::{Config, ConnectionName};
 use crate::output::{Format, Tone};
-use crate::Failure;
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
@@ -166,8 +166,7 @@ impl Init {
 
 fn resource(url: &str) -> Result<Resource, Failure> {
     let wrong = |what: &str| {
-        Failure::usage(format_args!("--postgres: {what}"))
-            .hint("write postgres://USER@HOST[:PORT]/DATABASE")
+        Failure::usage(format_args!("--postgres: {what}")).hint("write postgres://USER@HOST[:PORT]/DATABASE")
     };
     let rest = url
         .strip_prefix("postgres://")
@@ -193,9 +192,7 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
         new.write_all(text.as_bytes())?;
         new.sync_all()
     };
-    write().map_err(|error: std::io::Error| {
-        Failure::new(format_args!("cannot write {}: {error}", file.display()))
-    })
+    write().map_err(|error: std::io::Error| Failure::new(format_args!("cannot write {}: {error}", file.display())))
 }
 
 /// A TOML basic string.
@@ -242,11 +239,8 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart_and_passwords_refused() {
-        let expected = Resource {
-            address: "db.internal:5432".into(),
-            database: "app".into(),
-            user: "app_owner".into(),
-        };
+        let expected =
+            Resource { address: "db.internal:5432".into(), database: "app".into(), user: "app_owner".into() };
         assert_eq!(resource("postgres://app_owner@db.internal/app").unwrap(), expected);
         assert_eq!(resource("postgresql://u@[::1]:5433/d").unwrap().address, "[::1]:5433");
         assert_eq!(resource("postgres://u@[::1]/d").unwrap().address, "[::1]:5432");

@@ -1,5 +1,6 @@
 //! The commands of the CLI, one a module: arguments in, results on the console.
 
+#[allow(clippy::module_inception, reason = "every module here is named as its command")]
 pub mod commands;
 pub mod completions;
 pub mod config;

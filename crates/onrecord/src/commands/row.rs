@@ -94,10 +94,23 @@ impl Row {
     }
 }
 
+/// How much of a time a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Times {
+    /// Date and time.
+    Full,
+    /// The time alone where all rows are of one day, which then is the heading.
+    Short,
+}
+
 /// The table of commands.
-pub(super) fn table(rows: &[Row], indent: usize) -> Table {
+pub(super) fn table(rows: &[Row], times: Times, indent: usize) -> Table {
+    let day = match times {
+        Times::Full => None,
+        Times::Short => one_day(rows),
+    };
     let mut table = Table::new([
-        Column::text("TIME (UTC)"),
+        Column::text(&day.as_ref().map_or_else(|| "TIME (UTC)".to_owned(), |day| format!("{day}Z"))),
         Column::text("ID"),
         Column::text("WHO"),
         Column::text("CONNECTION"),
@@ -108,21 +121,32 @@ pub(super) fn table(rows: &[Row], indent: usize) -> Table {
     ])
     .indented(indent);
     for row in rows {
-        table.row(cells(row));
+        let time = words::to_the_second(row.time);
+        let time = if day.is_some() { time.get(11..).unwrap_or_default() } else { &time };
+        table.row(cells(row, time));
     }
     table
 }
 
-fn cells(row: &Row) -> [Cell; 8] {
+/// The day of all rows, if it is one.
+fn one_day(rows: &[Row]) -> Option<String> {
+    let day = |row: &Row| words::to_the_second(row.time).get(..10).map(str::to_owned);
+    let first = day(rows.first()?)?;
+    rows.iter().all(|row| day(row).as_ref() == Some(&first)).then_some(first)
+}
+
+fn cells(row: &Row, time: &str) -> [Cell; 8] {
     let (tone, text) = row.text_or_why();
+    // Indentation is for lines of their own; here it would only take room.
+    let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
     let rows = row.measured.as_ref().map(|measured| measured.rows).filter(|rows| *rows > 0);
     let took = row.measured.as_ref().map(|measured| words::duration(measured.duration_us));
     [
-        Cell::toned(Tone::Faint, words::to_the_second(row.time)),
+        Cell::toned(Tone::Faint, time),
         Cell::toned(Tone::Faint, row.short_id()),
         Cell::new(&row.identity),
         Cell::new(&row.connection),
-        Cell::toned(tone, text.trim()),
+        Cell::toned(tone, text.join("\n")),
         row.status_cell(),
         Cell::new(rows.map(|rows| rows.to_string()).unwrap_or_default()),
         Cell::toned(Tone::Faint, took.unwrap_or_default()),

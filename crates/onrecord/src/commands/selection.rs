@@ -56,6 +56,5 @@ impl From<SessionSelection> for Selection {
 }
 
 fn status(text: &str) -> Result<CommandStatus, &'static str> {
-    CommandStatus::parse(text)
-        .ok_or("write ok, error, denied, cancelled, skipped, unknown or pending")
+    CommandStatus::parse(text).ok_or("write ok, error, denied, cancelled, skipped, unknown or pending")
 }

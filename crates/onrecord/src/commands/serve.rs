@@ -2,10 +2,12 @@
 
 use std::io::Write;
 
+use store::Recovery;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
+use super::words::counted;
 use crate::output::Look;
 use crate::{Failure, wiring};
 
@@ -18,7 +20,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     // The handlers come first: from here on a signal never ends the process by itself.
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(Failure::new)?;
     let running = wiring::start(&config)?;
-    say(&format!("onrecord: {}", running.recovery.entries));
+    say(&format!("onrecord: {}", described(&running.recovery)));
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     say(&format!("onrecord: ready, postgres on {}", addresses.join(", ")));
     runtime.block_on(signals.next());
@@ -39,10 +41,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     async fn next(&mut self) {
@@ -62,6 +61,22 @@ fn log_to_stderr() {
         .with_target(false)
         .with_writer(std::io::stderr)
         .try_init();
+}
+
+/// What was found when the record was opened, in one line.
+fn described(recovery: &Recovery) -> String {
+    let entries = counted(recovery.entries, "entry", "entries");
+    if recovery.clean {
+        return format!("record opened with {entries}");
+    }
+    let unknown = counted(recovery.commands_unknown.len(), "command", "commands");
+    let lost = counted(recovery.sessions_lost.len(), "session", "sessions");
+    let mut text = format!("record recovered with {entries}: {unknown} recorded as unknown, {lost} as lost");
+    if recovery.torn_bytes > 0 {
+        let torn = counted(recovery.torn_bytes, "byte", "bytes");
+        text.push_str(&format!(", {torn} of an unfinished write dropped"));
+    }
+    text
 }
 
 /// Nobody to read it is no reason to stop.

@@ -116,9 +116,6 @@ pub(super) fn tone_of(reason: model::SessionEnd) -> Tone {
     match reason {
         SessionEnd::ClientClosed | SessionEnd::GatewayStopped | SessionEnd::Idle => Tone::Plain,
         SessionEnd::ClientGone | SessionEnd::UpstreamClosed | SessionEnd::UpstreamGone => Tone::Warning,
-        SessionEnd::Violation
-        | SessionEnd::GatewayFault
-        | SessionEnd::RecordingStopped
-        | SessionEnd::Lost => Tone::Bad,
+        SessionEnd::Violation | SessionEnd::GatewayFault | SessionEnd::RecordingStopped | SessionEnd::Lost => Tone::Bad,
     }
 }

@@ -5,7 +5,7 @@ use model::{CommandId, SessionId};
 use serde_json::{Value, json};
 use store::{CommandView, OutcomeView, Reader, SessionView};
 
-use super::row::{self, Row};
+use super::row::{self, Row, Times};
 use super::selection::Selection;
 use super::source::{self, Named, state};
 use super::{Context, sessions, words};
@@ -53,7 +53,9 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     let outcome = view.outcome.as_ref().map(|outcome| hash(reader, outcome.index)).transpose()?;
     if console.format() != Format::Table {
         let mut value = serde_json::to_value(Row::from(view.clone())).map_err(Failure::new)?;
-        if let (Some(fields), Some(more)) = (value.as_object_mut(), evidence(&view, &intent, outcome.as_deref()).as_object_mut()) {
+        if let (Some(fields), Some(more)) =
+            (value.as_object_mut(), evidence(&view, &intent, outcome.as_deref()).as_object_mut())
+        {
             fields.append(more);
         }
         return Ok(console.json(&value)?);
@@ -192,7 +194,7 @@ fn session(reader: &Reader, id: SessionId, console: &mut Console) -> Result<(), 
     if !rows.is_empty() {
         console.line("")?;
     }
-    Ok(console.table(&row::table(&rows, 0))?)
+    Ok(console.table(&row::table(&rows, Times::Short, 0))?)
 }
 
 /// What is known of a session itself.

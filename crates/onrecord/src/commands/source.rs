@@ -25,7 +25,7 @@ pub(super) fn commands(reader: &Reader, selection: &Selection) -> Result<Command
 
 /// The selected sessions.
 pub(super) fn sessions(reader: &Reader, selection: &Selection) -> Result<Vec<SessionView>, Failure> {
-    Ok(store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)?)
+    store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)
 }
 
 /// An error while reading, in the CLI's words.
@@ -65,8 +65,9 @@ pub(super) fn session(reader: &Reader, id: &str) -> Result<SessionId, Failure> {
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(Failure::not_found(format_args!("there is no session {id} in this record"))),
-        (Some(_), Some(_)) => Err(Failure::usage(format_args!("several sessions end in {id}"))
-            .hint("write more of the id, or all of it")),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format_args!("several sessions end in {id}")).hint("write more of the id, or all of it"))
+        }
     }
 }
 
@@ -75,9 +76,7 @@ pub(super) fn state(content: &Opened) -> Option<String> {
     match content {
         Opened::Bytes(_) | Opened::Absent(model::AbsentReason::None) => None,
         Opened::Absent(reason) => Some(format!("({reason})")),
-        Opened::Blob { head, length, .. } => {
-            Some(format!("(the first {} of {length} bytes)", head.len()))
-        }
+        Opened::Blob { head, length, .. } => Some(format!("(the first {} of {length} bytes)", head.len())),
         Opened::Erased => Some("(erased)".to_owned()),
         Opened::NoKey => Some("(sealed: its key cannot be read here)".to_owned()),
         Opened::Damaged => Some("(damaged)".to_owned()),
@@ -146,10 +145,6 @@ fn text(content: &Opened) -> Option<String> {
 fn json(content: &Opened) -> Option<Value> {
     match content {
         Opened::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
-        Opened::Blob { .. }
-        | Opened::Absent(_)
-        | Opened::Erased
-        | Opened::NoKey
-        | Opened::Damaged => None,
+        Opened::Blob { .. } | Opened::Absent(_) | Opened::Erased | Opened::NoKey | Opened::Damaged => None,
     }
 }

@@ -47,12 +47,7 @@ impl Verify {
 }
 
 /// Verifies the record in a data directory, prints the verdicts, and says which exit code they are.
-pub fn print(
-    console: &mut Console,
-    data: &Path,
-    vkey: Option<&VerifierKey>,
-    indent: usize,
-) -> Result<Exit, Failure> {
+pub fn print(console: &mut Console, data: &Path, vkey: Option<&VerifierKey>, indent: usize) -> Result<Exit, Failure> {
     let report = verified(data, vkey, &mut progress())?;
     if console.format() == Format::Table {
         verdicts(&report, vkey.is_some(), indent, console)?;
@@ -78,14 +73,9 @@ pub fn briefly(data: &Path) -> Result<(Exit, String), Failure> {
     Ok((exit(&report), said))
 }
 
-fn verified(
-    data: &Path,
-    vkey: Option<&VerifierKey>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Report, Failure> {
-    store::verify(data, vkey, progress).map_err(|error| {
-        Failure::new(format_args!("cannot verify the record in {}: {error}", data.display()))
-    })
+fn verified(data: &Path, vkey: Option<&VerifierKey>, progress: &mut dyn FnMut(Progress)) -> Result<Report, Failure> {
+    store::verify(data, vkey, progress)
+        .map_err(|error| Failure::new(format_args!("cannot verify the record in {}: {error}", data.display())))
 }
 
 fn exit(report: &Report) -> Exit {
@@ -202,9 +192,7 @@ fn completeness(report: &Report, lines: &mut Lines<'_>) -> Result<(), Failure> {
 }
 
 fn coverage(report: &Report, lines: &mut Lines<'_>) -> Result<(), Failure> {
-    let span = |(from, to): (i64, i64)| {
-        format!("{} to {} UTC", words::to_the_second(from), words::to_the_second(to))
-    };
+    let span = |(from, to): (i64, i64)| format!("{} to {} UTC", words::to_the_second(from), words::to_the_second(to));
     let coverage = &report.coverage;
     let recorded = coverage.recorded.map_or_else(|| "nothing yet".to_owned(), span);
     lines.verdict("coverage", Tone::Plain, "recorded", &recorded)?;
@@ -224,16 +212,10 @@ fn described(violation: &Violation) -> String {
 fn as_json(report: &Report) -> Value {
     let (integrity, completeness) = (&report.integrity, &report.completeness);
     let span = |(from, to): &(i64, i64)| json!({"from": wall_text(*from), "to": wall_text(*to)});
-    let outcomes: serde_json::Map<String, Value> = completeness
-        .outcomes
-        .iter()
-        .map(|(status, count)| (status.to_string(), Value::from(*count)))
-        .collect();
-    let silences: Vec<Value> = completeness
-        .silences
-        .iter()
-        .map(|silence| span(&(silence.from.wall_us, silence.to.wall_us)))
-        .collect();
+    let outcomes: serde_json::Map<String, Value> =
+        completeness.outcomes.iter().map(|(status, count)| (status.to_string(), Value::from(*count))).collect();
+    let silences: Vec<Value> =
+        completeness.silences.iter().map(|silence| span(&(silence.from.wall_us, silence.to.wall_us))).collect();
     let connections: serde_json::Map<String, Value> =
         report.coverage.connections.iter().map(|(name, range)| (name.clone(), span(range))).collect();
     json!({

@@ -1,9 +1,7 @@
 //! Checks that span several values of the file, and the ones that reach outside of it.
 
 use super::problem::Problem;
-use super::{
-    Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls,
-};
+use super::{Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
 use crate::config::ConnectionName;
 
 /// Entries of a list of the file: databases of a connection, identities, listeners.
@@ -119,11 +117,7 @@ fn of_connection(
     }
     if !(MESSAGE_BYTES_FLOOR..=MESSAGE_BYTES_CEILING).contains(&connection.message_bytes_max) {
         let what = format!("{} bytes is out of range", connection.message_bytes_max);
-        problem(
-            &key("message_bytes_max"),
-            what,
-            "write 16384 (16 KiB) to 1073741824 (1 GiB, PostgreSQL's own limit)",
-        );
+        problem(&key("message_bytes_max"), what, "write 16384 (16 KiB) to 1073741824 (1 GiB, PostgreSQL's own limit)");
     }
     if connection.ca.is_some() && connection.tls() != UpstreamTls::VerifyFull {
         problem(

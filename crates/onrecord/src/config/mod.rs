@@ -13,17 +13,17 @@ mod value;
 
 pub use check::{SecretFinding, SecretState, resolve_secrets};
 pub use problem::{ConfigError, Problem};
-pub use value::{
-    Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls,
-};
+pub use value::{Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use model::{Durability, IdentityKind, IdentityName};
+use model::{Digest, Durability, IdentityKind, IdentityName};
 use serde::Deserialize;
+use sha2::Digest as _;
+use sha2::Sha256;
 
 use crate::keys::Verifier;
 
@@ -55,6 +55,9 @@ pub struct Config {
     /// Limits of the whole gateway.
     #[serde(default)]
     pub limits: Limits,
+    /// SHA-256 of the file's text, which holds no secrets.
+    #[serde(skip, default = "no_digest")]
+    pub digest: Digest,
 }
 
 /// `[gateway]`.
@@ -176,12 +179,13 @@ impl Config {
 
     /// Checks `text` as if it were read from `file`; relative paths start at the directory of `file`.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::invalid(file, Problem::of_parser(&error, text)))?;
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::invalid(file, Problem::of_parser(&error, text)))?;
         let problems = check::inconsistencies(&config, text);
         if !problems.is_empty() {
             return Err(ConfigError::Invalid { file: file.to_owned(), problems });
         }
+        config.digest = Digest(Sha256::digest(text).into());
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
@@ -193,13 +197,10 @@ impl Config {
     }
 
     /// The connections that this identity may use.
-    pub fn connections_of<'a>(
-        &'a self,
-        identity: &'a IdentityName,
-    ) -> impl Iterator<Item = &'a ConnectionName> {
-        self.connections.iter().filter_map(move |(name, connection)| {
-            connection.identities.contains(identity).then_some(name)
-        })
+    pub fn connections_of<'a>(&'a self, identity: &'a IdentityName) -> impl Iterator<Item = &'a ConnectionName> {
+        self.connections
+            .iter()
+            .filter_map(move |(name, connection)| connection.identities.contains(identity).then_some(name))
     }
 
     /// Every secret of the file, with the key that names it.
@@ -219,8 +220,7 @@ impl Config {
     fn resolve_paths(&mut self, base: &Path) {
         self.gateway.data = base.join(&self.gateway.data);
         let tls = [&mut self.tls.certificate, &mut self.tls.key];
-        let connections =
-            self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
+        let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         for source in tls.into_iter().chain(connections).flatten() {
             source.resolve(base);
         }
@@ -241,12 +241,12 @@ impl Connection {
     /// How the gateway encrypts to the resource: as asked, else verified in full unless the bytes stay
     /// on this machine.
     pub fn tls(&self) -> UpstreamTls {
-        self.tls_asked.unwrap_or(if self.address.is_local() {
-            UpstreamTls::Disable
-        } else {
-            UpstreamTls::VerifyFull
-        })
+        self.tls_asked.unwrap_or(if self.address.is_local() { UpstreamTls::Disable } else { UpstreamTls::VerifyFull })
     }
+}
+
+fn no_digest() -> Digest {
+    Digest([0; 32])
 }
 
 fn default_durability() -> Durability {

@@ -180,8 +180,7 @@ impl Address {
         match self {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => {
-                host == "localhost"
-                    || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+                host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
             }
         }
     }
@@ -200,9 +199,7 @@ impl TryFrom<String> for Address {
                 "write \"host:port\", such as \"db.internal:5432\" or \"[::1]:5432\", or the absolute directory of a unix socket",
             )
         };
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or_else(|| refused(format!("the address {text:?} has no port")))?;
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| refused(format!("the address {text:?} has no port")))?;
         let port = match port.parse::<u16>() {
             Ok(port) if port > 0 => port,
             _ => return Err(refused(format!("{port:?} is not a port"))),
@@ -271,9 +268,7 @@ impl TryFrom<String> for SecretSource {
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            Some(("env", name)) if !name.is_empty() && !name.contains('=') => {
-                Ok(Self::Environment(name.to_owned()))
-            }
+            Some(("env", name)) if !name.is_empty() && !name.contains('=') => Ok(Self::Environment(name.to_owned())),
             // The text is not repeated: it may be the secret itself.
             _ => Err(with_hint(
                 "a secret does not belong in this file",

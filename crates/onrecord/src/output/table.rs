@@ -27,6 +27,7 @@ pub struct Column {
     align: Align,
     flexible: bool,
     headed: bool,
+    width_min: usize,
 }
 
 /// One cell, safe to look at.
@@ -47,7 +48,7 @@ pub struct Table {
 impl Column {
     /// Text that is never cut.
     pub fn text(heading: &str) -> Self {
-        Self { heading: heading.to_owned(), align: Align::Left, flexible: false, headed: true }
+        Self { heading: heading.to_owned(), align: Align::Left, flexible: false, headed: true, width_min: 0 }
     }
 
     /// Numbers.
@@ -85,12 +86,12 @@ impl Table {
         Self { indent, ..self }
     }
 
-    /// The same without its headings, for rows that go on below others.
+    /// The same as the continuation of another: without headings, and its columns no narrower.
     #[must_use]
-    pub fn without_headings(mut self) -> Self {
-        for column in &mut self.columns {
-            // The width stays, so that columns stand below each other where their text allows.
+    pub fn below(mut self, above: &Self) -> Self {
+        for (column, width) in self.columns.iter_mut().zip(above.natural_widths()) {
             column.headed = false;
+            column.width_min = width;
         }
         self
     }
@@ -118,13 +119,18 @@ impl Table {
         self.rows.iter().try_for_each(|row| self.line(out, row, &widths, look))
     }
 
-    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.columns.iter().map(|c| c.heading.width()).collect();
+    fn natural_widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.columns.iter().map(|c| c.heading.width().max(c.width_min)).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.width());
             }
         }
+        widths
+    }
+
+    fn widths(&self, limit: Option<usize>) -> Vec<usize> {
+        let mut widths = self.natural_widths();
         let Some(limit) = limit else { return widths };
         let taken = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1) + self.indent;
         let mut excess = taken.saturating_sub(limit);
@@ -185,8 +191,7 @@ mod tests {
     use super::*;
 
     fn rendered(width: Option<usize>) -> String {
-        let mut table =
-            Table::new([Column::text("ID"), Column::number("ROWS"), Column::flexible("COMMAND")]);
+        let mut table = Table::new([Column::text("ID"), Column::number("ROWS"), Column::flexible("COMMAND")]);
         table.row([Cell::new("a.1"), Cell::new("12"), Cell::new("select 'a long statement'\nfrom t")]);
         table.row([Cell::new("a.17"), Cell::new(""), Cell::new("日本語日本語日本語日本語日本語")]);
         let mut out = Vec::new();
