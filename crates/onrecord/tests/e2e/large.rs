@@ -31,8 +31,10 @@ fn a_text_goes_to_a_blob_and_on() {
     assert!(grown < 32 * 1024, "{grown} KiB more memory for a text of 64 MiB");
     let record = gateway.settled("app");
     let command = record.only("select length");
-    // Lists show the beginning of such a text, and say how long it is; `verify` reads all of it.
+    // Lists show the beginning of such a text, and say how long its message is (the text and its
+    // terminator); `verify` reads all of it.
     assert!(text.starts_with(command.text()), "{} bytes", command.text().len());
-    assert!(command.str("text_state").is_some_and(|s| s.contains(&text.len().to_string())), "{command:?}");
+    let bytes = (text.len() + 1).to_string();
+    assert!(command.str("text_state").is_some_and(|s| s.contains(&bytes)), "{:?}", command.str("text_state"));
     gateway.verify();
 }
