@@ -108,6 +108,7 @@ impl Gateway {
     /// # Errors
     /// An address is taken or not ours, or the system gives no thread.
     pub fn start(config: Config, recorder: Recorder) -> Result<Self, StartError> {
+        raise_file_limit();
         let accepting = CancellationToken::new();
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
@@ -156,6 +157,15 @@ impl Gateway {
             // A worker that panicked has said so already.
             let _ = thread.join();
         }
+    }
+}
+
+/// A session takes two sockets; the usual soft limit of 1,024 files is for programs that use select(2).
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
