@@ -79,9 +79,7 @@ fn main() -> ExitCode {
 /// Runs the measurements on a thread, so that a signal can end what they started.
 fn supervise(options: Options) -> anyhow::Result<ExitCode> {
     let processes = Processes::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (done, finished) = oneshot::channel();
     let code = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -36,10 +36,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// Makes the file, in the directory whose disk is meant.
     pub(crate) fn new(directory: &Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(directory.join("fdatasync-probe"))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(directory.join("fdatasync-probe"))?;
         for page in 0..DISK_PAGES {
             file.write_all_at(&[0; PAGE_BYTES], page * PAGE_BYTES as u64)?;
         }
@@ -52,8 +49,7 @@ impl Disk {
         let mut taken = Vec::with_capacity(count);
         for _ in 0..count {
             let start = Instant::now();
-            self.file
-                .write_all_at(&[1; PAGE_BYTES], self.next_page * PAGE_BYTES as u64)?;
+            self.file.write_all_at(&[1; PAGE_BYTES], self.next_page * PAGE_BYTES as u64)?;
             self.file.sync_data()?;
             taken.push(microseconds(start.elapsed()));
             self.next_page = (self.next_page + 1) % DISK_PAGES;
@@ -83,12 +79,7 @@ impl Machine {
     pub(crate) fn read(pids: &[u32]) -> anyhow::Result<Self> {
         let stat = fs::read_to_string("/proc/stat")?;
         let line = stat.lines().next().context("/proc/stat is empty")?;
-        let times: Vec<u64> = line
-            .split_whitespace()
-            .skip(1)
-            .take(8)
-            .map(|field| field.parse().unwrap_or(0))
-            .collect();
+        let times: Vec<u64> = line.split_whitespace().skip(1).take(8).map(|field| field.parse().unwrap_or(0)).collect();
         let &[user, nice, system, _idle, _wait, irq, soft, stolen] = times.as_slice() else {
             anyhow::bail!("/proc/stat has fewer fields than known");
         };
@@ -99,12 +90,7 @@ impl Machine {
             .filter(|(pid, stat)| *pid == own || pids.contains(pid) || pids.contains(&stat.parent))
             .map(|(_, stat)| stat.own_ticks + stat.waited_ticks)
             .sum();
-        Ok(Self {
-            total: times.iter().sum(),
-            busy: user + nice + system + irq + soft,
-            stolen,
-            ours,
-        })
+        Ok(Self { total: times.iter().sum(), busy: user + nice + system + irq + soft, stolen, ours })
     }
 
     /// What happened since an earlier reading.

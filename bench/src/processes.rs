@@ -83,9 +83,7 @@ impl Processes {
     /// Runs a process to its end; an error tells what it printed.
     pub(crate) fn run(&self, command: &mut Command) -> anyhow::Result<Output> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (started, pipes) = self.start(command, Signal::KILL, |child| {
-            (child.stdout.take(), child.stderr.take())
-        })?;
+        let (started, pipes) = self.start(command, Signal::KILL, |child| (child.stdout.take(), child.stderr.take()))?;
         let (stdout, stderr) = pipes;
         let stderr = thread::spawn(move || read(stderr));
         let stdout = read(stdout);
@@ -95,11 +93,7 @@ impl Processes {
             bail!("the run is ending");
         };
         let status = running.child.wait()?;
-        let output = Output {
-            status,
-            stdout,
-            stderr,
-        };
+        let output = Output { status, stdout, stderr };
         ensure!(
             output.status.success(),
             "{} failed ({}): {}{}",
@@ -137,10 +131,7 @@ impl Processes {
 
     fn take(&self, started: Started) -> Option<Running> {
         let mut state = self.state();
-        let at = state
-            .running
-            .iter()
-            .position(|r| r.child.id() == started.0)?;
+        let at = state.running.iter().position(|r| r.child.id() == started.0)?;
         Some(state.running.remove(at))
     }
 
@@ -178,9 +169,5 @@ fn read(pipe: Option<impl std::io::Read>) -> Vec<u8> {
 }
 
 fn name(command: &Command) -> String {
-    Path::new(command.get_program())
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -47,10 +47,7 @@ fn main() -> anyhow::Result<()> {
         Some("two-tasks") => Form::TwoTasks,
         Some(other) => bail!("no such form: {other}"),
     };
-    tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?
-        .block_on(serve(upstream, form))
+    tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(serve(upstream, form))
 }
 
 async fn serve(upstream: SocketAddr, form: Form) -> anyhow::Result<()> {
@@ -72,13 +69,7 @@ async fn session(mut client: TcpStream, upstream: SocketAddr, form: Form) -> io:
     match form {
         Form::Pump => pump(client, server).await,
         Form::Bidirectional => {
-            tokio::io::copy_bidirectional_with_sizes(
-                &mut client,
-                &mut server,
-                BUFFER_BYTES,
-                BUFFER_BYTES,
-            )
-            .await?;
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
             Ok(())
         }
         Form::TwoTasks => {
@@ -128,12 +119,7 @@ enum State {
 }
 
 impl Direction {
-    fn poll(
-        &mut self,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll(&mut self, from: &mut TcpStream, to: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.state {
                 State::Done => return Poll::Ready(Ok(())),
@@ -178,8 +164,7 @@ impl Direction {
                 Poll::Ready(written) => written,
                 Poll::Pending => 0,
             };
-            self.rest
-                .extend_from_slice(bytes.get(written..).unwrap_or_default());
+            self.rest.extend_from_slice(bytes.get(written..).unwrap_or_default());
             Poll::Ready(Ok(()))
         })
     }

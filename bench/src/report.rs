@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cases::{Case, IDLE_SESSIONS, Idle, Mode},
-    summary::{Flushes, NoiseSeen, Row, Samples, Spread},
+    summary::{Flushes, NoiseSeen, Row, Samples, Spread, median},
     targets::Kind,
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct Conditions {
     pub(crate) noise: Option<NoiseSeen>,
     pub(crate) flush: Option<Flushes>,
     pub(crate) took_seconds: u64,
+    /// Measurements that failed twice and are missing from the numbers.
+    pub(crate) failures: Vec<String>,
 }
 
 /// All that a run found.
@@ -70,20 +72,8 @@ impl Report {
                 rows: samples.rows(),
             })
             .collect();
-        let idle = idle
-            .iter()
-            .map(|&(target, idle)| IdleReport {
-                target,
-                sessions: IDLE_SESSIONS,
-                idle,
-            })
-            .collect();
-        Self {
-            conditions,
-            cases,
-            idle,
-            bars,
-        }
+        let idle = idle.iter().map(|&(target, idle)| IdleReport { target, sessions: IDLE_SESSIONS, idle }).collect();
+        Self { conditions, cases, idle, bars }
     }
 
     /// For machines.
@@ -100,11 +90,21 @@ impl Report {
         if !self.idle.is_empty() {
             text += &idle_table(&self.idle);
         }
-        text + &bars_table(&self.bars)
+        if !self.bars.is_empty() {
+            text += &bars_table(&self.bars, self.conditions.are_noisy());
+        }
+        text
     }
 }
 
 impl Conditions {
+    /// Whether others took so much that a verdict means little.
+    fn are_noisy(&self) -> bool {
+        let processors = self.noise.is_some_and(|noise| noise.median.others + noise.median.stolen > NOISE_SHARE_MOST);
+        let disk = self.flush.is_some_and(|flush| flush.p99_us > FLUSH_P99_TIMES_MOST * flush.median_us);
+        processors || disk
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "{}. {}. {} rounds of {} s a run, took {} s. TLS off everywhere.\n",
@@ -131,6 +131,9 @@ impl Conditions {
                 noise.worst.stolen * 100.0,
             );
         }
+        for failure in &self.failures {
+            let _ = writeln!(text, "Failed, and left out: {failure}.");
+        }
         text += "Ratios are medians over rounds of the ratio within a round (least to greatest).\n";
         text
     }
@@ -141,21 +144,10 @@ impl CaseReport {
         let mut text = format!("\n### {}\n{}.\n\n", self.case, self.explanation);
         let latency = self.rows.iter().any(|row| row.median_us.is_some());
         let unit = self.unit;
-        let _ = write!(
-            text,
-            "| | {unit}/s | of direct | of pgbouncer | of relay | proxy CPU µs |"
-        );
-        text += if latency {
-            " mean µs | p50 µs | p99 µs | p50 added |\n"
-        } else {
-            "\n"
-        };
+        let _ = write!(text, "| | {unit}/s | of direct | of pgbouncer | of relay | proxy CPU µs |");
+        text += if latency { " mean µs | p50 µs | p99 µs | p50 added |\n" } else { "\n" };
         text += "|---|---:|---:|---:|---:|---:|";
-        text += if latency {
-            "---:|---:|---:|---:|\n"
-        } else {
-            "\n"
-        };
+        text += if latency { "---:|---:|---:|---:|\n" } else { "\n" };
         for row in &self.rows {
             let _ = write!(
                 text,
@@ -165,11 +157,7 @@ impl CaseReport {
                 spread(row.of_direct),
                 spread(row.of_pgbouncer),
                 spread(row.of_relay),
-                if self.unit == "rows" {
-                    number(row.cpu_us, 3)
-                } else {
-                    number(row.cpu_us, 1)
-                },
+                if self.unit == "rows" { number(row.cpu_us, 3) } else { number(row.cpu_us, 1) },
             );
             if latency {
                 let _ = write!(
@@ -205,18 +193,15 @@ fn idle_table(idle: &[IdleReport]) -> String {
     text
 }
 
-fn bars_table(bars: &[Bar]) -> String {
-    if bars.is_empty() {
-        return String::new();
+fn bars_table(bars: &[Bar], noisy: bool) -> String {
+    let mut text = String::from("\n### bars\n\n");
+    if noisy {
+        text += "Others kept the machine or its disk busy: these verdicts are weak, repeat the run.\n\n";
     }
-    let mut text = String::from("\n### bars\n\n| bar | wanted | found | |\n|---|---|---|---|\n");
+    text += "| bar | wanted | found | |\n|---|---|---|---|\n";
     for bar in bars {
         let met = if bar.met { "met" } else { "**missed**" };
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {met} |",
-            bar.what, bar.wanted, bar.found
-        );
+        let _ = writeln!(text, "| {} | {} | {} | {met} |", bar.what, bar.wanted, bar.found);
     }
     text
 }
@@ -229,17 +214,10 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
         let rows = samples.rows();
         let row = |kind: Kind| rows.iter().find(|row| row.target == kind);
         match samples.case {
-            Case::Read {
-                mode: Mode::Simple | Mode::Prepared,
-                clients: 8 | 32,
-            } => {
+            Case::Read { mode: Mode::Simple | Mode::Prepared, clients: 8 | 32 } => {
                 for (kind, least) in [(Kind::Written, 0.9), (Kind::Intent, 0.7)] {
                     bars.extend(row(kind).and_then(|row| row.of_pgbouncer).map(|ratio| {
-                        at_least(
-                            format!("{name}, {}: throughput of pgbouncer's", kind.name()),
-                            ratio.median,
-                            least,
-                        )
+                        at_least(format!("{name}, {}: throughput of pgbouncer's", kind.name()), ratio.median, least)
                     }));
                 }
                 let pgbouncer = row(Kind::Pgbouncer).and_then(|row| row.cpu_us);
@@ -254,18 +232,15 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
             Case::Read { clients: 1, .. } => {
                 let beyond = samples.added_beyond_flush_us(Kind::Intent, FLUSH_TIMES);
                 bars.extend(beyond.map(|beyond| {
-                    let what = format!("{name}, intent: added beyond {FLUSH_TIMES} flushes");
+                    let flush = median(&samples.flush_us).unwrap_or_default();
+                    let what = format!("{name}, intent: p50 added beyond {FLUSH_TIMES} flushes of {flush:.0} µs");
                     at_most(what, beyond, ADDED_US_MOST, " µs")
                 }));
             }
             Case::Rows | Case::CopyOut => {
                 for kind in Kind::ALL.into_iter().filter(|kind| kind.records()) {
                     bars.extend(row(kind).and_then(|row| row.of_relay).map(|ratio| {
-                        at_least(
-                            format!("{name}, {}: of the byte copy's", kind.name()),
-                            ratio.median,
-                            0.9,
-                        )
+                        at_least(format!("{name}, {}: of the byte copy's", kind.name()), ratio.median, 0.9)
                     }));
                 }
             }
@@ -280,12 +255,7 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
 }
 
 fn at_least(what: String, found: f64, least: f64) -> Bar {
-    Bar {
-        what,
-        wanted: format!("at least {least:.2}"),
-        found: format!("{found:.2}"),
-        met: found >= least,
-    }
+    Bar { what, wanted: format!("at least {least:.2}"), found: format!("{found:.2}"), met: found >= least }
 }
 
 fn at_most(what: String, found: f64, most: f64, unit: &str) -> Bar {
@@ -299,16 +269,15 @@ fn at_most(what: String, found: f64, most: f64, unit: &str) -> Bar {
 }
 
 fn spread(spread: Option<Spread>) -> String {
-    spread.map_or_else(
-        || "-".into(),
-        |s| format!("{:.2} ({:.2} to {:.2})", s.median, s.least, s.greatest),
-    )
+    spread.map_or_else(|| "-".into(), |s| format!("{:.2} ({:.2} to {:.2})", s.median, s.least, s.greatest))
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
 }
 
+const NOISE_SHARE_MOST: f64 = 0.1;
+const FLUSH_P99_TIMES_MOST: f64 = 10.0;
 const FLUSH_TIMES: f64 = 1.5;
 const ADDED_US_MOST: f64 = 60.0;
 const CPU_TIMES_MOST: f64 = 1.5;

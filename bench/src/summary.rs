@@ -62,9 +62,7 @@ impl Samples {
     }
 
     fn row(&self, target: Kind) -> Option<Row> {
-        let of = |sample: fn(&Sample) -> Option<f64>| -> Option<f64> {
-            median(&self.each(target, sample))
-        };
+        let of = |sample: fn(&Sample) -> Option<f64>| -> Option<f64> { median(&self.each(target, sample)) };
         Some(Row {
             target,
             per_second: of(|sample| Some(sample.per_second))?,
@@ -75,9 +73,11 @@ impl Samples {
             mean_us: of(|sample| Some(sample.latency?.mean_us)),
             median_us: of(|sample| Some(sample.latency?.median_us)),
             p99_us: of(|sample| Some(sample.latency?.p99_us)),
-            added_us: median(&self.pairs(target, Kind::Direct, |ours, direct| {
-                Some(ours.latency?.median_us - direct.latency?.median_us)
-            })),
+            added_us: median(
+                &self.pairs(target, Kind::Direct, |ours, direct| {
+                    Some(ours.latency?.median_us - direct.latency?.median_us)
+                }),
+            ),
         })
     }
 
@@ -98,28 +98,15 @@ impl Samples {
     }
 
     fn ratio(&self, target: Kind, base: Kind) -> Option<Spread> {
-        Spread::of(&self.pairs(target, base, |ours, base| {
-            Some(ours.per_second / base.per_second)
-        }))
+        Spread::of(&self.pairs(target, base, |ours, base| Some(ours.per_second / base.per_second)))
     }
 
     fn each(&self, target: Kind, value: fn(&Sample) -> Option<f64>) -> Vec<f64> {
-        self.rounds
-            .iter()
-            .filter_map(|round| value(find(round, target)?))
-            .collect()
+        self.rounds.iter().filter_map(|round| value(find(round, target)?)).collect()
     }
 
-    fn pairs(
-        &self,
-        target: Kind,
-        base: Kind,
-        value: fn(&Sample, &Sample) -> Option<f64>,
-    ) -> Vec<f64> {
-        self.rounds
-            .iter()
-            .filter_map(|round| value(find(round, target)?, find(round, base)?))
-            .collect()
+    fn pairs(&self, target: Kind, base: Kind, value: fn(&Sample, &Sample) -> Option<f64>) -> Vec<f64> {
+        self.rounds.iter().filter_map(|round| value(find(round, target)?, find(round, base)?)).collect()
     }
 }
 
@@ -136,10 +123,7 @@ impl Spread {
 impl Flushes {
     /// From single flushes; none without any.
     pub(crate) fn of(taken_us: &[f64]) -> Option<Self> {
-        Some(Self {
-            median_us: median(taken_us)?,
-            p99_us: quantile(taken_us, 0.99),
-        })
+        Some(Self { median_us: median(taken_us)?, p99_us: quantile(taken_us, 0.99) })
     }
 }
 
@@ -150,14 +134,8 @@ impl NoiseSeen {
         let stolen: Vec<f64> = rounds.iter().map(|noise| noise.stolen).collect();
         let (others, stolen) = (Spread::of(&others)?, Spread::of(&stolen)?);
         Some(Self {
-            median: Noise {
-                others: others.median,
-                stolen: stolen.median,
-            },
-            worst: Noise {
-                others: others.greatest,
-                stolen: stolen.greatest,
-            },
+            median: Noise { others: others.median, stolen: stolen.median },
+            worst: Noise { others: others.greatest, stolen: stolen.greatest },
         })
     }
 }
@@ -175,11 +153,7 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
         return 0.0;
     };
     let at = share.clamp(0.0, 1.0) * last as f64;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 <= at <= last"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= at <= last")]
     let below = at as usize;
     let low = sorted.get(below).copied().unwrap_or_default();
     let high = sorted.get(below + 1).copied().unwrap_or(low);
@@ -187,9 +161,7 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
 }
 
 fn find(round: &[(Kind, Sample)], kind: Kind) -> Option<&Sample> {
-    round
-        .iter()
-        .find_map(|(found, sample)| (*found == kind).then_some(sample))
+    round.iter().find_map(|(found, sample)| (*found == kind).then_some(sample))
 }
 
 #[cfg(test)]
@@ -200,11 +172,7 @@ mod tests {
     use crate::cases::Mode;
 
     fn sample(per_second: f64) -> Sample {
-        Sample {
-            per_second,
-            cpu_us: None,
-            latency: None,
-        }
+        Sample { per_second, cpu_us: None, latency: None }
     }
 
     #[test]
@@ -218,21 +186,10 @@ mod tests {
     #[test]
     fn ratios_are_taken_within_a_round_before_the_median() {
         // The machine halves its speed in every other round; the ratio stays what it is.
-        let rounds = [100.0, 50.0, 100.0, 10.0].map(|speed| {
-            vec![
-                (Kind::Pgbouncer, sample(speed)),
-                (Kind::Written, sample(speed * 0.9)),
-            ]
-        });
-        let case = Case::Read {
-            mode: Mode::Simple,
-            clients: 8,
-        };
-        let samples = Samples {
-            case,
-            rounds: rounds.into(),
-            flush_us: Vec::new(),
-        };
+        let rounds = [100.0, 50.0, 100.0, 10.0]
+            .map(|speed| vec![(Kind::Pgbouncer, sample(speed)), (Kind::Written, sample(speed * 0.9))]);
+        let case = Case::Read { mode: Mode::Simple, clients: 8 };
+        let samples = Samples { case, rounds: rounds.into(), flush_us: Vec::new() };
         let rows = samples.rows();
         assert_eq!(rows.len(), 2);
         let ratio = rows[1].of_pgbouncer.unwrap();

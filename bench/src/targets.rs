@@ -46,14 +46,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Direct,
-        Self::Pgbouncer,
-        Self::Relay,
-        Self::Intent,
-        Self::Held,
-        Self::Written,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Direct, Self::Pgbouncer, Self::Relay, Self::Intent, Self::Held, Self::Written];
 
     /// As the options and tables call it.
     pub(crate) fn name(self) -> &'static str {
@@ -143,11 +137,7 @@ pub(crate) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// Makes and starts the database. fsync and the rest are as PostgreSQL has them by default.
-    pub(crate) fn start(
-        processes: &'a Processes,
-        programs: &'a Programs,
-        directory: &'a Path,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(processes: &'a Processes, programs: &'a Programs, directory: &'a Path) -> anyhow::Result<Self> {
         let account = Account::for_servers()?;
         let data = directory.join("postgres");
         fs::create_dir(&data)?;
@@ -180,20 +170,9 @@ impl<'a> Cluster<'a> {
             .args(["-c", "log_min_messages=panic"])
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        processes.start(
-            Account::run_as(account.as_ref(), &mut postgres, &data),
-            Signal::INT,
-            |_| (),
-        )?;
-        let mut cluster = Self {
-            processes,
-            programs,
-            directory,
-            server,
-            secret: String::new(),
-            account,
-            proxies_started: 0,
-        };
+        processes.start(Account::run_as(account.as_ref(), &mut postgres, &data), Signal::INT, |_| ())?;
+        let mut cluster =
+            Self { processes, programs, directory, server, secret: String::new(), account, proxies_started: 0 };
         cluster.fill()?;
         Ok(cluster)
     }
@@ -201,10 +180,7 @@ impl<'a> Cluster<'a> {
     fn fill(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         while let Err(error) = self.query("postgres", "select 1") {
-            ensure!(
-                Instant::now() < deadline,
-                "PostgreSQL does not start: {error:#}"
-            );
+            ensure!(Instant::now() < deadline, "PostgreSQL does not start: {error:#}");
             thread::sleep(Duration::from_millis(50));
         }
         self.query("postgres", &format!("create database {DATABASE}"))?;
@@ -212,10 +188,7 @@ impl<'a> Cluster<'a> {
         pgbench.args(["--initialize", "--quiet", "--scale", SCALE, DATABASE]);
         self.processes.run(&mut pgbench)?;
         self.query(DATABASE, "checkpoint")?;
-        self.secret = self.query(
-            "postgres",
-            "select rolpassword from pg_authid where rolname = current_user",
-        )?;
+        self.secret = self.query("postgres", "select rolpassword from pg_authid where rolname = current_user")?;
         Ok(())
     }
 
@@ -239,11 +212,7 @@ impl<'a> Cluster<'a> {
             Kind::Relay => self.relay()?,
             Kind::Intent | Kind::Held | Kind::Written => self.gateway(kind, &directory)?,
         };
-        Ok(Target {
-            kind,
-            address,
-            proxy,
-        })
+        Ok(Target { kind, address, proxy })
     }
 
     fn pgbouncer(&self, directory: &Path) -> anyhow::Result<(SocketAddr, Option<Started>)> {
@@ -276,11 +245,7 @@ impl<'a> Cluster<'a> {
             Account::own(self.account.as_ref(), path)?;
         }
         let mut command = Command::new(&self.programs.pgbouncer);
-        command
-            .arg("--quiet")
-            .arg(&ini)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.arg("--quiet").arg(&ini).stdout(Stdio::null()).stderr(Stdio::piped());
         let command = Account::run_as(self.account.as_ref(), &mut command, directory);
         let (started, lines) = self.processes.start(command, Signal::TERM, stderr_lines)?;
         let deadline = Instant::now() + START_WITHIN;
@@ -297,20 +262,12 @@ impl<'a> Cluster<'a> {
     fn relay(&self) -> anyhow::Result<(SocketAddr, Option<Started>)> {
         let mut command = Command::new(&self.programs.relay);
         command.arg(self.server.to_string()).stderr(Stdio::piped());
-        let (started, lines) = self
-            .processes
-            .start(&mut command, Signal::TERM, stderr_lines)?;
-        let line = lines
-            .recv_timeout(START_WITHIN)
-            .context("the relay does not start")?;
+        let (started, lines) = self.processes.start(&mut command, Signal::TERM, stderr_lines)?;
+        let line = lines.recv_timeout(START_WITHIN).context("the relay does not start")?;
         Ok((line.parse()?, Some(started)))
     }
 
-    fn gateway(
-        &self,
-        kind: Kind,
-        directory: &Path,
-    ) -> anyhow::Result<(SocketAddr, Option<Started>)> {
+    fn gateway(&self, kind: Kind, directory: &Path) -> anyhow::Result<(SocketAddr, Option<Started>)> {
         ensure!(
             self.programs.onrecord.exists(),
             "{} is not built; leave the gateway out with --targets direct,pgbouncer,relay",
@@ -360,18 +317,11 @@ impl<'a> Cluster<'a> {
             ),
         )?;
         let mut command = Command::new(&self.programs.onrecord);
-        command
-            .args(["serve", "--config"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let (started, lines) = self
-            .processes
-            .start(&mut command, Signal::TERM, stderr_lines)?;
+        command.args(["serve", "--config"]).arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let (started, lines) = self.processes.start(&mut command, Signal::TERM, stderr_lines)?;
         let deadline = Instant::now() + START_WITHIN;
         let mut said = Vec::new();
-        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if let Some((_, address)) = line.split_once("ready, postgres on ") {
                 return Ok((address.trim().parse()?, Some(started)));
             }
@@ -399,10 +349,7 @@ impl Account {
                 if fields.next() == Some(wanted)
                     && let (Some(uid), Some(gid)) = (fields.nth(1), fields.next())
                 {
-                    return Ok(Some(Self {
-                        uid: uid.parse()?,
-                        gid: gid.parse()?,
-                    }));
+                    return Ok(Some(Self { uid: uid.parse()?, gid: gid.parse()? }));
                 }
             }
         }
@@ -416,11 +363,7 @@ impl Account {
         Ok(())
     }
 
-    fn run_as<'c>(
-        account: Option<&Self>,
-        command: &'c mut Command,
-        directory: &Path,
-    ) -> &'c mut Command {
+    fn run_as<'c>(account: Option<&Self>, command: &'c mut Command, directory: &Path) -> &'c mut Command {
         if let Some(account) = account {
             command.uid(account.uid).gid(account.gid);
         }
@@ -471,9 +414,7 @@ fn find(program: &str) -> anyhow::Result<PathBuf> {
         .chain(debian.into_iter().rev())
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
-        .with_context(|| {
-            format!("{program} is missing: `apt-get install postgresql pgbouncer` has all that is needed")
-        })
+        .with_context(|| format!("{program} is missing: `apt-get install postgresql pgbouncer` has all that is needed"))
 }
 
 /// The database, under the same name through every target.

@@ -26,56 +26,16 @@ struct Need {
 }
 
 const NEEDS: [Need; 10] = [
-    Need {
-        what: "PostgreSQL server",
-        package: "postgresql",
-        present: || postgres("initdb"),
-    },
-    Need {
-        what: "psql",
-        package: "postgresql-client",
-        present: || postgres("psql"),
-    },
-    Need {
-        what: "pgbench",
-        package: "postgresql-contrib",
-        present: || postgres("pgbench"),
-    },
-    Need {
-        what: "java",
-        package: "default-jdk-headless",
-        present: || on_path("javac"),
-    },
-    Need {
-        what: "pgjdbc",
-        package: "libpostgresql-jdbc-java",
-        present: pgjdbc,
-    },
-    Need {
-        what: "node",
-        package: "nodejs",
-        present: || on_path("node"),
-    },
-    Need {
-        what: "npm",
-        package: "npm",
-        present: || on_path("npm"),
-    },
-    Need {
-        what: "python3 with venv",
-        package: "python3-venv",
-        present: venv,
-    },
-    Need {
-        what: "strace",
-        package: "strace",
-        present: || on_path("strace"),
-    },
-    Need {
-        what: "a C compiler",
-        package: "gcc",
-        present: || on_path("cc") || on_path("gcc"),
-    },
+    Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
+    Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
+    Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
+    Need { what: "java", package: "default-jdk-headless", present: || on_path("javac") },
+    Need { what: "pgjdbc", package: "libpostgresql-jdbc-java", present: pgjdbc },
+    Need { what: "node", package: "nodejs", present: || on_path("node") },
+    Need { what: "npm", package: "npm", present: || on_path("npm") },
+    Need { what: "python3 with venv", package: "python3-venv", present: venv },
+    Need { what: "strace", package: "strace", present: || on_path("strace") },
+    Need { what: "a C compiler", package: "gcc", present: || on_path("cc") || on_path("gcc") },
 ];
 
 fn packages() -> Result<()> {
@@ -94,16 +54,11 @@ fn packages() -> Result<()> {
     let drop_in = Path::new("/etc/postgresql-common/createcluster.d");
     if packages.contains(&"postgresql") {
         fs::create_dir_all(drop_in).context("createcluster.d")?;
-        fs::write(
-            drop_in.join("onrecord.conf"),
-            "create_main_cluster = false\n",
-        )?;
+        fs::write(drop_in.join("onrecord.conf"), "create_main_cluster = false\n")?;
     }
     shell::run(apt().arg("update").arg("-qq"))?;
     let mut install = apt();
-    install
-        .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(&packages);
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages);
     shell::run(&mut install)?;
     match NEEDS.iter().find(|need| !(need.present)()) {
         None => Ok(()),
@@ -113,8 +68,7 @@ fn packages() -> Result<()> {
 
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-o", "DPkg::Lock::Timeout=300"]);
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=300"]);
     apt
 }
 
@@ -122,20 +76,9 @@ fn python(clients: &Path) -> Result<()> {
     let requirements = scripts().join("requirements.txt");
     let venv = clients.join("venv");
     installed(&venv, &requirements, || {
-        shell::run(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&venv),
-        )?;
+        shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
         let mut pip = Command::new(venv.join("bin/python"));
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ]);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
         shell::run(pip.arg(&requirements))
     })
 }
@@ -146,13 +89,9 @@ fn node(clients: &Path) -> Result<()> {
     installed(&home, &lock, || {
         fs::create_dir_all(&home)?;
         fs::copy(&lock, home.join("package-lock.json"))?;
-        fs::copy(
-            scripts().join("node-postgres/package.json"),
-            home.join("package.json"),
-        )?;
+        fs::copy(scripts().join("node-postgres/package.json"), home.join("package.json"))?;
         let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-            .current_dir(&home);
+        npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&home);
         shell::run(&mut npm)
     })
 }

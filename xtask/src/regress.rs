@@ -44,10 +44,7 @@ fn fetch(home: &Path, bin: &Path) -> Result<Fetched> {
         let mut apt = Command::new(program);
         let option = |name: &str, value: &Path| format!("{name}={}", value.display());
         apt.args(["-o", "Dir::Etc::sourcelist=/dev/null"]);
-        apt.args([
-            "-o",
-            &option("Dir::Etc::sourceparts", &home.join("apt/sources.list.d")),
-        ]);
+        apt.args(["-o", &option("Dir::Etc::sourceparts", &home.join("apt/sources.list.d"))]);
         apt.args(["-o", "APT::Sandbox::User=root"]);
         apt.args(["-o", &option("Dir::State::lists", &home.join("apt/lists"))]);
         apt.args(["-o", &option("Dir::Cache::archives", &home.join("apt"))]);
@@ -58,8 +55,7 @@ fn fetch(home: &Path, bin: &Path) -> Result<Fetched> {
         apt
     };
     shell::run(apt("apt-get").args(["update", "-qq"]))?;
-    let installed =
-        shell::output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", &package]))?;
+    let installed = shell::output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", &package]))?;
     let exact = |name: &str| format!("{name}={installed}");
     let source = |name: &str| {
         let mut get = apt("apt-get");
@@ -75,30 +71,16 @@ fn fetch(home: &Path, bin: &Path) -> Result<Fetched> {
     fs::create_dir_all(&unpacked)?;
     let archive = only(home, ".orig.tar.bz2")?;
     let mut tar = Command::new("tar");
-    tar.arg("-xf")
-        .arg(archive)
-        .args(["--strip-components=1", "-C"])
-        .arg(&unpacked);
+    tar.arg("-xf").arg(archive).args(["--strip-components=1", "-C"]).arg(&unpacked);
     shell::run(tar.args(["--wildcards", "*/src/test/regress", "*/contrib/spi"]))?;
     let headers = home.join("headers");
-    shell::run(
-        Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(only(home, ".deb")?)
-            .arg(&headers),
-    )?;
-    Ok(Fetched {
-        source: unpacked,
-        headers,
-    })
+    shell::run(Command::new("dpkg-deb").arg("-x").arg(only(home, ".deb")?).arg(&headers))?;
+    Ok(Fetched { source: unpacked, headers })
 }
 
 /// Debian's name for the installed server: `postgresql-15`.
 fn package(bin: &Path) -> Result<String> {
-    let version = bin
-        .parent()
-        .and_then(Path::file_name)
-        .and_then(|v| v.to_str());
+    let version = bin.parent().and_then(Path::file_name).and_then(|v| v.to_str());
     match version {
         Some(version) if version.parse::<u32>().is_ok() => Ok(format!("postgresql-{version}")),
         _ => bail!("{} is not Debian's PostgreSQL", bin.display()),
@@ -108,13 +90,8 @@ fn package(bin: &Path) -> Result<String> {
 /// The machine's own archives of the distribution, with their sources added, in a place of our own.
 fn write_sources(parts: &Path) -> Result<()> {
     fs::create_dir_all(parts)?;
-    let listed = fs::read_dir("/etc/apt/sources.list.d")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let files = listed
-        .map(|e| e.path())
-        .chain([PathBuf::from("/etc/apt/sources.list")]);
+    let listed = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    let files = listed.map(|e| e.path()).chain([PathBuf::from("/etc/apt/sources.list")]);
     let mut archives = 0;
     for file in files {
         let text = fs::read_to_string(&file).unwrap_or_default();
@@ -136,26 +113,18 @@ fn write_sources(parts: &Path) -> Result<()> {
 
 /// deb822: `Types: deb`.
 fn stanzas_with_sources(text: &str) -> String {
-    let ours = text.split("\n\n").filter(|stanza| {
-        stanza
-            .lines()
-            .any(|l| l.starts_with("URIs:") && is_distribution(l))
-    });
+    let ours = text.split("\n\n").filter(|stanza| stanza.lines().any(|l| l.starts_with("URIs:") && is_distribution(l)));
     let line = |l: &str| match l.starts_with("Types:") {
         true => "Types: deb deb-src\n".to_owned(),
         false => format!("{l}\n"),
     };
-    ours.map(|stanza| stanza.lines().map(line).collect::<String>() + "\n")
-        .collect()
+    ours.map(|stanza| stanza.lines().map(line).collect::<String>() + "\n").collect()
 }
 
 /// One line per archive: `deb [options] URI suite component`.
 fn lines_with_sources(text: &str) -> String {
-    let ours = text
-        .lines()
-        .filter(|l| l.starts_with("deb ") && is_distribution(l));
-    ours.map(|l| format!("{l}\n{}\n", l.replacen("deb ", "deb-src ", 1)))
-        .collect()
+    let ours = text.lines().filter(|l| l.starts_with("deb ") && is_distribution(l));
+    ours.map(|l| format!("{l}\n{}\n", l.replacen("deb ", "deb-src ", 1))).collect()
 }
 
 fn is_distribution(line: &str) -> bool {
@@ -164,29 +133,18 @@ fn is_distribution(line: &str) -> bool {
 
 /// Compiles what the tests load and puts everything in one place.
 fn build(fetched: &Fetched, bin: &Path, suite: &Path) -> Result<()> {
-    let major = bin
-        .parent()
-        .and_then(Path::file_name)
-        .context("a version")?;
-    let includes = fetched
-        .headers
-        .join("usr/include/postgresql")
-        .join(major)
-        .join("server");
+    let major = bin.parent().and_then(Path::file_name).context("a version")?;
+    let includes = fetched.headers.join("usr/include/postgresql").join(major).join("server");
     let lib = suite.join("lib");
     fs::create_dir_all(&lib)?;
     let spi = fetched.source.join("contrib/spi");
     let regress = fetched.source.join("src/test/regress");
-    for (name, source) in [
-        ("regress", regress.join("regress.c")),
-        ("refint", spi.join("refint.c")),
-        ("autoinc", spi.join("autoinc.c")),
-    ] {
+    for (name, source) in
+        [("regress", regress.join("regress.c")), ("refint", spi.join("refint.c")), ("autoinc", spi.join("autoinc.c"))]
+    {
         let mut cc = Command::new("cc");
-        cc.args(["-O1", "-fPIC", "-shared", "-w", "-DREFINT_VERBOSE", "-I"])
-            .arg(&includes);
-        cc.arg("-I")
-            .arg(fetched.headers.join("usr/include/postgresql"));
+        cc.args(["-O1", "-fPIC", "-shared", "-w", "-DREFINT_VERBOSE", "-I"]).arg(&includes);
+        cc.arg("-I").arg(fetched.headers.join("usr/include/postgresql"));
         cc.arg("-o").arg(lib.join(format!("{name}.so"))).arg(source);
         shell::run(&mut cc)?;
     }
@@ -198,7 +156,5 @@ fn build(fetched: &Fetched, bin: &Path, suite: &Path) -> Result<()> {
 fn only(dir: &Path, suffix: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(dir)?.flatten().map(|e| e.path());
     let mut found = entries.filter(|p| p.to_string_lossy().ends_with(suffix));
-    found
-        .next()
-        .with_context(|| format!("no *{suffix} was downloaded"))
+    found.next().with_context(|| format!("no *{suffix} was downloaded"))
 }

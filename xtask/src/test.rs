@@ -43,14 +43,7 @@ enum Pace {
 }
 
 impl Step {
-    const ALL: [Step; 6] = [
-        Step::Install,
-        Step::Fmt,
-        Step::Clippy,
-        Step::Deny,
-        Step::Test,
-        Step::Regress,
-    ];
+    const ALL: [Step; 6] = [Step::Install, Step::Fmt, Step::Clippy, Step::Deny, Step::Test, Step::Regress];
 
     fn name(self) -> &'static str {
         match self {
@@ -68,14 +61,7 @@ impl Step {
             Step::Install => install::everything(),
             Step::Fmt => shell::run(&mut shell::cargo(["fmt", "--all", "--check"])),
             Step::Clippy => {
-                let args = [
-                    "clippy",
-                    "--workspace",
-                    "--all-targets",
-                    "--",
-                    "-D",
-                    "warnings",
-                ];
+                let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 shell::run(&mut shell::cargo(args))
             }
             Step::Deny => deny(),
@@ -96,14 +82,10 @@ fn test(pace: Pace) -> Result<()> {
             // The integration tests of these two start servers.
             let with_servers = ["onrecord", "testkit"];
             let mut rest = shell::cargo(["test", "--workspace"]);
-            with_servers
-                .iter()
-                .for_each(|name| _ = rest.args(["--exclude", name]));
+            with_servers.iter().for_each(|name| _ = rest.args(["--exclude", name]));
             shell::run(&mut rest)?;
             let mut units = shell::cargo(["test", "--lib", "--bins"]);
-            with_servers
-                .iter()
-                .for_each(|name| _ = units.args(["--package", name]));
+            with_servers.iter().for_each(|name| _ = units.args(["--package", name]));
             shell::run(&mut units)
         }
     }
@@ -161,9 +143,7 @@ fn choose(args: &[String]) -> Result<Chosen> {
         match name {
             "--quick" => pace = Pace::Quick,
             "--without" | "--only" => {
-                let value = value
-                    .or_else(|| args.next())
-                    .context(format!("{name} which step?"))?;
+                let value = value.or_else(|| args.next()).context(format!("{name} which step?"))?;
                 let step = find(value)?;
                 if name == "--only" {
                     only.push(step);

@@ -108,6 +108,7 @@ impl Gateway {
     /// # Errors
     /// An address is taken or not ours, or the system gives no thread.
     pub fn start(config: Config, recorder: Recorder) -> Result<Self, StartError> {
+        raise_file_limit();
         let accepting = CancellationToken::new();
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
@@ -129,25 +130,15 @@ impl Gateway {
             let (sender, arrivals) = mpsc::channel(worker::ARRIVALS_MAX);
             let shared = shared.clone();
             senders.push(sender);
-            threads.push(spawn(
-                format!("worker-{number}"),
-                worker::run(shared, arrivals),
-            )?);
+            threads.push(spawn(format!("worker-{number}"), worker::run(shared, arrivals))?);
         }
         let (ready, addresses) = std::sync::mpsc::sync_channel(1);
         let front = front(shared, listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => Ok(Self {
-                addresses,
-                accepting,
-                stopping,
-                threads,
-            }),
+            Ok(Ok(addresses)) => Ok(Self { addresses, accepting, stopping, threads }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(StartError::Worker(io::Error::other(
-                "the listening thread ended",
-            ))),
+            Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
         }
     }
 
@@ -169,18 +160,18 @@ impl Gateway {
     }
 }
 
-fn spawn(
-    name: String,
-    main: impl Future<Output = ()> + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Worker)?;
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || runtime.block_on(main))
-        .map_err(StartError::Worker)
+/// A session takes two sockets; the usual soft limit of 1,024 files is for programs that use select(2).
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+fn spawn(name: String, main: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
+    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(main)).map_err(StartError::Worker)
 }
 
 /// Listens, hands connections to the workers in turn, and keeps the heart beating.
@@ -199,10 +190,7 @@ async fn front(
             return;
         }
     };
-    let addresses = listeners
-        .iter()
-        .filter_map(|listener| listener.local_addr().ok())
-        .collect();
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let _ = ready.send(Ok(addresses));
 
     let mut accepts = tokio::task::JoinSet::new();
@@ -223,11 +211,7 @@ async fn front(
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)

@@ -48,9 +48,7 @@ impl Folded {
     pub(crate) fn into_entry(self) -> GatewayEntry {
         GatewayEntry::Refused(Refused {
             reason: self.reason,
-            source: self
-                .source
-                .map_or_else(|| "several".to_owned(), |source| source.to_string()),
+            source: self.source.map_or_else(|| "several".to_owned(), |source| source.to_string()),
             count: self.count,
             first_us: self.first_us,
             user: None,
@@ -65,10 +63,7 @@ impl Refusals {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (reason, source.to_canonical());
         let known = counts.by_source.contains_key(&key);
-        let new = || Count {
-            count: 0,
-            first_us: now_us(),
-        };
+        let new = || Count { count: 0, first_us: now_us() };
         let count = if known || counts.by_source.len() < SOURCES_MAX {
             counts.by_source.entry(key).or_insert_with(new)
         } else {
@@ -79,30 +74,16 @@ impl Refusals {
 
     /// Takes what was counted since the last call.
     pub(crate) fn take(&self) -> Vec<Folded> {
-        let counts =
-            std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
-        let fold = |reason, source, Count { count, first_us }| Folded {
-            reason,
-            source,
-            count,
-            first_us,
-        };
-        let sourced = counts
-            .by_source
-            .into_iter()
-            .map(|((reason, source), count)| fold(reason, Some(source), count));
-        let others = counts
-            .others
-            .into_iter()
-            .map(|(reason, count)| fold(reason, None, count));
+        let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        let fold = |reason, source, Count { count, first_us }| Folded { reason, source, count, first_us };
+        let sourced = counts.by_source.into_iter().map(|((reason, source), count)| fold(reason, Some(source), count));
+        let others = counts.others.into_iter().map(|(reason, count)| fold(reason, None, count));
         sourced.chain(others).collect()
     }
 }
 
 fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 

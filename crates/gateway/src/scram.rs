@@ -100,10 +100,7 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, SecretError> {
         let parse = || -> Option<Self> {
-            let (iterations, rest) = text
-                .strip_prefix(SCRAM)?
-                .strip_prefix('$')?
-                .split_once(':')?;
+            let (iterations, rest) = text.strip_prefix(SCRAM)?.strip_prefix('$')?.split_once(':')?;
             let (salt, keys) = rest.split_once('$')?;
             let (stored, server) = keys.split_once(':')?;
             let iterations = iterations.parse().ok()?;
@@ -121,9 +118,7 @@ impl FromStr for Secret {
 
 /// A text is not a SCRAM secret.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "expected SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, as `onrecord identities add` writes it"
-)]
+#[error("expected SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, as `onrecord identities add` writes it")]
 pub struct SecretError;
 
 /// What the channel below gives to bind to.
@@ -205,10 +200,7 @@ impl ServerExchange {
         };
         let mut parts = bare.split(',');
         let user = parts.next().ok_or(ScramError::Malformed)?;
-        let client_nonce = parts
-            .next()
-            .and_then(|part| part.strip_prefix("r="))
-            .ok_or(ScramError::Malformed)?;
+        let client_nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(ScramError::Malformed)?;
         if !user.starts_with("n=") || client_nonce.is_empty() {
             return Err(ScramError::Malformed);
         }
@@ -217,11 +209,7 @@ impl ServerExchange {
             Some(secret) => (true, secret.clone()),
             None => (false, Secret::mock(name, mock_key)),
         };
-        let server_first = format!(
-            "r={nonce},s={},i={}",
-            B64.encode(&secret.salt),
-            secret.iterations
-        );
+        let server_first = format!("r={nonce},s={},i={}", B64.encode(&secret.salt), secret.iterations);
         let exchange = Self {
             secret,
             known,
@@ -247,18 +235,11 @@ impl ServerExchange {
         if !bool::from(channel.ct_eq(&expected)) {
             return Err(ScramError::Binding);
         }
-        let nonce = parts
-            .next()
-            .and_then(|part| part.strip_prefix("r="))
-            .ok_or(ScramError::Malformed)?;
+        let nonce = parts.next().and_then(|part| part.strip_prefix("r=")).ok_or(ScramError::Malformed)?;
         if nonce != self.nonce {
             return Err(ScramError::Malformed);
         }
-        let proof: Key = B64
-            .decode(proof)
-            .ok()
-            .and_then(|proof| proof.try_into().ok())
-            .ok_or(ScramError::Malformed)?;
+        let proof: Key = B64.decode(proof).ok().and_then(|proof| proof.try_into().ok()).ok_or(ScramError::Malformed)?;
         let auth = format!("{},{without_proof}", self.transcript);
         let signature = hmac(&self.secret.stored_key, &[auth.as_bytes()]);
         let client_key = xor(&proof, &signature);
@@ -268,11 +249,7 @@ impl ServerExchange {
             return Err(ScramError::Proof);
         }
         let server = hmac(&self.secret.server_key, &[auth.as_bytes()]);
-        let bound = if self.binding.is_empty() {
-            ChannelBound::No
-        } else {
-            ChannelBound::Yes
-        };
+        let bound = if self.binding.is_empty() { ChannelBound::No } else { ChannelBound::Yes };
         Ok((format!("v={}", B64.encode(server)), bound))
     }
 }
@@ -310,31 +287,18 @@ impl ClientExchange {
         };
         let nonce = B64.encode(client_nonce);
         let first = format!("{header}n=,r={nonce}");
-        let exchange = Self {
-            password: Zeroizing::new(password.to_vec()),
-            header,
-            binding,
-            nonce,
-        };
+        let exchange = Self { password: Zeroizing::new(password.to_vec()), header, binding, nonce };
         Ok((exchange, mechanism, first))
     }
 
     /// Takes the server's first message; gives the client's final one.
-    pub fn prove(
-        self,
-        server_first: &[u8],
-        cache: &SaltedCache,
-    ) -> Result<(ServerProof, String), ScramError> {
+    pub fn prove(self, server_first: &[u8], cache: &SaltedCache) -> Result<(ServerProof, String), ScramError> {
         let message = text(server_first)?;
         let mut parts = message.split(',');
         let mut part = |prefix: &str| parts.next().and_then(|part| part.strip_prefix(prefix));
         let nonce = part("r=").ok_or(ScramError::Malformed)?;
-        let salt = part("s=")
-            .and_then(|salt| B64.decode(salt).ok())
-            .ok_or(ScramError::Malformed)?;
-        let iterations: u32 = part("i=")
-            .and_then(|iterations| iterations.parse().ok())
-            .ok_or(ScramError::Malformed)?;
+        let salt = part("s=").and_then(|salt| B64.decode(salt).ok()).ok_or(ScramError::Malformed)?;
+        let iterations: u32 = part("i=").and_then(|iterations| iterations.parse().ok()).ok_or(ScramError::Malformed)?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(ScramError::Malformed);
         }
@@ -349,9 +313,7 @@ impl ClientExchange {
         let auth = format!("n=,r={},{message},{without_proof}", self.nonce);
         let proof = xor(&client_key, &hmac(&stored_key, &[auth.as_bytes()]));
         let server_key = hmac(&*salted, &[b"Server Key"]);
-        let waiting = ServerProof {
-            signature: hmac(&server_key, &[auth.as_bytes()]),
-        };
+        let waiting = ServerProof { signature: hmac(&server_key, &[auth.as_bytes()]) };
         Ok((waiting, format!("{without_proof},p={}", B64.encode(proof))))
     }
 }
@@ -363,11 +325,7 @@ impl ServerProof {
             .strip_prefix("v=")
             .and_then(|v| B64.decode(v.split(',').next().unwrap_or_default()).ok())
             .ok_or(ScramError::ServerProof)?;
-        if bool::from(signature.ct_eq(&self.signature)) {
-            Ok(())
-        } else {
-            Err(ScramError::ServerProof)
-        }
+        if bool::from(signature.ct_eq(&self.signature)) { Ok(()) } else { Err(ScramError::ServerProof) }
     }
 }
 
@@ -396,12 +354,7 @@ impl SaltedCache {
         }
         let salted = Zeroizing::new(salted_password(password, salt, iterations));
         if let Ok(mut kept) = self.0.lock() {
-            *kept = Some(Salted {
-                salt: salt.to_vec(),
-                iterations,
-                password_hash,
-                salted: salted.clone(),
-            });
+            *kept = Some(Salted { salt: salt.to_vec(), iterations, password_hash, salted: salted.clone() });
         }
         salted
     }
@@ -419,10 +372,7 @@ fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> Key {
     let mut prepared = std::str::from_utf8(password)
         .ok()
         .and_then(|password| stringprep::saslprep(password).ok())
-        .map_or_else(
-            || password.to_vec(),
-            |prepared| prepared.as_bytes().to_vec(),
-        );
+        .map_or_else(|| password.to_vec(), |prepared| prepared.as_bytes().to_vec());
     let keyed = keyed(&prepared);
     prepared.zeroize();
     let mut first = keyed.clone();
@@ -473,28 +423,15 @@ mod tests {
 
     const MOCK: [u8; 32] = [7; 32];
 
-    fn exchange(
-        password: &[u8],
-        secret: Option<&Secret>,
-        binding: &Binding,
-    ) -> Result<ChannelBound, ScramError> {
+    fn exchange(password: &[u8], secret: Option<&Secret>, binding: &Binding) -> Result<ChannelBound, ScramError> {
         let offered: &[&str] = match binding {
             Binding::None => &[SCRAM],
             Binding::EndPoint(_) => &[SCRAM_PLUS, SCRAM],
         };
-        let (client, mechanism, first) =
-            ClientExchange::start(password, offered, binding, &[1; 18])?;
-        let (server, server_first) = ServerExchange::start(
-            mechanism,
-            first.as_bytes(),
-            b"bea",
-            secret,
-            &MOCK,
-            binding,
-            &[2; 18],
-        )?;
-        let (proof, client_final) =
-            client.prove(server_first.as_bytes(), &SaltedCache::default())?;
+        let (client, mechanism, first) = ClientExchange::start(password, offered, binding, &[1; 18])?;
+        let (server, server_first) =
+            ServerExchange::start(mechanism, first.as_bytes(), b"bea", secret, &MOCK, binding, &[2; 18])?;
+        let (proof, client_final) = client.prove(server_first.as_bytes(), &SaltedCache::default())?;
         let (server_final, bound) = server.finish(client_final.as_bytes())?;
         proof.check(server_final.as_bytes())?;
         Ok(bound)
@@ -503,45 +440,25 @@ mod tests {
     #[test]
     fn both_sides_agree_with_and_without_a_channel() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
-        assert_eq!(
-            exchange(b"pencil", Some(&secret), &Binding::None),
-            Ok(ChannelBound::No)
-        );
+        assert_eq!(exchange(b"pencil", Some(&secret), &Binding::None), Ok(ChannelBound::No));
         let channel = Binding::EndPoint(vec![9; 32]);
-        assert_eq!(
-            exchange(b"pencil", Some(&secret), &channel),
-            Ok(ChannelBound::Yes)
-        );
+        assert_eq!(exchange(b"pencil", Some(&secret), &channel), Ok(ChannelBound::Yes));
     }
 
     #[test]
     fn a_wrong_secret_and_an_unknown_name_fail_alike() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
-        assert_eq!(
-            exchange(b"pen", Some(&secret), &Binding::None),
-            Err(ScramError::Proof)
-        );
-        assert_eq!(
-            exchange(b"pencil", None, &Binding::None),
-            Err(ScramError::Proof)
-        );
+        assert_eq!(exchange(b"pen", Some(&secret), &Binding::None), Err(ScramError::Proof));
+        assert_eq!(exchange(b"pencil", None, &Binding::None), Err(ScramError::Proof));
     }
 
     #[test]
     fn a_downgrade_is_noticed() {
         let secret = Secret::derive(b"pencil", b"0123456789abcdef", 64);
         let channel = Binding::EndPoint(vec![9; 32]);
-        let (_, mechanism, first) =
-            ClientExchange::start(b"pencil", &[SCRAM], &channel, &[1; 18]).unwrap();
-        let answer = ServerExchange::start(
-            mechanism,
-            first.as_bytes(),
-            b"bea",
-            Some(&secret),
-            &MOCK,
-            &channel,
-            &[2; 18],
-        );
+        let (_, mechanism, first) = ClientExchange::start(b"pencil", &[SCRAM], &channel, &[1; 18]).unwrap();
+        let answer =
+            ServerExchange::start(mechanism, first.as_bytes(), b"bea", Some(&secret), &MOCK, &channel, &[2; 18]);
         assert_eq!(answer.err(), Some(ScramError::Downgrade));
     }
 
@@ -553,10 +470,7 @@ mod tests {
         let auth = "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                     s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
         let server = hmac(&secret.server_key, &[auth.as_bytes()]);
-        assert_eq!(
-            B64.encode(server),
-            "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-        );
+        assert_eq!(B64.encode(server), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
     #[test]

@@ -60,23 +60,15 @@ impl ServerTls {
     /// From a certificate chain and its key, both PEM.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = certificates_of(certificates)?;
-        let end_point = chain
-            .first()
-            .map(end_point_hash)
-            .ok_or(TlsError::NoCertificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
-            expected: "a private key",
-            source,
-        })?;
+        let end_point = chain.first().map(end_point_hash).ok_or(TlsError::NoCertificate)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { expected: "a private key", source })?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
-        Ok(Self {
-            config: Arc::new(config),
-            end_point,
-        })
+        Ok(Self { config: Arc::new(config), end_point })
     }
 }
 
@@ -111,28 +103,21 @@ impl std::fmt::Debug for ClientTls {
 impl ClientTls {
     /// Trusts the roots in `ca` (PEM), or the system's when there is none.
     pub fn new(verify: Verify, ca: Option<&[u8]>) -> Result<Self, TlsError> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?;
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let config = match verify {
-            Verify::Full => builder
-                .with_root_certificates(roots(ca)?)
-                .with_no_client_auth(),
+            Verify::Full => builder.with_root_certificates(roots(ca)?).with_no_client_auth(),
             Verify::Nothing => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
                 .with_no_client_auth(),
         };
-        Ok(Self {
-            config: Arc::new(config),
-        })
+        Ok(Self { config: Arc::new(config) })
     }
 }
 
 /// The channel binding that a server's certificate gives.
 pub(crate) fn end_point(certificate: Option<&CertificateDer<'_>>) -> Binding {
-    certificate.map_or(Binding::None, |certificate| {
-        Binding::EndPoint(end_point_hash(certificate))
-    })
+    certificate.map_or(Binding::None, |certificate| Binding::EndPoint(end_point_hash(certificate)))
 }
 
 fn end_point_hash(certificate: &CertificateDer<'_>) -> Vec<u8> {
@@ -169,10 +154,7 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
 fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|source| TlsError::Pem {
-            expected: "certificates",
-            source,
-        })?;
+        .map_err(|source| TlsError::Pem { expected: "certificates", source })?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate);
     }

@@ -37,10 +37,7 @@ pub(crate) struct Running {
 impl Running {
     /// One more session's share in the count.
     pub(crate) fn join(&self) -> Self {
-        Self {
-            total: self.total.clone(),
-            mine: false,
-        }
+        Self { total: self.total.clone(), mine: false }
     }
 
     /// Tells whether this session has a command running.
@@ -58,11 +55,7 @@ impl Running {
     }
 
     fn lone(&self) -> Lone {
-        if self.total.load(Ordering::Relaxed) <= 1 {
-            Lone::Yes
-        } else {
-            Lone::No
-        }
+        if self.total.load(Ordering::Relaxed) <= 1 { Lone::Yes } else { Lone::No }
     }
 }
 
@@ -82,13 +75,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arriva
         let Ok(stream) = TcpStream::from_std(arrival.stream) else {
             continue;
         };
-        sessions.spawn(postgres::serve(
-            shared.clone(),
-            gate.clone(),
-            running.join(),
-            stream,
-            arrival.peer,
-        ));
+        sessions.spawn(postgres::serve(shared.clone(), gate.clone(), running.join(), stream, arrival.peer));
     }
     sessions.close();
     sessions.wait().await;

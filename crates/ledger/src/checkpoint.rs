@@ -55,24 +55,14 @@ impl Checkpoint {
         let note = key.open(note)?;
         // Lines after the third are extensions, which this version does not know and does not mind.
         let mut lines = note.text().split('\n');
-        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next())
-        else {
+        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Malformed);
         };
-        let canonical =
-            size == "0" || (!size.starts_with('0') && size.bytes().all(|b| b.is_ascii_digit()));
-        let size = size
-            .parse()
-            .ok()
-            .filter(|_| canonical)
-            .ok_or(CheckpointError::Malformed)?;
+        let canonical = size == "0" || (!size.starts_with('0') && size.bytes().all(|b| b.is_ascii_digit()));
+        let size = size.parse().ok().filter(|_| canonical).ok_or(CheckpointError::Malformed)?;
         let root = Digest::from_base64(root).ok_or(CheckpointError::Malformed)?;
         if origin == key.name() {
-            Ok(Self {
-                origin: origin.to_owned(),
-                size,
-                root,
-            })
+            Ok(Self { origin: origin.to_owned(), size, root })
         } else {
             Err(CheckpointError::Origin)
         }

@@ -75,9 +75,6 @@ impl Frontier {
         if !tail.is_empty() || u32::try_from(nodes.len()) != Ok(size.count_ones()) {
             return Err(FrontierError);
         }
-        Ok(Self {
-            size,
-            nodes: nodes.iter().copied().map(Digest).collect(),
-        })
+        Ok(Self { size, nodes: nodes.iter().copied().map(Digest).collect() })
     }
 }

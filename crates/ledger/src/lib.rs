@@ -15,7 +15,5 @@ mod tree;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use frontier::{FRONTIER_BYTES_MAX, Frontier, FrontierError};
 pub use note::{NOTE_BYTES_MAX, Note, NoteError, SIGNATURES_MAX, SigningKey, VerifierKey};
-pub use proof::{
-    ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion,
-};
+pub use proof::{ProofError, consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use tree::{EMPTY_ROOT, leaf_hash, node_hash, root};

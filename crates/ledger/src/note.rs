@@ -54,9 +54,7 @@ pub enum NoteError {
     #[error("the note has no signature by the expected key")]
     NotSigned,
     /// A signature by the expected key that is wrong.
-    #[error(
-        "the note's signature is wrong: the text was altered, or it was not signed by this key"
-    )]
+    #[error("the note's signature is wrong: the text was altered, or it was not signed by this key")]
     BadSignature,
 }
 
@@ -67,10 +65,7 @@ impl SigningKey {
     /// The name is not one that a key can have.
     pub fn new(name: &str, seed: &[u8; 32]) -> Result<Self, NoteError> {
         check_name(name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            key: ed25519_dalek::SigningKey::from_bytes(seed),
-        })
+        Ok(Self { name: name.to_owned(), key: ed25519_dalek::SigningKey::from_bytes(seed) })
     }
 
     /// Reads the text form `PRIVATE+KEY+<name>+<id>+<base64>`.
@@ -78,18 +73,11 @@ impl SigningKey {
     /// # Errors
     /// The text is not of that form.
     pub fn from_text(text: &str) -> Result<Self, NoteError> {
-        let rest = text
-            .trim_end_matches('\n')
-            .strip_prefix("PRIVATE+KEY+")
-            .ok_or(NoteError::SigningKey)?;
+        let rest = text.trim_end_matches('\n').strip_prefix("PRIVATE+KEY+").ok_or(NoteError::SigningKey)?;
         let (name, id, bytes) = split_key(rest).ok_or(NoteError::SigningKey)?;
         let seed = bytes.try_into().map_err(|_| NoteError::SigningKey)?;
         let key = Self::new(name, &seed)?;
-        if key.verifier().id() == id {
-            Ok(key)
-        } else {
-            Err(NoteError::SigningKey)
-        }
+        if key.verifier().id() == id { Ok(key) } else { Err(NoteError::SigningKey) }
     }
 
     /// The text form. It is the secret itself.
@@ -97,21 +85,13 @@ impl SigningKey {
     pub fn to_text(&self) -> String {
         let mut typed = vec![ED25519];
         typed.extend_from_slice(self.key.as_bytes());
-        format!(
-            "PRIVATE+KEY+{}+{:08x}+{}",
-            self.name,
-            self.verifier().id(),
-            STANDARD.encode(typed)
-        )
+        format!("PRIVATE+KEY+{}+{:08x}+{}", self.name, self.verifier().id(), STANDARD.encode(typed))
     }
 
     /// The key that verifies what this one signs.
     #[must_use]
     pub fn verifier(&self) -> VerifierKey {
-        VerifierKey {
-            name: self.name.clone(),
-            key: self.key.verifying_key(),
-        }
+        VerifierKey { name: self.name.clone(), key: self.key.verifying_key() }
     }
 
     /// Signs a text, which must end with a newline, and gives the whole note.
@@ -122,11 +102,7 @@ impl SigningKey {
         check_text(text)?;
         let mut signature = self.verifier().id().to_be_bytes().to_vec();
         signature.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
-        Ok(format!(
-            "{text}\n\u{2014} {} {}\n",
-            self.name,
-            STANDARD.encode(signature)
-        ))
+        Ok(format!("{text}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature)))
     }
 }
 
@@ -145,8 +121,7 @@ impl VerifierKey {
         hash.update([b'\n', ED25519]);
         hash.update(self.key.as_bytes());
         let hash: [u8; 32] = hash.finalize().into();
-        hash.first_chunk::<4>()
-            .map_or(0, |id| u32::from_be_bytes(*id))
+        hash.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id))
     }
 
     /// Verifies that a note has a right signature by this key. Signatures by other keys are ignored.
@@ -161,39 +136,25 @@ impl VerifierKey {
         let at = note.rfind("\n\n").ok_or(NoteError::Malformed)? + 1;
         let (text, signatures) = note.split_at(at);
         check_text(text)?;
-        let signatures = signatures
-            .strip_prefix('\n')
-            .and_then(|s| s.strip_suffix('\n'))
-            .ok_or(NoteError::Malformed)?;
+        let signatures =
+            signatures.strip_prefix('\n').and_then(|s| s.strip_suffix('\n')).ok_or(NoteError::Malformed)?;
         let mut found = false;
         for (count, line) in signatures.split('\n').enumerate() {
             let line = line.strip_prefix("\u{2014} ").ok_or(NoteError::Malformed)?;
             let (name, signature) = line.split_once(' ').ok_or(NoteError::Malformed)?;
             check_name(name).map_err(|_| NoteError::Malformed)?;
-            let signature = STANDARD
-                .decode(signature)
-                .map_err(|_| NoteError::Malformed)?;
-            let (id, signature) = signature
-                .split_first_chunk::<4>()
-                .ok_or(NoteError::Malformed)?;
+            let signature = STANDARD.decode(signature).map_err(|_| NoteError::Malformed)?;
+            let (id, signature) = signature.split_first_chunk::<4>().ok_or(NoteError::Malformed)?;
             if signature.is_empty() || count >= SIGNATURES_MAX {
                 return Err(NoteError::Malformed);
             }
             if name == self.name && u32::from_be_bytes(*id) == self.id() {
                 let signature = signature.try_into().map_err(|_| NoteError::BadSignature)?;
-                self.key
-                    .verify_strict(text.as_bytes(), &signature)
-                    .map_err(|_| NoteError::BadSignature)?;
+                self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| NoteError::BadSignature)?;
                 found = true;
             }
         }
-        if found {
-            Ok(Note {
-                text: text.to_owned(),
-            })
-        } else {
-            Err(NoteError::NotSigned)
-        }
+        if found { Ok(Note { text: text.to_owned() }) } else { Err(NoteError::NotSigned) }
     }
 }
 
@@ -209,13 +170,7 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut typed = vec![ED25519];
         typed.extend_from_slice(self.key.as_bytes());
-        write!(
-            f,
-            "{}+{:08x}+{}",
-            self.name,
-            self.id(),
-            STANDARD.encode(typed)
-        )
+        write!(f, "{}+{:08x}+{}", self.name, self.id(), STANDARD.encode(typed))
     }
 }
 
@@ -235,21 +190,12 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let (name, id, bytes) =
-            split_key(text.trim_end_matches('\n')).ok_or(NoteError::VerifierKey)?;
+        let (name, id, bytes) = split_key(text.trim_end_matches('\n')).ok_or(NoteError::VerifierKey)?;
         check_name(name)?;
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| NoteError::VerifierKey)?;
-        let key =
-            ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| NoteError::VerifierKey)?;
-        let key = Self {
-            name: name.to_owned(),
-            key,
-        };
-        if key.id() == id {
-            Ok(key)
-        } else {
-            Err(NoteError::VerifierKey)
-        }
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| NoteError::VerifierKey)?;
+        let key = Self { name: name.to_owned(), key };
+        if key.id() == id { Ok(key) } else { Err(NoteError::VerifierKey) }
     }
 }
 
@@ -259,27 +205,17 @@ fn split_key(text: &str) -> Option<(&str, u32, Vec<u8>)> {
     let hexadecimal = id.len() == 8 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let data = STANDARD.decode(data).ok()?;
     match data.split_first() {
-        Some((&ED25519, bytes)) if hexadecimal => {
-            Some((name, u32::from_str_radix(id, 16).ok()?, bytes.to_vec()))
-        }
+        Some((&ED25519, bytes)) if hexadecimal => Some((name, u32::from_str_radix(id, 16).ok()?, bytes.to_vec())),
         _ => None,
     }
 }
 
 fn check_name(name: &str) -> Result<(), NoteError> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
-    if name.is_empty() || name.contains(bad) {
-        Err(NoteError::Name)
-    } else {
-        Ok(())
-    }
+    if name.is_empty() || name.contains(bad) { Err(NoteError::Name) } else { Ok(()) }
 }
 
 fn check_text(text: &str) -> Result<(), NoteError> {
     let control = |c: char| c < ' ' && c != '\n';
-    if text.ends_with('\n') && !text.contains(control) {
-        Ok(())
-    } else {
-        Err(NoteError::Malformed)
-    }
+    if text.ends_with('\n') && !text.contains(control) { Ok(()) } else { Err(NoteError::Malformed) }
 }

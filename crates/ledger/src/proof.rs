@@ -128,11 +128,7 @@ pub fn verify_consistency(
         };
     }
     let mut steps = proof.iter();
-    let first = if old.is_power_of_two() {
-        old_root
-    } else {
-        steps.next().ok_or(ProofError::Length)?
-    };
+    let first = if old.is_power_of_two() { old_root } else { steps.next().ok_or(ProofError::Length)? };
     let shift = (old - 1).trailing_ones();
     let (mut node, mut last) = ((old - 1) >> shift, (new - 1) >> shift);
     let (mut before, mut after) = (*first, *first);

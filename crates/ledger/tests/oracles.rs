@@ -1,14 +1,10 @@
 //! Our tree and notes against other people's.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ledger::{
-    Checkpoint, Frontier, NoteError, SigningKey, VerifierKey, consistency_proof, inclusion_proof,
-    leaf_hash, root, verify_consistency, verify_inclusion,
+    Checkpoint, Frontier, NoteError, SigningKey, VerifierKey, consistency_proof, inclusion_proof, leaf_hash, root,
+    verify_consistency, verify_inclusion,
 };
 use model::Digest;
 use proptest::prelude::*;
@@ -16,9 +12,7 @@ use sha2::Sha256;
 use signed_note::{Note as TheirNote, StandardVerifier, VerifierList};
 
 fn leaves(count: usize) -> Vec<Vec<u8>> {
-    (0..count)
-        .map(|i| format!("entry {i}").into_bytes())
-        .collect()
+    (0..count).map(|i| format!("entry {i}").into_bytes()).collect()
 }
 
 fn hashes(leaves: &[Vec<u8>]) -> Vec<Digest> {
@@ -39,33 +33,17 @@ fn roots_and_proofs_equal_ct_merkle() {
         let their_root = theirs.root();
         assert_eq!(root(&ours).0[..], their_root.as_bytes()[..]);
         assert_eq!(frontier.root(), root(&ours));
-        assert_eq!(
-            Frontier::from_bytes(&frontier.to_bytes()).unwrap(),
-            frontier
-        );
+        assert_eq!(Frontier::from_bytes(&frontier.to_bytes()).unwrap(), frontier);
         for index in 0..count {
             let proof = inclusion_proof(&ours, index).unwrap();
             let theirs = theirs.prove_inclusion(index);
-            assert_eq!(
-                proof.iter().flat_map(|d| d.0).collect::<Vec<_>>(),
-                theirs.as_bytes()
-            );
-            verify_inclusion(
-                &ours[index],
-                index as u64,
-                count as u64,
-                &proof,
-                &root(&ours),
-            )
-            .unwrap();
+            assert_eq!(proof.iter().flat_map(|d| d.0).collect::<Vec<_>>(), theirs.as_bytes());
+            verify_inclusion(&ours[index], index as u64, count as u64, &proof, &root(&ours)).unwrap();
         }
         for old in 1..count {
             let proof = consistency_proof(&ours, old).unwrap();
             let theirs = theirs.prove_consistency(count - old);
-            assert_eq!(
-                proof.iter().flat_map(|d| d.0).collect::<Vec<_>>(),
-                theirs.as_bytes()
-            );
+            assert_eq!(proof.iter().flat_map(|d| d.0).collect::<Vec<_>>(), theirs.as_bytes());
         }
     }
 }
@@ -143,18 +121,11 @@ proptest! {
 #[test]
 fn the_specification_s_example_verifies() {
     // C2SP signed-note, from golang.org/x/mod/sumdb/note.
-    let key: VerifierKey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-        .parse()
-        .unwrap();
+    let key: VerifierKey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".parse().unwrap();
     let note = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n\
         \u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
     assert!(key.open(note).is_ok());
-    assert_eq!(
-        key.open(&note.replace("think", "thank")),
-        Err(NoteError::BadSignature)
-    );
-    let other = SigningKey::new("PeterNeumann", &[1; 32])
-        .unwrap()
-        .verifier();
+    assert_eq!(key.open(&note.replace("think", "thank")), Err(NoteError::BadSignature));
+    let other = SigningKey::new("PeterNeumann", &[1; 32]).unwrap().verifier();
     assert_eq!(other.open(note), Err(NoteError::NotSigned));
 }

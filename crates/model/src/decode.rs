@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::entry::*;
 use crate::{
-    AbsentReason, BlobField, ChannelBinding, Claim, CommandId, Digest, Field, Identity,
-    IdentityName, Known, Label, OnBehalfOf, Proof, ProofMethod, SealedField, SessionId, Time,
-    parse_wall,
+    AbsentReason, BlobField, ChannelBinding, Claim, CommandId, Digest, Field, Identity, IdentityName, Known, Label,
+    OnBehalfOf, Proof, ProofMethod, SealedField, SessionId, Time, parse_wall,
 };
 
 /// Bytes that are no entry of this version.
@@ -53,31 +52,18 @@ impl Entry {
         let Ok(Value::Object(map)) = serde_json::from_slice(leaf) else {
             return Err(DecodeError::NotJson);
         };
-        let version = map
-            .get("v")
-            .and_then(Value::as_u64)
-            .ok_or(DecodeError::NotCanonical)?;
+        let version = map.get("v").and_then(Value::as_u64).ok_or(DecodeError::NotCanonical)?;
         if version != 1 {
             return Err(DecodeError::Version(version));
         }
         let kind = map.get("k").and_then(Value::as_str).unwrap_or_default();
-        let kind =
-            Kind::parse(kind).ok_or_else(|| DecodeError::Kind(kind.chars().take(64).collect()))?;
+        let kind = Kind::parse(kind).ok_or_else(|| DecodeError::Kind(kind.chars().take(64).collect()))?;
         let entry =
-            Object { map: &map }
-                .entry(kind)
-                .map_err(|Bad(key)| DecodeError::Malformed {
-                    kind: kind.as_str(),
-                    key,
-                })?;
+            Object { map: &map }.entry(kind).map_err(|Bad(key)| DecodeError::Malformed { kind: kind.as_str(), key })?;
         // Unknown keys, repeated keys, other orders, other escapes and spaces all end here.
         let mut again = Vec::with_capacity(leaf.len());
         entry.encode(&mut again);
-        if again == leaf {
-            Ok(entry)
-        } else {
-            Err(DecodeError::NotCanonical)
-        }
+        if again == leaf { Ok(entry) } else { Err(DecodeError::NotCanonical) }
     }
 }
 
@@ -91,10 +77,7 @@ struct Object<'a> {
 
 impl<'a> Object<'a> {
     fn entry(&self, kind: Kind) -> Read<Entry> {
-        let time = Time {
-            wall_us: self.wall("t")?,
-            boot_us: self.number("b")?,
-        };
+        let time = Time { wall_us: self.wall("t")?, boot_us: self.number("b")? };
         let body = match kind {
             Kind::Genesis => Body::Genesis(Genesis {
                 origin: self.string("origin")?,
@@ -107,9 +90,7 @@ impl<'a> Object<'a> {
                 configuration: self.digest("configuration")?,
                 clock: self.word("clock", ClockState::parse)?,
             }),
-            Kind::Stop => Body::Stop(Stop {
-                reason: self.word("reason", StopReason::parse)?,
-            }),
+            Kind::Stop => Body::Stop(Stop { reason: self.word("reason", StopReason::parse)? }),
             Kind::Recovery => Body::Recovery(Recovery {
                 entries: self.number("entries")?,
                 loss: self.word("loss", Loss::parse)?,
@@ -184,9 +165,7 @@ impl<'a> Object<'a> {
             claims: self.claims()?,
             durability: self.word("durability", Durability::parse)?,
             key_slot: self.number("key_slot")?,
-            key_commitment: self
-                .digest("key_commitment")?
-                .ok_or(Bad("key_commitment"))?,
+            key_commitment: self.digest("key_commitment")?.ok_or(Bad("key_commitment"))?,
         })
     }
 
@@ -195,10 +174,9 @@ impl<'a> Object<'a> {
         self.array("claims")?
             .iter()
             .map(|claim| match claim.as_array().map(Vec::as_slice) {
-                Some([name, value]) => Ok(Claim {
-                    name: label(name).ok_or_else(bad)?,
-                    value: label(value).ok_or_else(bad)?,
-                }),
+                Some([name, value]) => {
+                    Ok(Claim { name: label(name).ok_or_else(bad)?, value: label(value).ok_or_else(bad)? })
+                }
                 _ => Err(bad()),
             })
             .collect()
@@ -252,10 +230,7 @@ impl<'a> Object<'a> {
             duration_us: self.number("duration_us")?,
             copy: self.optional("copy", |o, k| {
                 let copy = o.object(k)?;
-                Ok(Copy {
-                    direction: copy.word("direction", CopyDirection::parse)?,
-                    bytes: copy.number("bytes")?,
-                })
+                Ok(Copy { direction: copy.word("direction", CopyDirection::parse)?, bytes: copy.number("bytes")? })
             })?,
             fetches: self.small("fetches")?,
             suspended: self.truth("suspended")?,
@@ -269,13 +244,8 @@ impl<'a> Object<'a> {
         self.array("results")?
             .iter()
             .map(|result| {
-                let result = Object {
-                    map: result.as_object().ok_or(Bad("results"))?,
-                };
-                Ok(StatementResult {
-                    tag: result.string("tag")?,
-                    rows: result.optional("rows", |o, k| o.number(k))?,
-                })
+                let result = Object { map: result.as_object().ok_or(Bad("results"))? };
+                Ok(StatementResult { tag: result.string("tag")?, rows: result.optional("rows", |o, k| o.number(k))? })
             })
             .collect()
     }
@@ -284,15 +254,8 @@ impl<'a> Object<'a> {
         self.map.get(key).ok_or(Bad(key))
     }
 
-    fn optional<T>(
-        &self,
-        key: &'static str,
-        read: impl FnOnce(&Self, &'static str) -> Read<T>,
-    ) -> Read<Option<T>> {
-        self.map
-            .contains_key(key)
-            .then(|| read(self, key))
-            .transpose()
+    fn optional<T>(&self, key: &'static str, read: impl FnOnce(&Self, &'static str) -> Read<T>) -> Read<Option<T>> {
+        self.map.contains_key(key).then(|| read(self, key)).transpose()
     }
 
     fn text(&self, key: &'static str) -> Read<&'a str> {
@@ -336,26 +299,17 @@ impl<'a> Object<'a> {
     }
 
     fn object(&self, key: &'static str) -> Read<Object<'a>> {
-        Ok(Object {
-            map: self.value(key)?.as_object().ok_or(Bad(key))?,
-        })
+        Ok(Object { map: self.value(key)?.as_object().ok_or(Bad(key))? })
     }
 
     fn array(&self, key: &'static str) -> Read<&'a [Value]> {
-        self.value(key)?
-            .as_array()
-            .map(Vec::as_slice)
-            .ok_or(Bad(key))
+        self.value(key)?.as_array().map(Vec::as_slice).ok_or(Bad(key))
     }
 
     fn digest(&self, key: &'static str) -> Read<Option<Digest>> {
         match self.value(key)? {
             Value::Null => Ok(None),
-            value => value
-                .as_str()
-                .and_then(Digest::from_base64)
-                .map(Some)
-                .ok_or(Bad(key)),
+            value => value.as_str().and_then(Digest::from_base64).map(Some).ok_or(Bad(key)),
         }
     }
 
@@ -364,11 +318,7 @@ impl<'a> Object<'a> {
     }
 
     fn link(&self) -> Read<Link> {
-        Ok(Link {
-            session: self.session("s")?,
-            number: self.small("n")?,
-            previous: self.digest("prev")?,
-        })
+        Ok(Link { session: self.session("s")?, number: self.small("n")?, previous: self.digest("prev")? })
     }
 
     fn on_behalf_of(&self) -> Read<Option<OnBehalfOf>> {
@@ -376,10 +326,7 @@ impl<'a> Object<'a> {
             Value::Null => Ok(None),
             _ => {
                 let o = self.object("on_behalf_of")?;
-                Ok(Some(OnBehalfOf {
-                    name: o.name("name")?,
-                    known: o.word("known", Known::parse)?,
-                }))
+                Ok(Some(OnBehalfOf { name: o.name("name")?, known: o.word("known", Known::parse)? }))
             }
         }
     }

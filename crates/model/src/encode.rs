@@ -2,10 +2,7 @@
 
 use crate::entry::*;
 use crate::json::{Json, decimal};
-use crate::{
-    BlobField, Claim, CommandId, Digest, Field, Identity, Label, OnBehalfOf, SealedField, Time,
-    write_wall,
-};
+use crate::{BlobField, Claim, CommandId, Digest, Field, Identity, Label, OnBehalfOf, SealedField, Time, write_wall};
 
 impl Entry {
     /// Appends the entry's bytes: one JSON object without a newline. The caller checks the length against
@@ -13,9 +10,7 @@ impl Entry {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut json = Json::new(out);
         let j = &mut json;
-        j.raw(b"{\"v\":1,\"k\":\"")
-            .raw(self.body.kind().as_str().as_bytes())
-            .raw(b"\"");
+        j.raw(b"{\"v\":1,\"k\":\"").raw(self.body.kind().as_str().as_bytes()).raw(b"\"");
         match &self.body {
             Body::Genesis(b) => genesis(j, self.time, b),
             Body::Start(b) => start(j, self.time, b),
@@ -44,51 +39,28 @@ fn time(j: &mut Json<'_>, time: Time) {
 
 fn genesis(j: &mut Json<'_>, t: Time, b: &Genesis) {
     time(j, t);
-    j.key("origin")
-        .string(&b.origin)
-        .key("vkey")
-        .string(&b.vkey)
-        .key("program")
-        .string(&b.program);
+    j.key("origin").string(&b.origin).key("vkey").string(&b.vkey).key("program").string(&b.program);
 }
 
 fn start(j: &mut Json<'_>, t: Time, b: &Start) {
     time(j, t);
-    j.key("boot_id")
-        .string(&b.boot_id)
-        .key("program")
-        .string(&b.program);
+    j.key("boot_id").string(&b.boot_id).key("program").string(&b.program);
     digest(j, "configuration", b.configuration.as_ref());
     j.key("clock").string(b.clock.as_str());
 }
 
 fn recovery(j: &mut Json<'_>, t: Time, b: &Recovery) {
     time(j, t);
-    j.key("entries")
-        .number(b.entries)
-        .key("loss")
-        .string(b.loss.as_str());
-    j.key("torn_bytes")
-        .number(b.torn_bytes)
-        .key("commands_unknown")
-        .number(b.commands_unknown);
+    j.key("entries").number(b.entries).key("loss").string(b.loss.as_str());
+    j.key("torn_bytes").number(b.torn_bytes).key("commands_unknown").number(b.commands_unknown);
     j.key("sessions_lost").number(b.sessions_lost);
 }
 
 fn heartbeat(j: &mut Json<'_>, t: Time, b: &Heartbeat) {
     time(j, t);
-    j.key("clock")
-        .string(b.clock.as_str())
-        .key("sessions")
-        .number(b.sessions);
-    j.key("commands")
-        .number(b.commands)
-        .key("refused")
-        .number(b.refused);
-    j.key("bytes_up")
-        .number(b.bytes_up)
-        .key("bytes_down")
-        .number(b.bytes_down);
+    j.key("clock").string(b.clock.as_str()).key("sessions").number(b.sessions);
+    j.key("commands").number(b.commands).key("refused").number(b.refused);
+    j.key("bytes_up").number(b.bytes_up).key("bytes_down").number(b.bytes_down);
 }
 
 fn session_open(j: &mut Json<'_>, t: Time, b: &SessionOpen) {
@@ -97,10 +69,7 @@ fn session_open(j: &mut Json<'_>, t: Time, b: &SessionOpen) {
     identity(j, &b.identity);
     j.key("connection").string(&b.connection);
     label(j.key("database"), &b.database);
-    j.key("upstream_user")
-        .string(&b.upstream_user)
-        .key("protocol")
-        .string(&b.protocol);
+    j.key("upstream_user").string(&b.upstream_user).key("protocol").string(&b.protocol);
     j.key("client").string(&b.client).key("tls");
     match &b.tls {
         Some(tls) => j.string(tls),
@@ -115,34 +84,22 @@ fn session_open(j: &mut Json<'_>, t: Time, b: &SessionOpen) {
         j.raw(b"]");
     }
     j.raw(b"]").key("durability").string(b.durability.as_str());
-    j.key("key_slot")
-        .number(b.key_slot)
-        .key("key_commitment")
-        .base64(&b.key_commitment.0);
+    j.key("key_slot").number(b.key_slot).key("key_commitment").base64(&b.key_commitment.0);
 }
 
 fn session_close(j: &mut Json<'_>, t: Time, b: &SessionClose) {
     link(j, &b.link);
     time(j, t);
-    j.key("reason")
-        .string(b.reason.as_str())
-        .key("intents")
-        .number(b.intents.into());
+    j.key("reason").string(b.reason.as_str()).key("intents").number(b.intents.into());
     j.key("outcomes").number(b.outcomes.into());
-    j.key("bytes_up")
-        .number(b.bytes_up)
-        .key("bytes_down")
-        .number(b.bytes_down);
+    j.key("bytes_up").number(b.bytes_up).key("bytes_down").number(b.bytes_down);
 }
 
 fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     command(j, "id", b.command);
     link(j, &b.link);
     time(j, t);
-    j.key("who")
-        .raw(b"{")
-        .key("name")
-        .plain(b.who.name.as_str().as_bytes());
+    j.key("who").raw(b"{").key("name").plain(b.who.name.as_str().as_bytes());
     j.key("known").plain(b.who.known.as_str().as_bytes());
     on_behalf_of(j, b.who.on_behalf_of.as_ref());
     j.raw(b"}").key("connection").string(&b.connection);
@@ -156,17 +113,9 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     if let Some(portal) = &b.portal {
         label(j.key("portal"), portal);
     }
-    j.key("transaction")
-        .plain(b.transaction.as_str().as_bytes());
-    j.key("effects")
-        .raw(b"{")
-        .key("state")
-        .plain(b.effects.as_str().as_bytes())
-        .raw(b"}");
-    j.key("fidelity")
-        .plain(b.fidelity.as_str().as_bytes())
-        .key("verdict")
-        .plain(b.verdict.as_str().as_bytes());
+    j.key("transaction").plain(b.transaction.as_str().as_bytes());
+    j.key("effects").raw(b"{").key("state").plain(b.effects.as_str().as_bytes()).raw(b"}");
+    j.key("fidelity").plain(b.fidelity.as_str().as_bytes()).key("verdict").plain(b.verdict.as_str().as_bytes());
     j.key("rules").raw(b"[");
     for (i, rule) in b.rules.iter().enumerate() {
         if i > 0 {
@@ -176,10 +125,7 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     }
     j.raw(b"]");
     digest(j, "policy", b.policy.as_ref());
-    j.key("durability")
-        .plain(b.durability.as_str().as_bytes())
-        .key("bytes")
-        .number(b.bytes);
+    j.key("durability").plain(b.durability.as_str().as_bytes()).key("bytes").number(b.bytes);
 }
 
 fn outcome(j: &mut Json<'_>, t: Time, b: &Outcome) {
@@ -196,50 +142,27 @@ fn outcome(j: &mut Json<'_>, t: Time, b: &Outcome) {
     field(j, "message", &b.message);
     j.key("results").raw(b"[");
     for (i, result) in b.results.iter().enumerate() {
-        j.raw(if i == 0 { b"{" } else { b",{" })
-            .key("tag")
-            .string(&result.tag);
+        j.raw(if i == 0 { b"{" } else { b",{" }).key("tag").string(&result.tag);
         if let Some(rows) = result.rows {
             j.key("rows").number(rows);
         }
         j.raw(b"}");
     }
-    j.raw(b"]")
-        .key("results_count")
-        .number(b.results_count)
-        .key("rows")
-        .number(b.rows);
-    j.key("bytes_up")
-        .number(b.bytes_up)
-        .key("bytes_down")
-        .number(b.bytes_down);
+    j.raw(b"]").key("results_count").number(b.results_count).key("rows").number(b.rows);
+    j.key("bytes_up").number(b.bytes_up).key("bytes_down").number(b.bytes_down);
     j.key("duration_us").number(b.duration_us);
     if let Some(copy) = &b.copy {
-        j.key("copy")
-            .raw(b"{")
-            .key("direction")
-            .plain(copy.direction.as_str().as_bytes());
+        j.key("copy").raw(b"{").key("direction").plain(copy.direction.as_str().as_bytes());
         j.key("bytes").number(copy.bytes).raw(b"}");
     }
-    j.key("fetches")
-        .number(b.fetches.into())
-        .key("suspended")
-        .truth(b.suspended);
-    j.key("effective")
-        .plain(b.effective.as_str().as_bytes())
-        .key("notices")
-        .number(b.notices.into());
+    j.key("fetches").number(b.fetches.into()).key("suspended").truth(b.suspended);
+    j.key("effective").plain(b.effective.as_str().as_bytes()).key("notices").number(b.notices.into());
     j.key("executed").truth(b.executed);
 }
 
 fn refused(j: &mut Json<'_>, t: Time, b: &Refused) {
     time(j, t);
-    j.key("reason")
-        .string(b.reason.as_str())
-        .key("source")
-        .string(&b.source)
-        .key("count")
-        .number(b.count);
+    j.key("reason").string(b.reason.as_str()).key("source").string(&b.source).key("count").number(b.count);
     j.key("first").raw(b"\"");
     write_wall(b.first_us, j.out());
     j.raw(b"\"");
@@ -258,12 +181,7 @@ fn cancel(j: &mut Json<'_>, t: Time, b: &Cancel) {
         Some(session) => j.plain(&session.text()),
         None => j.null(),
     };
-    j.key("source")
-        .string(&b.source)
-        .key("result")
-        .string(b.result.as_str())
-        .key("count")
-        .number(b.count);
+    j.key("source").string(&b.source).key("result").string(b.result.as_str()).key("count").number(b.count);
 }
 
 fn command(j: &mut Json<'_>, key: &str, id: CommandId) {
@@ -273,10 +191,7 @@ fn command(j: &mut Json<'_>, key: &str, id: CommandId) {
 }
 
 fn link(j: &mut Json<'_>, link: &Link) {
-    j.key("s")
-        .plain(&link.session.text())
-        .key("n")
-        .number(link.number.into());
+    j.key("s").plain(&link.session.text()).key("n").number(link.number.into());
     digest(j, "prev", link.previous.as_ref());
 }
 
@@ -291,27 +206,15 @@ fn digest(j: &mut Json<'_>, key: &str, digest: Option<&Digest>) {
 fn label(j: &mut Json<'_>, label: &Label) {
     match label {
         Label::Text(text) => j.string(text),
-        Label::Digest { sha256, bytes } => j
-            .raw(b"{")
-            .key("sha256")
-            .plain(sha256.hex().as_bytes())
-            .key("bytes")
-            .number(*bytes)
-            .raw(b"}"),
+        Label::Digest { sha256, bytes } => {
+            j.raw(b"{").key("sha256").plain(sha256.hex().as_bytes()).key("bytes").number(*bytes).raw(b"}")
+        }
     };
 }
 
 fn identity(j: &mut Json<'_>, b: &Identity) {
-    j.key("identity")
-        .raw(b"{")
-        .key("name")
-        .string(b.name.as_str())
-        .key("known")
-        .string(b.known.as_str());
-    j.key("proof")
-        .raw(b"{")
-        .key("method")
-        .string(b.proof.method.as_str());
+    j.key("identity").raw(b"{").key("name").string(b.name.as_str()).key("known").string(b.known.as_str());
+    j.key("proof").raw(b"{").key("method").string(b.proof.method.as_str());
     j.key("channel").string(b.proof.channel.as_str());
     j.key("credential").string(&b.proof.credential).raw(b"}");
     on_behalf_of(j, b.on_behalf_of.as_ref());
@@ -351,30 +254,13 @@ fn field(j: &mut Json<'_>, key: &str, field: &Field) {
 }
 
 fn sealed_field(j: &mut Json<'_>, b: &SealedField) {
-    j.raw(b"{")
-        .key("f")
-        .number(b.number)
-        .key("l")
-        .number(b.length);
-    j.key("c")
-        .base64(&b.commitment.0)
-        .key("x")
-        .base64(&b.ciphertext)
-        .raw(b"}");
+    j.raw(b"{").key("f").number(b.number).key("l").number(b.length);
+    j.key("c").base64(&b.commitment.0).key("x").base64(&b.ciphertext).raw(b"}");
 }
 
 fn blob_field(j: &mut Json<'_>, b: &BlobField) {
-    j.raw(b"{")
-        .key("f")
-        .number(b.number)
-        .key("l")
-        .number(b.length)
-        .key("c")
-        .base64(&b.commitment.0);
-    j.key("sha256")
-        .plain(b.sha256.hex().as_bytes())
-        .key("bytes")
-        .number(b.bytes);
+    j.raw(b"{").key("f").number(b.number).key("l").number(b.length).key("c").base64(&b.commitment.0);
+    j.key("sha256").plain(b.sha256.hex().as_bytes()).key("bytes").number(b.bytes);
     j.key("form").plain(b.form.as_str().as_bytes()).key("head");
     sealed_field(j, &b.head);
     j.raw(b"}");

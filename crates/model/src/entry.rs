@@ -3,9 +3,7 @@
 //! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
 
 use crate::closed::closed;
-use crate::{
-    Claim, CommandId, Digest, Field, Identity, IdentityName, Label, OnBehalfOf, SessionId, Time,
-};
+use crate::{Claim, CommandId, Digest, Field, Identity, IdentityName, Label, OnBehalfOf, SessionId, Time};
 
 /// An entry is at most this long, in bytes: the limit of tlog-tiles.
 pub const LEAF_BYTES_MAX: usize = 65_535;
@@ -52,10 +50,7 @@ closed! {
 
 /// What an entry says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "entries are written and read one at a time, never kept in numbers"
-)]
+#[allow(clippy::large_enum_variant, reason = "entries are written and read one at a time, never kept in numbers")]
 pub enum Body {
     /// See [`Kind::Genesis`].
     Genesis(Genesis),

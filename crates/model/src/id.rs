@@ -23,9 +23,7 @@ pub enum IdError {
     #[error("a session id has 26 digits of Crockford's base 32, like 01K9ZZ3Q0V8C2M4N6P8R0T2W4Y")]
     Session,
     /// Not `<session>.<ordinal>`.
-    #[error(
-        "a command id is a session id, a full stop and a number from 1, like 01K9ZZ3Q0V8C2M4N6P8R0T2W4Y.17"
-    )]
+    #[error("a command id is a session id, a full stop and a number from 1, like 01K9ZZ3Q0V8C2M4N6P8R0T2W4Y.17")]
     Command,
 }
 
@@ -139,30 +137,18 @@ mod tests {
         assert!(a < b && a.to_string() < b.to_string());
         assert_eq!(a.to_string().parse::<SessionId>().unwrap(), a);
         assert_eq!(a.unix_ms(), 1_763_804_136_123);
-        let command = CommandId {
-            session: a,
-            ordinal: 17,
-        };
+        let command = CommandId { session: a, ordinal: 17 };
         assert_eq!(command.to_string().parse::<CommandId>().unwrap(), command);
     }
 
     #[test]
     fn other_text_is_refused() {
         let good = SessionId::new(1, [7; 10]).to_string();
-        for bad in [
-            "",
-            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
-            &good.to_lowercase(),
-            &good[1..],
-            &format!("{good}0"),
-        ] {
+        for bad in ["", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", &good.to_lowercase(), &good[1..], &format!("{good}0")] {
             assert!(bad == good || bad.parse::<SessionId>().is_err(), "{bad}");
         }
         for bad in [".1", ".01", ".", ".-1", ".+1", ".4294967296", ".1 "] {
-            assert!(
-                format!("{good}{bad}").parse::<CommandId>().is_err() || bad == ".1",
-                "{bad}"
-            );
+            assert!(format!("{good}{bad}").parse::<CommandId>().is_err() || bad == ".1", "{bad}");
         }
     }
 }

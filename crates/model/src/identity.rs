@@ -76,10 +76,7 @@ impl IdentityName {
     pub fn new(kind: IdentityKind, name: &str) -> Result<Self, NameError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
         if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
-            Ok(Self {
-                kind,
-                text: format!("{kind}:{name}"),
-            })
+            Ok(Self { kind, text: format!("{kind}:{name}") })
         } else {
             Err(NameError::Name)
         }

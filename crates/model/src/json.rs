@@ -36,10 +36,7 @@ impl<'a> Json<'a> {
     pub(crate) fn string(&mut self, text: &str) -> &mut Self {
         self.out.push(b'"');
         let mut rest = text.as_bytes();
-        while let Some(at) = rest
-            .iter()
-            .position(|&b| b < 0x20 || b == b'"' || b == b'\\' || b == 0x7f)
-        {
+        while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\' || b == 0x7f) {
             let (plain, special) = rest.split_at(at);
             self.out.extend_from_slice(plain);
             let Some((&byte, after)) = special.split_first() else {
@@ -52,8 +49,7 @@ impl<'a> Json<'a> {
                     const HEX: &[u8; 16] = b"0123456789abcdef";
                     self.out.extend_from_slice(b"\\u00");
                     for nibble in [byte >> 4, byte & 15] {
-                        self.out
-                            .push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+                        self.out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
                     }
                 }
             }

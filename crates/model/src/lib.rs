@@ -22,16 +22,16 @@ mod time;
 pub use decode::DecodeError;
 pub use digest::Digest;
 pub use entry::{
-    BlobForm, Body, Cancel, CancelResult, ClockState, Copy, CopyDirection, Durability, Effective,
-    Effects, Entry, Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss,
-    Outcome, RESULTS_MAX, Reason, Recovery, Refused, RefusedReason, SessionClose, SessionEnd,
-    SessionOpen, Start, StatementResult, Status, Stop, StopReason, Transaction, Verdict, Via, Who,
+    BlobForm, Body, Cancel, CancelResult, ClockState, Copy, CopyDirection, Durability, Effective, Effects, Entry,
+    Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss, Outcome, RESULTS_MAX, Reason, Recovery,
+    Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start, StatementResult, Status, Stop, StopReason,
+    Transaction, Verdict, Via, Who,
 };
 pub use field::{AbsentReason, BlobField, Field, SealedField};
 pub use id::{CommandId, IdError, SessionId};
 pub use identity::{
-    ChannelBinding, Claim, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX, Label,
-    NameError, OnBehalfOf, Proof, ProofMethod,
+    ChannelBinding, Claim, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX, Label, NameError, OnBehalfOf,
+    Proof, ProofMethod,
 };
 pub use peek::Peek;
 pub use time::{Time, TimeError, WALL_TEXT_BYTES, parse_wall, wall_text, write_wall};

@@ -32,21 +32,13 @@ impl Peek {
             | Kind::Heartbeat
             | Kind::Refused
             | Kind::Cancel => {
-                return Some(Self {
-                    kind,
-                    command: None,
-                    place: None,
-                });
+                return Some(Self { kind, command: None, place: None });
             }
         };
         let (session, rest) = until(rest.strip_prefix(b",\"s\":\"")?, b'"')?;
         let (number, _) = until(rest.strip_prefix(b",\"n\":")?, b',')?;
         let number = std::str::from_utf8(number).ok()?.parse().ok()?;
-        Some(Self {
-            kind,
-            command,
-            place: Some((SessionId::from_text(session)?, number)),
-        })
+        Some(Self { kind, command, place: Some((SessionId::from_text(session)?, number)) })
     }
 }
 

@@ -84,8 +84,7 @@ impl SessionKey {
     #[must_use]
     pub fn field(&self, number: u64) -> FieldKey {
         #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0)
-            .expect("HMAC takes keys of any length");
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(b"onrecord/v1 field");
         mac.update(&number.to_be_bytes());
         FieldKey(mac.finalize().into_bytes().into())
@@ -128,12 +127,7 @@ pub fn seal(session: SessionId, key: &FieldKey, number: u64, plaintext: &[u8]) -
     let (cipher, commitment) = key.derive();
     let mut ciphertext = Vec::with_capacity(plaintext.len() + TAG_BYTES);
     ciphertext.extend_from_slice(plaintext);
-    encrypt(
-        &cipher,
-        Nonce::default(),
-        &associated(session, number, Place::Entry),
-        &mut ciphertext,
-    );
+    encrypt(&cipher, Nonce::default(), &associated(session, number, Place::Entry), &mut ciphertext);
     SealedField {
         number,
         length: u64::try_from(plaintext.len()).unwrap_or(u64::MAX),
@@ -152,17 +146,8 @@ pub fn open(session: SessionId, key: &FieldKey, field: &SealedField) -> Result<V
         return Err(OpenError::WrongKey);
     }
     let mut content = field.ciphertext.to_vec();
-    decrypt(
-        &cipher,
-        Nonce::default(),
-        &associated(session, field.number, Place::Entry),
-        &mut content,
-    )?;
-    if u64::try_from(content.len()) == Ok(field.length) {
-        Ok(content)
-    } else {
-        Err(OpenError::Altered)
-    }
+    decrypt(&cipher, Nonce::default(), &associated(session, field.number, Place::Entry), &mut content)?;
+    if u64::try_from(content.len()) == Ok(field.length) { Ok(content) } else { Err(OpenError::Altered) }
 }
 
 /// Seals the chunks of one blob, in order.
@@ -196,14 +181,7 @@ impl ChunkSealer {
     #[must_use]
     pub fn new(session: SessionId, key: &FieldKey, number: u64) -> Self {
         let (cipher, commitment) = key.derive();
-        Self {
-            chunks: Chunks {
-                cipher,
-                associated: associated(session, number, Place::Blob),
-                next: 0,
-            },
-            commitment,
-        }
+        Self { chunks: Chunks { cipher, associated: associated(session, number, Place::Blob), next: 0 }, commitment }
     }
 
     /// What the entry says of the field's key.
@@ -224,23 +202,12 @@ impl ChunkOpener {
     ///
     /// # Errors
     /// The key is not the committed one.
-    pub fn new(
-        session: SessionId,
-        key: &FieldKey,
-        number: u64,
-        commitment: Digest,
-    ) -> Result<Self, OpenError> {
+    pub fn new(session: SessionId, key: &FieldKey, number: u64, commitment: Digest) -> Result<Self, OpenError> {
         let (cipher, derived) = key.derive();
         if derived != commitment {
             return Err(OpenError::WrongKey);
         }
-        Ok(Self {
-            chunks: Chunks {
-                cipher,
-                associated: associated(session, number, Place::Blob),
-                next: 0,
-            },
-        })
+        Ok(Self { chunks: Chunks { cipher, associated: associated(session, number, Place::Blob), next: 0 } })
     }
 
     /// Opens the next chunk in place; it shrinks by [`TAG_BYTES`].
@@ -275,12 +242,7 @@ pub const WRAPPED_BYTES: usize = 32 + TAG_BYTES;
 #[must_use]
 pub fn wrap(under: &[u8; 32], slot: u64, nonce: [u8; 12], key: &SessionKey) -> [u8; WRAPPED_BYTES] {
     let mut content = key.0.to_vec();
-    encrypt(
-        &Aes256Gcm::new(&(*under).into()),
-        nonce.into(),
-        &slot_name(slot),
-        &mut content,
-    );
+    encrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &slot_name(slot), &mut content);
     let mut wrapped = [0u8; WRAPPED_BYTES];
     for (to, from) in wrapped.iter_mut().zip(&content) {
         *to = *from;
@@ -299,12 +261,7 @@ pub fn unwrap(
     wrapped: &[u8; WRAPPED_BYTES],
 ) -> Result<SessionKey, OpenError> {
     let mut content = wrapped.to_vec();
-    decrypt(
-        &Aes256Gcm::new(&(*under).into()),
-        nonce.into(),
-        &slot_name(slot),
-        &mut content,
-    )?;
+    decrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &slot_name(slot), &mut content)?;
     let key = <[u8; 32]>::try_from(content.as_slice()).map_err(|_| OpenError::Altered)?;
     content.zeroize();
     Ok(SessionKey(key))
@@ -312,12 +269,7 @@ pub fn unwrap(
 
 fn slot_name(slot: u64) -> [u8; 28] {
     let mut name = [0u8; 28];
-    for (to, from) in name.iter_mut().zip(
-        b"onrecord/v1 key slot"
-            .iter()
-            .copied()
-            .chain(slot.to_be_bytes()),
-    ) {
+    for (to, from) in name.iter_mut().zip(b"onrecord/v1 key slot".iter().copied().chain(slot.to_be_bytes())) {
         *to = from;
     }
     name
@@ -336,27 +288,15 @@ fn associated(session: SessionId, number: u64, place: Place) -> [u8; 44] {
         Place::Blob => b"onrecord/v1 in blob ",
     };
     let mut bytes = [0u8; 44];
-    let all = purpose
-        .iter()
-        .copied()
-        .chain(session.to_bytes())
-        .chain(number.to_be_bytes());
+    let all = purpose.iter().copied().chain(session.to_bytes()).chain(number.to_be_bytes());
     for (to, from) in bytes.iter_mut().zip(all) {
         *to = from;
     }
     bytes
 }
 
-#[allow(
-    clippy::expect_used,
-    reason = "AES-GCM seals up to 64 GiB, and a field or chunk is far below"
-)]
-fn encrypt(
-    cipher: &Aes256Gcm,
-    nonce: Nonce<aes_gcm::aead::consts::U12>,
-    associated: &[u8],
-    content: &mut Vec<u8>,
-) {
+#[allow(clippy::expect_used, reason = "AES-GCM seals up to 64 GiB, and a field or chunk is far below")]
+fn encrypt(cipher: &Aes256Gcm, nonce: Nonce<aes_gcm::aead::consts::U12>, associated: &[u8], content: &mut Vec<u8>) {
     let tag = cipher
         .encrypt_inout_detached(&nonce, associated, content.as_mut_slice().into())
         .expect("a field or chunk is shorter than AES-GCM's limit");
@@ -369,21 +309,10 @@ fn decrypt(
     associated: &[u8],
     content: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
-    let length = content
-        .len()
-        .checked_sub(TAG_BYTES)
-        .ok_or(OpenError::Altered)?;
-    let tag: [u8; TAG_BYTES] = content
-        .get(length..)
-        .and_then(|tag| tag.try_into().ok())
-        .ok_or(OpenError::Altered)?;
+    let length = content.len().checked_sub(TAG_BYTES).ok_or(OpenError::Altered)?;
+    let tag: [u8; TAG_BYTES] = content.get(length..).and_then(|tag| tag.try_into().ok()).ok_or(OpenError::Altered)?;
     content.truncate(length);
     cipher
-        .decrypt_inout_detached(
-            &nonce,
-            associated,
-            content.as_mut_slice().into(),
-            &Tag::from(tag),
-        )
+        .decrypt_inout_detached(&nonce, associated, content.as_mut_slice().into(), &Tag::from(tag))
         .map_err(|_| OpenError::Altered)
 }

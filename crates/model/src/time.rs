@@ -62,27 +62,15 @@ pub fn write_wall(wall_us: i64, out: &mut Vec<u8>) {
 pub fn parse_wall(text: &str) -> Result<i64, TimeError> {
     let bytes: &[u8; WALL_TEXT_BYTES] = text.as_bytes().try_into().map_err(|_| TimeError)?;
     let number = |from: usize, digits: usize| {
-        bytes
-            .iter()
-            .skip(from)
-            .take(digits)
-            .try_fold(0i64, |value, byte| {
-                byte.is_ascii_digit()
-                    .then(|| value * 10 + i64::from(byte - b'0'))
-                    .ok_or(TimeError)
-            })
+        bytes.iter().skip(from).take(digits).try_fold(0i64, |value, byte| {
+            byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')).ok_or(TimeError)
+        })
     };
     let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
     let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    let wall_us = days(year, month, day) * DAY_US
-        + ((hour * 60 + minute) * 60 + second) * 1_000_000
-        + number(20, 6)?;
+    let wall_us = days(year, month, day) * DAY_US + ((hour * 60 + minute) * 60 + second) * 1_000_000 + number(20, 6)?;
     // Writing it again settles every question of form at once: separators, ranges, days of a month.
-    if wall_text(wall_us) == text {
-        Ok(wall_us)
-    } else {
-        Err(TimeError)
-    }
+    if wall_text(wall_us) == text { Ok(wall_us) } else { Err(TimeError) }
 }
 
 fn two(number: i64, out: &mut Vec<u8>) {
@@ -100,11 +88,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
     let mp = (5 * doy + 2) / 153;
     let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (
-        yoe + era * 400 + i64::from(month <= 2),
-        month,
-        doy - (153 * mp + 2) / 5 + 1,
-    )
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
 fn days(year: i64, month: i64, day: i64) -> i64 {
@@ -125,17 +109,9 @@ mod tests {
     #[test]
     fn known_times() {
         assert_eq!(wall_text(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(
-            wall_text(1_763_804_101_123_456),
-            "2025-11-22T09:35:01.123456Z"
-        );
+        assert_eq!(wall_text(1_763_804_101_123_456), "2025-11-22T09:35:01.123456Z");
         assert_eq!(wall_text(i64::MAX), "9999-12-31T23:59:59.999999Z");
-        for bad in [
-            "2025-02-29T00:00:00.000000Z",
-            "2025-01-01T24:00:00.000000Z",
-            "2025-01-01 00:00:00.000000Z",
-            "",
-        ] {
+        for bad in ["2025-02-29T00:00:00.000000Z", "2025-01-01T24:00:00.000000Z", "2025-01-01 00:00:00.000000Z", ""] {
             assert!(parse_wall(bad).is_err(), "{bad}");
         }
     }

@@ -20,9 +20,7 @@ pub struct Grants {
 impl Grants {
     /// Grants for exactly these identities.
     pub fn new(identities: impl IntoIterator<Item = IdentityName>) -> Self {
-        Self {
-            identities: identities.into_iter().collect(),
-        }
+        Self { identities: identities.into_iter().collect() }
     }
 
     /// The admission of `identity`, or `None` when no rule names it.
@@ -45,12 +43,8 @@ impl Admission {
     pub fn decide(&self, request: &Request) -> Verdict {
         match request {
             Request::Statement => Verdict::Allow(Permit(())),
-            Request::FunctionCall {
-                listed: Listed::Yes,
-            } => Verdict::Allow(Permit(())),
-            Request::FunctionCall { listed: Listed::No } => Verdict::Deny(Denial {
-                rule: "builtin:function-call",
-            }),
+            Request::FunctionCall { listed: Listed::Yes } => Verdict::Allow(Permit(())),
+            Request::FunctionCall { listed: Listed::No } => Verdict::Deny(Denial { rule: "builtin:function-call" }),
         }
     }
 }
@@ -116,11 +110,6 @@ mod tests {
         let name: IdentityName = "agent:a".parse().unwrap();
         let admission = Grants::new([name.clone()]).admit(&name).unwrap();
         let request = Request::FunctionCall { listed: Listed::No };
-        assert!(matches!(
-            admission.decide(&request),
-            Verdict::Deny(Denial {
-                rule: "builtin:function-call"
-            })
-        ));
+        assert!(matches!(admission.decide(&request), Verdict::Deny(Denial { rule: "builtin:function-call" })));
     }
 }

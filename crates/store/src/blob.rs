@@ -5,9 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use model::seal::{
-    CHUNK_BYTES, ChunkOpener, ChunkSealer, FieldKey, Last, OpenError, TAG_BYTES, seal,
-};
+use model::seal::{CHUNK_BYTES, ChunkOpener, ChunkSealer, FieldKey, Last, OpenError, TAG_BYTES, seal};
 use model::{BlobField, BlobForm, Digest, Field, SessionId};
 use sha2::{Digest as _, Sha256};
 
@@ -54,17 +52,10 @@ pub(crate) struct BlobKeys {
 }
 
 impl BlobWriter {
-    pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        session: SessionId,
-        keys: BlobKeys,
-    ) -> Result<Self, RecordError> {
+    pub(crate) fn new(disk: Arc<dyn Disk>, session: SessionId, keys: BlobKeys) -> Result<Self, RecordError> {
         let path = format!("{DIR}/{session}-{}.new", keys.number);
-        disk.create_dir(DIR)
-            .map_err(|e| failed("making the directory of blobs", &e))?;
-        let file = disk
-            .open(&path, Mode::Create)
-            .map_err(|e| failed("making a blob", &e))?;
+        disk.create_dir(DIR).map_err(|e| failed("making the directory of blobs", &e))?;
+        let file = disk.open(&path, Mode::Create).map_err(|e| failed("making a blob", &e))?;
         Ok(Self {
             disk,
             session,
@@ -96,11 +87,8 @@ impl BlobWriter {
     /// The disk refused; only this blob's command is affected.
     pub fn write(&mut self, mut content: &[u8]) -> Result<(), RecordError> {
         self.length += u64::try_from(content.len()).unwrap_or(0);
-        let missing = HEAD_BYTES
-            .saturating_sub(self.head.len())
-            .min(content.len());
-        self.head
-            .extend_from_slice(content.get(..missing).unwrap_or_default());
+        let missing = HEAD_BYTES.saturating_sub(self.head.len()).min(content.len());
+        self.head.extend_from_slice(content.get(..missing).unwrap_or_default());
         while !content.is_empty() {
             // A full chunk is sealed only when more content comes: the last one is sealed differently.
             if self.chunk.len() == CHUNK_BYTES {
@@ -147,13 +135,7 @@ impl BlobWriter {
         };
         let opener = ChunkOpener::new(self.session, &self.key, self.number, field.commitment)
             .map_err(|e| failed_open("reading a blob", e))?;
-        let reader = BlobReader {
-            file,
-            opener,
-            bytes: field.bytes,
-            offset: 0,
-            chunk: Vec::new(),
-        };
+        let reader = BlobReader { file, opener, bytes: field.bytes, offset: 0, chunk: Vec::new() };
         Ok((Field::Blob(field), reader))
     }
 
@@ -188,16 +170,8 @@ impl BlobReader {
     ) -> Result<Self, RecordError> {
         let opener = ChunkOpener::new(session, key, blob.number, blob.commitment)
             .map_err(|e| failed_open("reading a blob", e))?;
-        let file = disk
-            .open(&blob_path(&blob.sha256), Mode::Read)
-            .map_err(|e| failed("reading a blob", &e))?;
-        Ok(Self {
-            file,
-            opener,
-            bytes: blob.bytes,
-            offset: 0,
-            chunk: Vec::new(),
-        })
+        let file = disk.open(&blob_path(&blob.sha256), Mode::Read).map_err(|e| failed("reading a blob", &e))?;
+        Ok(Self { file, opener, bytes: blob.bytes, offset: 0, chunk: Vec::new() })
     }
 
     /// The next piece of the content; none at its end.
@@ -213,13 +187,10 @@ impl BlobReader {
         let take = left.min(full);
         let last = if take == left { Last::Yes } else { Last::No };
         self.chunk.resize(usize::try_from(take).unwrap_or(0), 0);
-        let count = read_full(&*self.file, &mut self.chunk, self.offset)
-            .map_err(|e| failed("reading a blob", &e))?;
+        let count = read_full(&*self.file, &mut self.chunk, self.offset).map_err(|e| failed("reading a blob", &e))?;
         self.chunk.truncate(count);
         self.offset += take;
-        self.opener
-            .open(&mut self.chunk, last)
-            .map_err(|e| failed_open("reading a blob", e))?;
+        self.opener.open(&mut self.chunk, last).map_err(|e| failed_open("reading a blob", e))?;
         Ok(Some(&self.chunk))
     }
 }
@@ -240,10 +211,7 @@ pub(crate) fn check(disk: &dyn Disk, blob: &BlobField) -> Result<(), String> {
     };
     match read() {
         Ok((bytes, digest)) if bytes == blob.bytes && digest == blob.sha256 => Ok(()),
-        Ok(_) => Err(format!(
-            "{} is not the content that the entry names",
-            blob_path(&blob.sha256)
-        )),
+        Ok(_) => Err(format!("{} is not the content that the entry names", blob_path(&blob.sha256))),
         Err(error) => Err(format!("{}: {error}", blob_path(&blob.sha256))),
     }
 }
@@ -266,13 +234,9 @@ pub(crate) fn blob_path(sha256: &Digest) -> String {
 }
 
 fn failed(what: &str, error: &io::Error) -> RecordError {
-    RecordError::Blob {
-        why: format!("{what} failed: {error}").into(),
-    }
+    RecordError::Blob { why: format!("{what} failed: {error}").into() }
 }
 
 fn failed_open(what: &str, error: OpenError) -> RecordError {
-    RecordError::Blob {
-        why: format!("{what} failed: {error}").into(),
-    }
+    RecordError::Blob { why: format!("{what} failed: {error}").into() }
 }

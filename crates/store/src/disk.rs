@@ -131,10 +131,7 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &str, bytes_max: u64) -> io::Resu
     let file = disk.open(path, Mode::Read)?;
     let length = file.len()?;
     if length > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{path} is longer than {bytes_max} bytes"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} is longer than {bytes_max} bytes")));
     }
     let mut bytes = vec![0; usize::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?];
     let count = read_full(&*file, &mut bytes, 0)?;
@@ -145,11 +142,7 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &str, bytes_max: u64) -> io::Resu
 /// Makes or replaces a small file so that after a crash it is the old one or the new one, whole.
 pub(crate) fn replace_file(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let join = |name: &str| {
-        if dir.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{dir}/{name}")
-        }
+        if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
     };
     let temporary = join(&format!("{name}.new"));
     match disk.remove(&temporary) {
@@ -174,17 +167,11 @@ impl RealDisk {
     /// The data directory at this path. It is made when something is first written, readable by its owner only.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        if path.is_empty() {
-            self.root.clone()
-        } else {
-            self.root.join(path)
-        }
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 }
 
@@ -212,20 +199,14 @@ impl Disk for RealDisk {
         std::fs::read_dir(self.path(dir))?
             .map(|entry| {
                 entry?.file_name().into_string().map_err(|_| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("{dir} has a file whose name is not UTF-8"),
-                    )
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{dir} has a file whose name is not UTF-8"))
                 })
             })
             .collect()
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.path(dir))
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path(dir))
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -233,12 +214,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path(path))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.path(path))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(std::fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

@@ -35,9 +35,7 @@ pub enum StoreError {
         found: String,
     },
     /// A name that no log can have.
-    #[error(
-        "{0:?} cannot name a log: it must not be empty and have no spaces, plus signs or control characters"
-    )]
+    #[error("{0:?} cannot name a log: it must not be empty and have no spaces, plus signs or control characters")]
     BadOrigin(String),
     /// A file does not have the form that it should.
     #[error("{file}: {what}")]
@@ -72,9 +70,7 @@ pub enum StoreError {
         signed: u64,
     },
     /// The log is not the one that was signed.
-    #[error(
-        "the first {size} entries of the log are not those that were signed: the record was altered"
-    )]
+    #[error("the first {size} entries of the log are not those that were signed: the record was altered")]
     Forked {
         /// The size at which they differ.
         size: u64,
@@ -103,10 +99,7 @@ impl StoreError {
     }
 
     pub(crate) fn malformed(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::Malformed {
-            file: file.into(),
-            what: what.into(),
-        }
+        Self::Malformed { file: file.into(), what: what.into() }
     }
 }
 
@@ -114,17 +107,13 @@ impl StoreError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The disk refused once; nothing is accepted until a restart has checked the log.
-    #[error(
-        "recording has stopped: {why}. Restart the gateway to recover; until then nothing is accepted"
-    )]
+    #[error("recording has stopped: {why}. Restart the gateway to recover; until then nothing is accepted")]
     Stopped {
         /// What failed.
         why: Arc<str>,
     },
     /// There is no room for new commands; what is running can still be completed.
-    #[error(
-        "the disk of the record is full: no new commands until space is free and the gateway restarted"
-    )]
+    #[error("the disk of the record is full: no new commands until space is free and the gateway restarted")]
     Full,
     /// The entry would be longer than an entry can be.
     #[error("the entry would have {bytes} bytes, and an entry has at most 65535")]
@@ -169,16 +158,10 @@ impl RecordError {
     #[must_use]
     pub fn for_client(&self) -> &'static str {
         match self {
-            Self::Stopped { .. } => {
-                "the command was not run: the gateway cannot record at the moment"
-            }
+            Self::Stopped { .. } => "the command was not run: the gateway cannot record at the moment",
             Self::Full => "the command was not run: the disk of the record is full",
-            Self::Blob { .. } => {
-                "the command was not run: its text could not be stored on the record"
-            }
-            Self::TooLong { .. } => {
-                "the command was not run: its entry on the record would be too long"
-            }
+            Self::Blob { .. } => "the command was not run: its text could not be stored on the record",
+            Self::TooLong { .. } => "the command was not run: its entry on the record would be too long",
             Self::WrongSession => "the command was not run: internal error of the gateway",
         }
     }

@@ -47,9 +47,7 @@ pub(crate) fn segment_path(first: u64) -> String {
 /// The first index that a segment's name says.
 pub(crate) fn segment_first(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten()
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
 /// `SHA-256(chain before || leaf hashes)`: the group's own link to everything before it.
@@ -92,9 +90,7 @@ impl SegmentHeader {
         match r.u32() {
             Some(VERSION) => {}
             _ => {
-                return Err(
-                    "the segment has another version than this program reads: use a newer one",
-                );
+                return Err("the segment has another version than this program reads: use a newer one");
             }
         }
         let (body, crc) = bytes.split_at(HEADER_BYTES - 4);
@@ -111,9 +107,7 @@ impl SegmentHeader {
                 chain: Digest(r.take()?),
             })
         })();
-        header
-            .filter(|_| r.0.iter().rev().skip(4).all(|&b| b == 0))
-            .ok_or("the segment's header is malformed")
+        header.filter(|_| r.0.iter().rev().skip(4).all(|&b| b == 0)).ok_or("the segment's header is malformed")
     }
 }
 
@@ -149,8 +143,7 @@ impl GroupHeader {
         let body = usize::try_from(header.body_bytes).ok()?;
         let count = usize::try_from(header.count).ok()?;
         let zero = r.u32()? == 0;
-        let sizes =
-            count > 0 && body >= count.checked_mul(ENTRY_HEADER_BYTES)? && body <= GROUP_BYTES_MAX;
+        let sizes = count > 0 && body >= count.checked_mul(ENTRY_HEADER_BYTES)? && body <= GROUP_BYTES_MAX;
         (zero && sizes && header.durable <= header.first).then_some((header, r.u32()?))
     }
 
@@ -166,10 +159,7 @@ pub(crate) fn group_crc(salt: &[u8; 16], header_60: &[u8], body: &[u8]) -> u32 {
 
 /// Appends an entry to a group's body.
 pub(crate) fn push_entry(body: &mut Vec<u8>, leaf: &[u8]) {
-    debug_assert!(
-        leaf.len() <= LEAF_BYTES_MAX,
-        "the caller has checked the length"
-    );
+    debug_assert!(leaf.len() <= LEAF_BYTES_MAX, "the caller has checked the length");
     body.extend_from_slice(&u16::try_from(leaf.len()).unwrap_or(u16::MAX).to_be_bytes());
     body.extend_from_slice(&crc32c::crc32c(leaf).to_be_bytes());
     body.extend_from_slice(leaf);
@@ -194,11 +184,7 @@ pub(crate) fn entries(body: &[u8]) -> impl Iterator<Item = EntryAt<'_>> {
         let leaf = r.0.get(..length)?;
         let start = at + ENTRY_HEADER_BYTES;
         at = start + length;
-        Some(EntryAt {
-            at: start,
-            leaf,
-            intact: crc == crc32c::crc32c(leaf),
-        })
+        Some(EntryAt { at: start, leaf, intact: crc == crc32c::crc32c(leaf) })
     })
 }
 

@@ -149,11 +149,7 @@ impl Gate {
     pub(crate) fn new(log: Arc<Log>) -> Self {
         let shared = Arc::<GateShared>::default();
         lock(&log.gates).push(Arc::downgrade(&shared));
-        Self {
-            log,
-            shared,
-            waiters: Mutex::default(),
-        }
+        Self { log, shared, waiters: Mutex::default() }
     }
 
     /// Ready when the entry at this position is that safe, or when recording has stopped before it was. Otherwise the
@@ -161,12 +157,7 @@ impl Gate {
     ///
     /// # Errors
     /// Recording has stopped, and the entry is not known to be safe.
-    pub fn poll(
-        &self,
-        cx: &mut Context<'_>,
-        position: Position,
-        level: Level,
-    ) -> Poll<Result<(), RecordError>> {
+    pub fn poll(&self, cx: &mut Context<'_>, position: Position, level: Level) -> Poll<Result<(), RecordError>> {
         if let Some(result) = self.settled(position, level) {
             return Poll::Ready(result);
         }
@@ -185,11 +176,7 @@ impl Gate {
     ///
     /// # Errors
     /// As [`Gate::poll`].
-    pub fn reached(
-        &self,
-        position: Position,
-        level: Level,
-    ) -> impl Future<Output = Result<(), RecordError>> + '_ {
+    pub fn reached(&self, position: Position, level: Level) -> impl Future<Output = Result<(), RecordError>> + '_ {
         std::future::poll_fn(move |cx| self.poll(cx, position, level))
     }
 
@@ -199,11 +186,7 @@ impl Gate {
     /// It has not: the pending intent is given back.
     pub fn admit(&self, pending: Pending, level: Level) -> Result<Recorded, Pending> {
         if self.has_reached(pending.position, level) {
-            Ok(Recorded {
-                command: pending.command,
-                position: pending.position,
-                boot_us: pending.boot_us,
-            })
+            Ok(Recorded { command: pending.command, position: pending.position, boot_us: pending.boot_us })
         } else {
             Err(pending)
         }
@@ -225,9 +208,7 @@ impl Gate {
         self.log.write();
         let wants_sync = {
             let durable = self.log.durable();
-            lock(&self.waiters)
-                .iter()
-                .any(|w| w.level == Level::Durable && w.position.0 >= durable)
+            lock(&self.waiters).iter().any(|w| w.level == Level::Durable && w.position.0 >= durable)
         };
         if wants_sync && self.log.failure().is_none() {
             if lone == Lone::Yes && self.log.syncs_are_short() && self.log.try_sync() {
@@ -270,14 +251,7 @@ impl Gate {
         if here.any(|w| w.level == level && w.waker.will_wake(waker)) {
             return;
         }
-        waiters.insert(
-            at,
-            Waiter {
-                position,
-                level,
-                waker: waker.clone(),
-            },
-        );
+        waiters.insert(at, Waiter { position, level, waker: waker.clone() });
         self.shared.waiting.store(waiters.len(), SeqCst);
     }
 

@@ -38,23 +38,16 @@ impl HeadRegister {
         let slots = read_slots(disk)?;
         let newest = slots.iter().copied().flatten().max_by_key(|head| head.size);
         let next_slot = u64::from(newest.is_some() && slots.first().copied().flatten() == newest);
-        let file = disk
-            .open(HEAD, Mode::Write)
-            .map_err(StoreError::disk("opening head"))?;
+        let file = disk.open(HEAD, Mode::Write).map_err(StoreError::disk("opening head"))?;
         Ok((Self { file, next_slot }, newest))
     }
 
     pub(crate) fn set(&mut self, head: Head) -> io::Result<()> {
-        let mut text =
-            format!("onrecord/v1 head\n{}\n{}\n", head.size, head.root.base64()).into_bytes();
+        let mut text = format!("onrecord/v1 head\n{}\n{}\n", head.size, head.root.base64()).into_bytes();
         let crc = crc32c::crc32c(&text);
         text.extend_from_slice(format!("{crc:08x}\n").as_bytes());
         text.resize(SLOT_BYTES, b'\n');
-        write_all(
-            &*self.file,
-            &text,
-            self.next_slot * u64::try_from(SLOT_BYTES).unwrap_or(512),
-        )?;
+        write_all(&*self.file, &text, self.next_slot * u64::try_from(SLOT_BYTES).unwrap_or(512))?;
         self.file.sync()?;
         self.next_slot ^= 1;
         Ok(())
@@ -63,10 +56,7 @@ impl HeadRegister {
 
 /// The register, for those who only read.
 pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Head>, StoreError> {
-    Ok(read_slots(disk)?
-        .into_iter()
-        .flatten()
-        .max_by_key(|head| head.size))
+    Ok(read_slots(disk)?.into_iter().flatten().max_by_key(|head| head.size))
 }
 
 fn read_slots(disk: &dyn Disk) -> Result<Vec<Option<Head>>, StoreError> {
@@ -77,10 +67,7 @@ fn read_slots(disk: &dyn Disk) -> Result<Vec<Option<Head>>, StoreError> {
     if slots.len() == 2 && (blank || slots.iter().any(Option::is_some)) {
         Ok(slots)
     } else {
-        Err(StoreError::malformed(
-            HEAD,
-            "neither of its two slots can be read",
-        ))
+        Err(StoreError::malformed(HEAD, "neither of its two slots can be read"))
     }
 }
 
@@ -89,29 +76,18 @@ fn parse(slot: &[u8]) -> Option<Head> {
     let mut lines = text.split('\n');
     let (name, size, root, crc) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
     let signed = format!("{name}\n{size}\n{root}\n");
-    if name != "onrecord/v1 head"
-        || u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(signed.as_bytes())
-    {
+    if name != "onrecord/v1 head" || u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(signed.as_bytes()) {
         return None;
     }
-    Some(Head {
-        size: size.parse().ok()?,
-        root: Digest::from_base64(root)?,
-    })
+    Some(Head { size: size.parse().ok()?, root: Digest::from_base64(root)? })
 }
 
 /// The checkpoint, verified; none if the log has not signed one yet.
-pub(crate) fn read_checkpoint(
-    disk: &dyn Disk,
-    key: &VerifierKey,
-) -> Result<Option<Checkpoint>, StoreError> {
+pub(crate) fn read_checkpoint(disk: &dyn Disk, key: &VerifierKey) -> Result<Option<Checkpoint>, StoreError> {
     let bytes = match read_file(disk, CHECKPOINT, 64 * 1024) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(StoreError::disk("reading checkpoint"))?,
     };
-    let text =
-        String::from_utf8(bytes).map_err(|_| StoreError::malformed(CHECKPOINT, "not text"))?;
-    Checkpoint::open(&text, key)
-        .map(Some)
-        .map_err(|error| StoreError::malformed(CHECKPOINT, error.to_string()))
+    let text = String::from_utf8(bytes).map_err(|_| StoreError::malformed(CHECKPOINT, "not text"))?;
+    Checkpoint::open(&text, key).map(Some).map_err(|error| StoreError::malformed(CHECKPOINT, error.to_string()))
 }

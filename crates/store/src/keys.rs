@@ -29,15 +29,10 @@ const LOW: usize = 64;
 pub(crate) struct SealKey(Zeroizing<[u8; 32]>);
 
 /// Makes the keys of a new data directory.
-pub(crate) fn create(
-    disk: &dyn Disk,
-    origin: &str,
-    source: &mut dyn Random,
-) -> Result<SigningKey, StoreError> {
+pub(crate) fn create(disk: &dyn Disk, origin: &str, source: &mut dyn Random) -> Result<SigningKey, StoreError> {
     let error = |what| StoreError::disk(format!("making {what}"));
     let seed = Zeroizing::new(random::<32>(source).map_err(error(SIGNING))?);
-    let signing =
-        SigningKey::new(origin, &seed).map_err(|_| StoreError::BadOrigin(origin.to_owned()))?;
+    let signing = SigningKey::new(origin, &seed).map_err(|_| StoreError::BadOrigin(origin.to_owned()))?;
     disk.create_dir("keys").map_err(error("keys"))?;
     let seal = Zeroizing::new(random::<32>(source).map_err(error(SEAL))?);
     replace_file(disk, "keys", "seal", &seal[..]).map_err(error(SEAL))?;
@@ -56,8 +51,7 @@ pub(crate) fn signing_key(disk: &dyn Disk) -> Result<SigningKey, StoreError> {
 
 pub(crate) fn verifier_key(disk: &dyn Disk) -> Result<VerifierKey, StoreError> {
     let text = text(disk, "vkey")?;
-    text.parse()
-        .map_err(|error: ledger::NoteError| StoreError::malformed("vkey", error.to_string()))
+    text.parse().map_err(|error: ledger::NoteError| StoreError::malformed("vkey", error.to_string()))
 }
 
 fn text(disk: &dyn Disk, path: &str) -> Result<Zeroizing<String>, StoreError> {
@@ -65,21 +59,14 @@ fn text(disk: &dyn Disk, path: &str) -> Result<Zeroizing<String>, StoreError> {
         io::ErrorKind::NotFound => StoreError::NoLog,
         _ => StoreError::disk(format!("reading {path}"))(error),
     })?;
-    String::from_utf8(bytes)
-        .map(Zeroizing::new)
-        .map_err(|_| StoreError::malformed(path, "not text"))
+    String::from_utf8(bytes).map(Zeroizing::new).map_err(|_| StoreError::malformed(path, "not text"))
 }
 
 impl SealKey {
     pub(crate) fn read(disk: &dyn Disk) -> Result<Self, StoreError> {
-        let bytes = Zeroizing::new(
-            read_file(disk, SEAL, TEXT_BYTES_MAX)
-                .map_err(StoreError::disk(format!("reading {SEAL}")))?,
-        );
-        let key = bytes
-            .as_slice()
-            .try_into()
-            .map_err(|_| StoreError::malformed(SEAL, "a seal key has 32 bytes"))?;
+        let bytes =
+            Zeroizing::new(read_file(disk, SEAL, TEXT_BYTES_MAX).map_err(StoreError::disk(format!("reading {SEAL}")))?);
+        let key = bytes.as_slice().try_into().map_err(|_| StoreError::malformed(SEAL, "a seal key has 32 bytes"))?;
         Ok(Self(Zeroizing::new(key)))
     }
 }
@@ -94,20 +81,11 @@ pub(crate) struct KeyPool {
 
 impl KeyPool {
     pub(crate) fn open(disk: &dyn Disk) -> Result<Self, StoreError> {
-        let file = disk
-            .open(TABLE, Mode::Write)
-            .map_err(StoreError::disk(format!("opening {TABLE}")))?;
-        let length = file
-            .len()
-            .map_err(StoreError::disk(format!("reading {TABLE}")))?;
+        let file = disk.open(TABLE, Mode::Write).map_err(StoreError::disk(format!("opening {TABLE}")))?;
+        let length = file.len().map_err(StoreError::disk(format!("reading {TABLE}")))?;
         let slot = u64::try_from(SLOT_BYTES).unwrap_or(64);
         // Slots of an earlier run are never taken again, whether they were used or not.
-        Ok(Self {
-            file,
-            seal: SealKey::read(disk)?,
-            next_slot: length.div_ceil(slot),
-            ready: VecDeque::new(),
-        })
+        Ok(Self { file, seal: SealKey::read(disk)?, next_slot: length.div_ceil(slot), ready: VecDeque::new() })
     }
 
     pub(crate) fn is_low(&self) -> bool {
@@ -158,13 +136,8 @@ pub(crate) struct KeyTable {
 
 impl KeyTable {
     pub(crate) fn open(disk: &Arc<dyn Disk>) -> Result<Self, StoreError> {
-        let file = disk
-            .open(TABLE, Mode::Read)
-            .map_err(StoreError::disk(format!("opening {TABLE}")))?;
-        Ok(Self {
-            file,
-            seal: SealKey::read(&**disk)?,
-        })
+        let file = disk.open(TABLE, Mode::Read).map_err(StoreError::disk(format!("opening {TABLE}")))?;
+        Ok(Self { file, seal: SealKey::read(&**disk)? })
     }
 
     pub(crate) fn read(&self, slot: u64) -> io::Result<Slot> {

@@ -11,6 +11,8 @@ mod clock;
 mod disk;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod head;
 mod keys;
@@ -34,15 +36,12 @@ pub use log::Position;
 pub use reader::{Entries, OPENED_BYTES_MAX, Opened, Reader, Stored};
 pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
-pub use session::{
-    INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart,
-};
+pub use session::{INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart};
 pub use tamper::{Tampered, tamper, tamper_on};
 pub use verify::{
-    Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Progress, Report, SILENCE_US,
-    Silence, Violation, verify, verify_on,
+    Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Progress, Report, SILENCE_US, Silence, Violation,
+    verify, verify_on,
 };
 pub use views::{
-    CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands,
-    sessions,
+    CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands, sessions,
 };

@@ -20,8 +20,8 @@ use crate::clock::{Clock, Random, random};
 use crate::disk::{Disk, DiskFile, Mode, replace_file, write_all};
 use crate::error::RecordError;
 use crate::format::{
-    self, ENTRY_HEADER_BYTES, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES,
-    SegmentHeader, padded, segment_path,
+    self, ENTRY_HEADER_BYTES, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SegmentHeader, padded,
+    segment_path,
 };
 use crate::gate::GateShared;
 use crate::head::{CHECKPOINT, Head, HeadRegister};
@@ -73,7 +73,8 @@ pub(crate) struct Log {
     /// Set when a writer waits for the spare segment.
     pub(crate) hurry: AtomicBool,
     failure: OnceLock<RecordError>,
-    _lock: Box<dyn std::any::Any + Send + Sync>,
+    /// The data directory's lock, until the log is stopped: then nothing is written any more.
+    lock: Mutex<Option<Box<dyn std::any::Any + Send + Sync>>>,
 }
 
 /// Entries that are not yet written. The bytes begin with room for the group's header.
@@ -92,8 +93,30 @@ pub(crate) struct Writer {
     pub(crate) offset: u64,
     pub(crate) chain: Digest,
     pub(crate) frontier: Frontier,
+    /// What the page at `offset` holds before `offset`.
+    pub(crate) page: Vec<u8>,
     pub(crate) group: Vec<u8>,
     pub(crate) hashes: Vec<Digest>,
+}
+
+impl Writer {
+    /// Writes the group as whole pages: what the first page holds already is written again, byte for byte, and the last
+    /// is filled up with the zeros that it has. A write of parts of pages would read them back from the disk first
+    /// whenever the system has dropped them from its cache.
+    fn put_group(&mut self, total: u64) -> io::Result<()> {
+        let begin = self.offset - u64::try_from(self.page.len()).unwrap_or(0);
+        self.page.append(&mut self.group);
+        let end = begin + u64::try_from(self.page.len()).unwrap_or(0);
+        self.page.resize(self.page.len().next_multiple_of(PAGE_BYTES), 0);
+        write_all(&*self.segment, &self.page, begin)?;
+        self.offset += total;
+        debug_assert!(end <= self.offset && self.offset <= begin + u64::try_from(self.page.len()).unwrap_or(0));
+        let kept = usize::try_from(self.offset - begin).unwrap_or(0);
+        let page_start = kept / PAGE_BYTES * PAGE_BYTES;
+        self.page.truncate(kept);
+        self.page.drain(..page_start);
+        Ok(())
+    }
 }
 
 /// A segment that is filled with zeros and has no header yet.
@@ -156,11 +179,7 @@ impl Log {
         Self {
             origin: parts.signer.key.verifier().name().to_owned(),
             group_bytes_max: GROUP_BYTES_MAX.min(room.saturating_sub(HEADER_BYTES)),
-            batch: Mutex::new(Batch {
-                bytes: vec![0; GROUP_HEADER_BYTES],
-                hashes: Vec::new(),
-                first: next,
-            }),
+            batch: Mutex::new(Batch { bytes: vec![0; GROUP_HEADER_BYTES], hashes: Vec::new(), first: next }),
             disk: parts.disk,
             clock: parts.clock,
             options: parts.options,
@@ -180,17 +199,12 @@ impl Log {
             full: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             failure: OnceLock::new(),
-            _lock: parts.lock,
+            lock: Mutex::new(Some(parts.lock)),
         }
     }
 
     /// Appends an entry to the group that is being collected. It is not safe yet, and may not even be written.
-    pub(crate) fn append(
-        &self,
-        leaf: &[u8],
-        hash: Digest,
-        purpose: Purpose,
-    ) -> Result<Position, RecordError> {
+    pub(crate) fn append(&self, leaf: &[u8], hash: Digest, purpose: Purpose) -> Result<Position, RecordError> {
         if leaf.len() > LEAF_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: leaf.len() });
         }
@@ -217,11 +231,7 @@ impl Log {
     /// Appends an entry that belongs to no session.
     pub(crate) fn note(&self, body: Body, purpose: Purpose) -> Result<Position, RecordError> {
         let mut leaf = Vec::with_capacity(512);
-        Entry {
-            time: self.clock.now(),
-            body,
-        }
-        .encode(&mut leaf);
+        Entry { time: self.clock.now(), body }.encode(&mut leaf);
         self.append(&leaf, leaf_hash(&leaf), purpose)
     }
 
@@ -265,6 +275,13 @@ impl Log {
         let _ = self.failure.set(why);
         self.signal.changed.notify_one();
         self.wake_gates(None);
+    }
+
+    /// Lets another process have the data directory. Only after [`Log::stop`].
+    pub(crate) fn release(&self) {
+        // A write that began before the stop ends before the lock is given up.
+        let _writer = lock(&self.writer);
+        lock(&self.lock).take();
     }
 
     /// Writes what has been appended, as one group. After this, a crash of the process loses none of it.
@@ -312,9 +329,8 @@ impl Log {
             chain: format::chain(&writer.chain, &writer.hashes),
         };
         header.seal(&writer.salt, &mut writer.group);
-        write_all(&*writer.segment, &writer.group, writer.offset)?;
+        writer.put_group(total)?;
         writer.chain = header.chain;
-        writer.offset += total;
         self.written.store(writer.frontier.size(), SeqCst);
         self.check_space(writer);
         Ok(())
@@ -322,8 +338,7 @@ impl Log {
 
     /// When no further segment can be prepared, what is left is kept for the ends of running commands.
     fn check_space(&self, writer: &Writer) {
-        if self.no_space.load(SeqCst) && writer.length - writer.offset < self.options.reserve_bytes
-        {
+        if self.no_space.load(SeqCst) && writer.length - writer.offset < self.options.reserve_bytes {
             self.full.store(true, SeqCst);
         }
     }
@@ -356,6 +371,7 @@ impl Log {
         writer.salt = header.salt;
         writer.length = spare.length;
         writer.offset = u64::try_from(HEADER_BYTES).unwrap_or(0);
+        writer.page.clear();
         self.signal.keeper.notify_all();
         Ok(())
     }
@@ -388,11 +404,8 @@ impl Log {
         let began = Instant::now();
         match segment.sync() {
             Ok(()) => {
-                let took = u64::try_from(began.elapsed().as_micros())
-                    .unwrap_or(u64::MAX)
-                    .min(1_000_000);
-                self.sync_us
-                    .store((self.sync_us.load(SeqCst) * 7 + took) / 8, SeqCst);
+                let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX).min(1_000_000);
+                self.sync_us.store((self.sync_us.load(SeqCst) * 7 + took) / 8, SeqCst);
                 self.durable.fetch_max(written, SeqCst);
             }
             Err(error) => self.fail("syncing the log", &error),
@@ -419,10 +432,16 @@ impl Log {
         self.signal.changed.notify_one();
     }
 
+    /// Whether the last try to make the next segment ready failed.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.no_space.load(SeqCst)
+    }
+
     /// Makes the next segment ready, slowly, unless there is one.
     pub(crate) fn prepare_spare(&self) {
         let mut spare = lock(&self.spare);
-        if spare.is_some() || self.failure.get().is_some() {
+        // Once new commands are refused they stay refused: only a restart makes another segment.
+        if spare.is_some() || self.failure.get().is_some() || self.full.load(SeqCst) {
             return;
         }
         match make_spare(&*self.disk, self.options.segment_bytes, Some(&self.hurry)) {
@@ -467,18 +486,11 @@ impl Log {
         if self.failure.get().is_some() || self.durable() < frontier.size() {
             return;
         }
-        let head = Head {
-            size: frontier.size(),
-            root: frontier.root(),
-        };
+        let head = Head { size: frontier.size(), root: frontier.root() };
         if let Err(error) = signer.head.set(head) {
             return self.fail("writing the head register", &error);
         }
-        let checkpoint = Checkpoint {
-            origin: self.origin.clone(),
-            size: head.size,
-            root: head.root,
-        };
+        let checkpoint = Checkpoint { origin: self.origin.clone(), size: head.size, root: head.root };
         let note = match checkpoint.sign(&signer.key) {
             Ok(note) => note,
             Err(error) => {
@@ -495,19 +507,12 @@ impl Log {
 }
 
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Makes a file full of zeros. In steps with pauses if nobody is in a hurry, so that it does not stand in the way of
 /// the syncs of the log.
-pub(crate) fn make_spare(
-    disk: &dyn Disk,
-    length: u64,
-    hurry: Option<&AtomicBool>,
-) -> io::Result<Spare> {
+pub(crate) fn make_spare(disk: &dyn Disk, length: u64, hurry: Option<&AtomicBool>) -> io::Result<Spare> {
     match disk.remove(SPARE) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -528,5 +533,7 @@ pub(crate) fn make_spare(
     Ok(Spare { file, length })
 }
 
+/// Segments are written in units of this; every file system's block is at most as long.
+pub(crate) const PAGE_BYTES: usize = 4096;
 const STEP_BYTES: u64 = 512 * 1024;
 const STEP_PAUSE: Duration = Duration::from_millis(4);

@@ -8,10 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use ledger::VerifierKey;
 use model::seal::{FieldKey, SessionKey, open};
-use model::{
-    AbsentReason, BlobField, Body, Digest, Entry, Field, Kind, Peek, SealedField, SessionId,
-    SessionOpen,
-};
+use model::{AbsentReason, BlobField, Body, Digest, Entry, Field, Kind, Peek, SealedField, SessionId, SessionOpen};
 
 use crate::blob::BlobReader;
 use crate::disk::{Disk, RealDisk};
@@ -81,9 +78,7 @@ impl Opened {
     #[must_use]
     pub fn text(&self) -> Option<std::borrow::Cow<'_, str>> {
         match self {
-            Self::Bytes(bytes) | Self::Blob { head: bytes, .. } => {
-                Some(String::from_utf8_lossy(bytes))
-            }
+            Self::Bytes(bytes) | Self::Blob { head: bytes, .. } => Some(String::from_utf8_lossy(bytes)),
             Self::Absent(_) | Self::Erased | Self::NoKey | Self::Damaged => None,
         }
     }
@@ -109,12 +104,7 @@ impl Reader {
         }
         // Without the keys, everything but the sensitive content can be read.
         let keys = KeyTable::open(&disk).ok().map(Arc::new);
-        Ok(Self {
-            disk,
-            vkey,
-            keys,
-            sessions: Arc::default(),
-        })
+        Ok(Self { disk, vkey, keys, sessions: Arc::default() })
     }
 
     /// The log's public key, as the data directory has it.
@@ -133,13 +123,7 @@ impl Reader {
     /// index after the last.
     #[must_use]
     pub fn entries(&self, from: u64) -> Entries {
-        Entries {
-            disk: self.disk.clone(),
-            from,
-            walk: None,
-            ready: VecDeque::new(),
-            done: false,
-        }
+        Entries { disk: self.disk.clone(), from, walk: None, ready: VecDeque::new(), done: false }
     }
 
     /// Opens sensitive content of a session's entry.
@@ -157,19 +141,15 @@ impl Reader {
             Err(why) => return Ok(why),
         };
         Ok(match field {
-            Field::Blob(blob) if blob.length <= OPENED_BYTES_MAX => self
-                .read_blob(session, &key, blob)
-                .map_or(Opened::Damaged, Opened::Bytes),
-            Field::Blob(blob) => {
-                opened(session, &key, sealed).map_or(Opened::Damaged, |head| Opened::Blob {
-                    head,
-                    length: blob.length,
-                    sha256: blob.sha256,
-                })
+            Field::Blob(blob) if blob.length <= OPENED_BYTES_MAX => {
+                self.read_blob(session, &key, blob).map_or(Opened::Damaged, Opened::Bytes)
             }
-            Field::Sealed(_) | Field::Absent(_) => {
-                opened(session, &key, sealed).map_or(Opened::Damaged, Opened::Bytes)
-            }
+            Field::Blob(blob) => opened(session, &key, sealed).map_or(Opened::Damaged, |head| Opened::Blob {
+                head,
+                length: blob.length,
+                sha256: blob.sha256,
+            }),
+            Field::Sealed(_) | Field::Absent(_) => opened(session, &key, sealed).map_or(Opened::Damaged, Opened::Bytes),
         })
     }
 
@@ -177,18 +157,9 @@ impl Reader {
     ///
     /// # Errors
     /// The session is not in the log, or the log or the blob cannot be read.
-    pub fn open_blob(
-        &self,
-        session: SessionId,
-        blob: &BlobField,
-    ) -> Result<Option<BlobReader>, StoreError> {
+    pub fn open_blob(&self, session: SessionId, blob: &BlobField) -> Result<Option<BlobReader>, StoreError> {
         match self.session_key(session)? {
-            Ok(key) => Ok(Some(BlobReader::open(
-                &*self.disk,
-                session,
-                &key.field(blob.number),
-                blob,
-            )?)),
+            Ok(key) => Ok(Some(BlobReader::open(&*self.disk, session, &key.field(blob.number), blob)?)),
             Err(_) => Ok(None),
         }
     }
@@ -197,23 +168,11 @@ impl Reader {
     ///
     /// # Errors
     /// The session is not in the log, or the log cannot be read.
-    pub fn reveal(
-        &self,
-        session: SessionId,
-        field_number: u64,
-    ) -> Result<Option<FieldKey>, StoreError> {
-        Ok(self
-            .session_key(session)?
-            .ok()
-            .map(|key| key.field(field_number)))
+    pub fn reveal(&self, session: SessionId, field_number: u64) -> Result<Option<FieldKey>, StoreError> {
+        Ok(self.session_key(session)?.ok().map(|key| key.field(field_number)))
     }
 
-    fn read_blob(
-        &self,
-        session: SessionId,
-        key: &SessionKey,
-        blob: &BlobField,
-    ) -> Result<Vec<u8>, RecordError> {
+    fn read_blob(&self, session: SessionId, key: &SessionKey, blob: &BlobField) -> Result<Vec<u8>, RecordError> {
         let mut reader = BlobReader::open(&*self.disk, session, &key.field(blob.number), blob)?;
         let mut content = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {
@@ -227,17 +186,12 @@ impl Reader {
             return Ok(Err(Opened::NoKey));
         };
         let (slot, commitment) = self.slot(session)?;
-        Ok(
-            match keys
-                .read(slot)
-                .map_err(StoreError::disk("reading session keys"))?
-            {
-                Slot::Key(key) if key.commitment(session) == commitment => Ok(key),
-                Slot::Key(_) => Err(Opened::Damaged),
-                Slot::Erased => Err(Opened::Erased),
-                Slot::Missing => Err(Opened::NoKey),
-            },
-        )
+        Ok(match keys.read(slot).map_err(StoreError::disk("reading session keys"))? {
+            Slot::Key(key) if key.commitment(session) == commitment => Ok(key),
+            Slot::Key(_) => Err(Opened::Damaged),
+            Slot::Erased => Err(Opened::Erased),
+            Slot::Missing => Err(Opened::NoKey),
+        })
     }
 
     /// Finds the session's first entry, which says where its key is.
@@ -248,10 +202,7 @@ impl Reader {
             while let Step::Group(group) | Step::Altered(_, group) = walk.step()? {
                 for (index, _, leaf) in group.entries() {
                     if Peek::new(leaf).is_some_and(|peek| peek.kind == Kind::SessionOpen)
-                        && let Ok(Entry {
-                            body: Body::SessionOpen(open),
-                            ..
-                        }) = Entry::decode(leaf)
+                        && let Ok(Entry { body: Body::SessionOpen(open), .. }) = Entry::decode(leaf)
                     {
                         sessions.learn(&open);
                     }
@@ -259,11 +210,7 @@ impl Reader {
                 }
             }
         }
-        sessions
-            .slots
-            .get(&session)
-            .copied()
-            .ok_or(StoreError::NoSession(session))
+        sessions.slots.get(&session).copied().ok_or(StoreError::NoSession(session))
     }
 
     /// Remembers where a session's key is, so that the log need not be read for it again.
@@ -274,8 +221,7 @@ impl Reader {
 
 impl Sessions {
     fn learn(&mut self, open: &SessionOpen) {
-        self.slots
-            .insert(open.link.session, (open.key_slot, open.key_commitment));
+        self.slots.insert(open.link.session, (open.key_slot, open.key_commitment));
     }
 }
 
@@ -303,9 +249,7 @@ impl Entries {
                 Step::Group(group) => {
                     let entries = group.entries().zip(&group.hashes);
                     let wanted = entries.filter(|((index, _, _), _)| *index >= self.from);
-                    self.ready.extend(
-                        wanted.map(|((index, _, leaf), hash)| (index, leaf.to_vec(), *hash)),
-                    );
+                    self.ready.extend(wanted.map(|((index, _, leaf), hash)| (index, leaf.to_vec(), *hash)));
                 }
                 Step::Altered(damage, _) | Step::Damaged(damage) => return Err(damage.into()),
                 Step::End(_) => {
@@ -323,20 +267,16 @@ impl Iterator for Entries {
     type Item = Result<Stored, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && !self.done {
-            if let Err(error) = self.fill() {
-                self.done = true;
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && !self.done
+            && let Err(error) = self.fill()
+        {
+            self.done = true;
+            return Some(Err(error));
         }
         let (index, leaf, hash) = self.ready.pop_front()?;
         Some(match Entry::decode(&leaf) {
-            Ok(entry) => Ok(Stored {
-                index,
-                leaf,
-                hash,
-                entry,
-            }),
+            Ok(entry) => Ok(Stored { index, leaf, hash, entry }),
             Err(source) => {
                 self.done = true;
                 self.ready.clear();

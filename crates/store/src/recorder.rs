@@ -6,17 +6,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ledger::{Frontier, leaf_hash};
-use model::{
-    Body, Cancel, Digest, Entry, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason,
-};
+use model::{Body, Cancel, Digest, Entry, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason};
 
 use crate::blob;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
 use crate::disk::{Disk, RealDisk, write_all};
 use crate::error::{Health, RecordError, StoreError};
 use crate::format::{
-    self, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SEGMENT_BYTES_MIN, SegmentHeader,
-    push_entry, segment_path,
+    self, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, push_entry, segment_path,
 };
 use crate::gate::{Gate, Opening};
 use crate::head::{self, HeadRegister};
@@ -94,12 +91,7 @@ impl Recorder {
     /// There is a log already, the name cannot be one, or the disk refused.
     pub fn create(dir: &Path, origin: &str) -> Result<Created, StoreError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir));
-        Self::create_on(
-            &disk,
-            &Options::new(origin),
-            &SystemClock,
-            &mut SystemRandom,
-        )
+        Self::create_on(&disk, &Options::new(origin), &SystemClock, &mut SystemRandom)
     }
 
     /// As [`Recorder::create`], on any disk.
@@ -113,8 +105,7 @@ impl Recorder {
         source: &mut dyn Random,
     ) -> Result<Created, StoreError> {
         let error = StoreError::disk;
-        disk.create_dir("log")
-            .map_err(error("making the data directory"))?;
+        disk.create_dir("log").map_err(error("making the data directory"))?;
         let _lock = take_lock(&**disk)?;
         if !walk::list(&**disk)?.is_empty() {
             return Err(StoreError::Exists);
@@ -129,15 +120,9 @@ impl Recorder {
             program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
         });
         let mut leaf = Vec::new();
-        Entry {
-            time: clock.now(),
-            body,
-        }
-        .encode(&mut leaf);
-        first_segment(&**disk, options, source, &leaf)
-            .map_err(error("making the first segment"))?;
-        disk.sync_dir("")
-            .map_err(error("making the data directory"))?;
+        Entry { time: clock.now(), body }.encode(&mut leaf);
+        first_segment(&**disk, options, source, &leaf).map_err(error("making the first segment"))?;
+        disk.sync_dir("").map_err(error("making the data directory"))?;
         Ok(Created { vkey })
     }
 
@@ -146,12 +131,7 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::open`].
     pub fn open_dir(dir: &Path, options: Options) -> Result<(Self, Recovery), StoreError> {
-        Self::open(
-            Arc::new(RealDisk::new(dir)),
-            options,
-            Arc::new(SystemClock),
-            Box::new(SystemRandom),
-        )
+        Self::open(Arc::new(RealDisk::new(dir)), options, Arc::new(SystemClock), Box::new(SystemRandom))
     }
 
     /// Opens a log for writing. What the last run left unfinished is completed first: commands without an outcome get
@@ -165,10 +145,7 @@ impl Recorder {
         clock: Arc<dyn Clock>,
         mut source: Box<dyn Random>,
     ) -> Result<(Self, Recovery), StoreError> {
-        options.segment_bytes = options
-            .segment_bytes
-            .max(SEGMENT_BYTES_MIN)
-            .next_multiple_of(4096);
+        options.segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(4096);
         options.reserve_bytes = options.reserve_bytes.min(options.segment_bytes / 2);
         if walk::list(&*disk)?.is_empty() {
             return Err(StoreError::NoLog);
@@ -178,29 +155,20 @@ impl Recorder {
         let verifier = key.verifier();
         if verifier.name() != options.origin {
             let found = verifier.name().to_owned();
-            return Err(StoreError::Origin {
-                expected: options.origin,
-                found,
-            });
+            return Err(StoreError::Origin { expected: options.origin, found });
         }
         blob::clean(&*disk).map_err(StoreError::disk("removing unfinished blobs"))?;
 
         let (head, signed) = HeadRegister::open(&*disk)?;
         let checkpoint = head::read_checkpoint(&*disk, &verifier)?;
         let signed = signed.map(|head| (head.size, head.root));
-        let signed: Vec<_> = signed
-            .into_iter()
-            .chain(checkpoint.map(|c| (c.size, c.root)))
-            .collect();
+        let signed: Vec<_> = signed.into_iter().chain(checkpoint.map(|c| (c.size, c.root))).collect();
         let sizes: Vec<_> = signed.iter().map(|(size, _)| *size).collect();
         let found = recover::recover(&disk, &format::origin_hash(&options.origin), &sizes)?;
         for (size, root) in signed {
             match found.roots.get(&size) {
                 None => {
-                    return Err(StoreError::Shorter {
-                        entries: found.recovery.entries,
-                        signed: size,
-                    });
+                    return Err(StoreError::Shorter { entries: found.recovery.entries, signed: size });
                 }
                 Some(found) if *found != root => return Err(StoreError::Forked { size }),
                 Some(_) => {}
@@ -208,37 +176,16 @@ impl Recorder {
         }
 
         let mut keys = KeyPool::open(&*disk)?;
-        keys.refill(&mut *source)
-            .map_err(StoreError::disk("making session keys"))?;
+        keys.refill(&mut *source).map_err(StoreError::disk("making session keys"))?;
         let (writer, unfinished, recovery) = found.split();
-        let signer = Signer {
-            key,
-            head,
-            signed: sizes.into_iter().max().unwrap_or(0),
-        };
-        let log = Arc::new(Log::new(Parts {
-            disk,
-            clock,
-            options,
-            random: source,
-            keys,
-            writer,
-            signer,
-            lock,
-        }));
+        let signer = Signer { key, head, signed: sizes.into_iter().max().unwrap_or(0) };
+        let log = Arc::new(Log::new(Parts { disk, clock, options, random: source, keys, writer, signer, lock }));
         recover::complete(&log, &unfinished, &recovery)?;
         log.write();
         log.sync();
         log.check(Purpose::Begin)?;
-        let threads =
-            threads::start(&log).map_err(StoreError::disk("starting the store's threads"))?;
-        Ok((
-            Self(Arc::new(Open {
-                log,
-                threads: Mutex::new(threads),
-            })),
-            recovery,
-        ))
+        let threads = threads::start(&log).map_err(StoreError::disk("starting the store's threads"))?;
+        Ok((Self(Arc::new(Open { log, threads: Mutex::new(threads) })), recovery))
     }
 
     /// Begins a session. Its key is durable already; its first entry is, when its position is reached.
@@ -314,18 +261,12 @@ impl Recorder {
     pub fn stop(self) -> Result<(), RecordError> {
         let log = &self.0.log;
         threads::quit(log, std::mem::take(&mut *lock(&self.0.threads)));
-        log.note(
-            Body::Stop(Stop {
-                reason: StopReason::Requested,
-            }),
-            Purpose::Complete,
-        )?;
+        log.note(Body::Stop(Stop { reason: StopReason::Requested }), Purpose::Complete)?;
         self.flush()?;
         log.checkpoint();
         log.check(Purpose::Complete)?;
-        log.stop(RecordError::Stopped {
-            why: "the gateway was told to stop".into(),
-        });
+        log.stop(RecordError::Stopped { why: "the gateway was told to stop".into() });
+        log.release();
         Ok(())
     }
 }
@@ -344,16 +285,8 @@ fn take_lock(disk: &dyn Disk) -> Result<Box<dyn std::any::Any + Send + Sync>, St
 }
 
 /// The segment with the genesis entry; the log exists when it has its name.
-fn first_segment(
-    disk: &dyn Disk,
-    options: &Options,
-    source: &mut dyn Random,
-    leaf: &[u8],
-) -> std::io::Result<()> {
-    let length = options
-        .segment_bytes
-        .max(SEGMENT_BYTES_MIN)
-        .next_multiple_of(4096);
+fn first_segment(disk: &dyn Disk, options: &Options, source: &mut dyn Random, leaf: &[u8]) -> std::io::Result<()> {
+    let length = options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(4096);
     let spare = make_spare(disk, length, None)?;
     let chain = Digest([0; 32]);
     let header = SegmentHeader {
@@ -376,11 +309,7 @@ fn first_segment(
     };
     group_header.seal(&header.salt, &mut group);
     write_all(&*spare.file, &header.encode(), 0)?;
-    write_all(
-        &*spare.file,
-        &group,
-        u64::try_from(HEADER_BYTES).unwrap_or(0),
-    )?;
+    write_all(&*spare.file, &group, u64::try_from(HEADER_BYTES).unwrap_or(0))?;
     spare.file.sync()?;
     disk.rename(SPARE, &segment_path(0))?;
     disk.sync_dir("log")

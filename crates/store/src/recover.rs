@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use ledger::{Frontier, leaf_hash};
 use model::{
-    Body, CommandId, Digest, Entry, Kind, Link, Loss, Peek, Recovery as RecoveryEntry,
-    SessionClose, SessionEnd, SessionId,
+    Body, CommandId, Digest, Entry, Kind, Link, Loss, Peek, Recovery as RecoveryEntry, SessionClose, SessionEnd,
+    SessionId,
 };
 
-use crate::disk::{Disk, DiskFile, Mode, write_all};
+use crate::disk::{Disk, DiskFile, Mode, read_full, write_all};
 use crate::error::{RecordError, StoreError};
 use crate::format::{HEADER_BYTES, SegmentHeader};
-use crate::log::{Log, Purpose, Writer};
+use crate::log::{Log, PAGE_BYTES, Purpose, Writer};
 use crate::session::lost_outcome;
 use crate::walk::{End, Step, Tail, Walk};
 
@@ -50,11 +50,7 @@ struct OpenSession {
 }
 
 /// Reads the whole log and makes its end ready to be written. `sizes` are those whose roots are wanted.
-pub(crate) fn recover(
-    disk: &Arc<dyn Disk>,
-    origin: &Digest,
-    sizes: &[u64],
-) -> Result<Found, StoreError> {
+pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64]) -> Result<Found, StoreError> {
     let mut walk = Walk::new(disk.clone(), 0, Tail::Examine)?;
     let mut frontier = Frontier::new();
     let mut roots = BTreeMap::new();
@@ -71,10 +67,7 @@ pub(crate) fn recover(
                     if sizes.contains(&frontier.size()) {
                         roots.insert(frontier.size(), frontier.root());
                     }
-                    let peek = Peek::new(leaf).ok_or(StoreError::Entry {
-                        index,
-                        source: unreadable(leaf),
-                    })?;
+                    let peek = Peek::new(leaf).ok_or(StoreError::Entry { index, source: unreadable(leaf) })?;
                     follow(&mut sessions, &peek, *hash);
                     last = Some(peek.kind);
                 }
@@ -87,54 +80,48 @@ pub(crate) fn recover(
         return Err(StoreError::NoLog);
     };
     if segment.header.origin != *origin {
-        return Err(StoreError::malformed(
-            &*segment.path,
-            "the segment belongs to a log with another name",
-        ));
+        return Err(StoreError::malformed(&*segment.path, "the segment belongs to a log with another name"));
     }
     let file = ready(disk, &segment.path, segment.offset, segment.length, &end)?;
     let SegmentHeader { number, salt, .. } = segment.header;
-    let clean = matches!(last, Some(Kind::Stop | Kind::Genesis))
-        && sessions.is_empty()
-        && end.torn_bytes == 0;
+    let clean = matches!(last, Some(Kind::Stop | Kind::Genesis)) && sessions.is_empty() && end.torn_bytes == 0;
     let recovery = Recovery {
         entries: end.entries,
         clean,
         torn_bytes: end.torn_bytes,
         commands_unknown: sessions
             .iter()
-            .flat_map(|(&session, state)| {
-                state
-                    .open
-                    .iter()
-                    .map(move |&ordinal| CommandId { session, ordinal })
-            })
+            .flat_map(|(&session, state)| state.open.iter().map(move |&ordinal| CommandId { session, ordinal }))
             .collect(),
         sessions_lost: sessions.keys().copied().collect(),
     };
     let writer = Writer {
-        segment: Arc::from(file),
         number,
         salt,
         length: segment.length,
         offset: segment.offset,
         chain: walk.chain().unwrap_or(Digest([0; 32])),
         frontier,
+        page: page_before(&*file, segment.offset)?,
+        segment: Arc::from(file),
         group: Vec::new(),
         hashes: Vec::new(),
     };
-    Ok(Found {
-        writer,
-        recovery,
-        sessions,
-        roots,
-    })
+    Ok(Found { writer, recovery, sessions, roots })
+}
+
+/// What the page with this offset holds before it.
+fn page_before(file: &dyn DiskFile, offset: u64) -> Result<Vec<u8>, StoreError> {
+    let held = usize::try_from(offset).unwrap_or(0) % PAGE_BYTES;
+    let mut page = vec![0; held];
+    let begin = offset - u64::try_from(held).unwrap_or(0);
+    let read = read_full(file, &mut page, begin).map_err(StoreError::disk("reading the end of the log"))?;
+    page.truncate(read);
+    Ok(page)
 }
 
 fn unreadable(leaf: &[u8]) -> model::DecodeError {
-    Entry::decode(leaf)
-        .err()
-        .unwrap_or(model::DecodeError::NotCanonical)
+    Entry::decode(leaf).err().unwrap_or(model::DecodeError::NotCanonical)
 }
 
 fn follow(sessions: &mut BTreeMap<SessionId, OpenSession>, peek: &Peek, hash: Digest) {
@@ -170,17 +157,13 @@ fn ready(
     length: u64,
     end: &End,
 ) -> Result<Box<dyn DiskFile>, StoreError> {
-    let file = disk
-        .open(path, Mode::Write)
-        .map_err(StoreError::disk(format!("opening {path}")))?;
+    let file = disk.open(path, Mode::Write).map_err(StoreError::disk(format!("opening {path}")))?;
     let clear = || {
         let zeros = vec![0; HEADER_BYTES];
         let stop = (offset + end.torn_bytes).min(length);
         let mut at = offset;
         while at < stop {
-            let step = usize::try_from(stop - at)
-                .unwrap_or(usize::MAX)
-                .min(zeros.len());
+            let step = usize::try_from(stop - at).unwrap_or(usize::MAX).min(zeros.len());
             write_all(&*file, zeros.get(..step).unwrap_or_default(), at)?;
             at += u64::try_from(step).unwrap_or(0);
         }
@@ -192,11 +175,7 @@ fn ready(
 }
 
 /// Appends what makes the log complete again: the recovery entry, the unknown outcomes, the lost sessions.
-pub(crate) fn complete(
-    log: &Log,
-    found: &Unfinished,
-    recovery: &Recovery,
-) -> Result<(), RecordError> {
+pub(crate) fn complete(log: &Log, found: &Unfinished, recovery: &Recovery) -> Result<(), RecordError> {
     if recovery.clean {
         return Ok(());
     }
@@ -204,11 +183,7 @@ pub(crate) fn complete(
     log.note(
         Body::Recovery(RecoveryEntry {
             entries: recovery.entries,
-            loss: if recovery.torn_bytes > 0 {
-                Loss::TornTail
-            } else {
-                Loss::None
-            },
+            loss: if recovery.torn_bytes > 0 { Loss::TornTail } else { Loss::None },
             torn_bytes: recovery.torn_bytes,
             commands_unknown: count(recovery.commands_unknown.len()),
             sessions_lost: count(recovery.sessions_lost.len()),
@@ -216,11 +191,7 @@ pub(crate) fn complete(
         Purpose::Complete,
     )?;
     for (&id, session) in &found.0 {
-        let mut link = Link {
-            session: id,
-            number: session.next_number,
-            previous: session.previous,
-        };
+        let mut link = Link { session: id, number: session.next_number, previous: session.previous };
         let append = |link: &mut Link, entry: Entry| {
             let mut leaf = Vec::with_capacity(512);
             entry.encode(&mut leaf);
@@ -230,10 +201,7 @@ pub(crate) fn complete(
             log.append(&leaf, hash, Purpose::Complete)
         };
         for &ordinal in &session.open {
-            let of = CommandId {
-                session: id,
-                ordinal,
-            };
+            let of = CommandId { session: id, ordinal };
             let entry = lost_outcome(link, of, log.clock.now());
             append(&mut link, entry)?;
         }
@@ -245,13 +213,7 @@ pub(crate) fn complete(
             bytes_up: 0,
             bytes_down: 0,
         });
-        append(
-            &mut link,
-            Entry {
-                time: log.clock.now(),
-                body,
-            },
-        )?;
+        append(&mut link, Entry { time: log.clock.now(), body })?;
     }
     Ok(())
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use ledger::leaf_hash;
 use model::seal::{SessionKey, seal};
 use model::{
-    AbsentReason, Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry,
-    Fidelity, Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose,
-    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, Verdict, Via,
-    Who,
+    AbsentReason, Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity, Field,
+    Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId, SessionOpen,
+    StatementResult, Status, Time, Transaction, Verdict, Via, Who,
 };
 
 use crate::blob::{BlobKeys, BlobWriter};
@@ -165,11 +164,7 @@ impl SessionLog {
         (key_slot, key): (u64, SessionKey),
         start: SessionStart,
     ) -> Result<(Self, Opening), RecordError> {
-        let link = Link {
-            session: id,
-            number: 0,
-            previous: None,
-        };
+        let link = Link { session: id, number: 0, previous: None };
         let who = Who {
             name: start.identity.name.clone(),
             known: start.identity.known,
@@ -177,10 +172,7 @@ impl SessionLog {
         };
         let template = Intent {
             link,
-            command: CommandId {
-                session: id,
-                ordinal: 1,
-            },
+            command: CommandId { session: id, ordinal: 1 },
             who,
             connection: start.connection.clone(),
             database: start.database.clone(),
@@ -207,10 +199,7 @@ impl SessionLog {
             intents: 0,
             outcomes: 0,
             open: Vec::new(),
-            template: Entry {
-                time,
-                body: Body::Intent(template),
-            },
+            template: Entry { time, body: Body::Intent(template) },
             leaf: Vec::with_capacity(1024),
             broken: None,
             // Nothing to complete until the first entry is appended.
@@ -272,11 +261,7 @@ impl SessionLog {
     pub fn blob(&mut self) -> Result<BlobWriter, RecordError> {
         self.log.check(Purpose::Begin)?;
         let number = self.take_fields(2);
-        let keys = BlobKeys {
-            number,
-            key: self.key.field(number),
-            head_key: self.key.field(number + 1),
-        };
+        let keys = BlobKeys { number, key: self.key.field(number), head_key: self.key.field(number + 1) };
         BlobWriter::new(self.log.disk.clone(), self.id, keys)
     }
 
@@ -289,10 +274,7 @@ impl SessionLog {
             return Err(broken);
         }
         let time = self.log.clock.now();
-        let command = CommandId {
-            session: self.id,
-            ordinal: self.intents + 1,
-        };
+        let command = CommandId { session: self.id, ordinal: self.intents + 1 };
         let link = self.link();
         self.template.time = time;
         if let Body::Intent(intent) = &mut self.template.body {
@@ -314,22 +296,14 @@ impl SessionLog {
         let position = self.append(Purpose::Begin)?;
         self.intents += 1;
         self.open.push((command.ordinal, time.boot_us));
-        Ok(Pending {
-            command,
-            position,
-            boot_us: time.boot_us,
-        })
+        Ok(Pending { command, position, boot_us: time.boot_us })
     }
 
     /// Appends a command's outcome. It is written with the next group and needs no flush of its own.
     ///
     /// # Errors
     /// Recording has stopped; after the restart the outcome is `unknown`.
-    pub fn outcome(
-        &mut self,
-        recorded: Recorded,
-        draft: &OutcomeDraft<'_>,
-    ) -> Result<Position, RecordError> {
+    pub fn outcome(&mut self, recorded: Recorded, draft: &OutcomeDraft<'_>) -> Result<Position, RecordError> {
         let began = recorded.boot_us();
         self.end(recorded.command(), began, draft)
     }
@@ -339,15 +313,8 @@ impl SessionLog {
     ///
     /// # Errors
     /// As [`SessionLog::outcome`].
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "a pending intent is used up by its outcome"
-    )]
-    pub fn withdraw(
-        &mut self,
-        pending: Pending,
-        draft: &OutcomeDraft<'_>,
-    ) -> Result<Position, RecordError> {
+    #[allow(clippy::needless_pass_by_value, reason = "a pending intent is used up by its outcome")]
+    pub fn withdraw(&mut self, pending: Pending, draft: &OutcomeDraft<'_>) -> Result<Position, RecordError> {
         self.end(pending.command, pending.boot_us, draft)
     }
 
@@ -384,18 +351,8 @@ impl SessionLog {
         self.closed = true;
         let reason = reason_of(closing.reason);
         while let Some(&(ordinal, began)) = self.open.first() {
-            let draft = OutcomeDraft {
-                reason: Some(reason),
-                ..OutcomeDraft::new(Status::Unknown)
-            };
-            self.end(
-                CommandId {
-                    session: self.id,
-                    ordinal,
-                },
-                began,
-                &draft,
-            )?;
+            let draft = OutcomeDraft { reason: Some(reason), ..OutcomeDraft::new(Status::Unknown) };
+            self.end(CommandId { session: self.id, ordinal }, began, &draft)?;
         }
         let body = Body::SessionClose(SessionClose {
             link: self.link(),
@@ -406,35 +363,19 @@ impl SessionLog {
             bytes_down: closing.bytes_down,
         });
         self.leaf.clear();
-        Entry {
-            time: self.log.clock.now(),
-            body,
-        }
-        .encode(&mut self.leaf);
+        Entry { time: self.log.clock.now(), body }.encode(&mut self.leaf);
         self.append(Purpose::Complete)
     }
 
-    fn end(
-        &mut self,
-        of: CommandId,
-        began: u64,
-        draft: &OutcomeDraft<'_>,
-    ) -> Result<Position, RecordError> {
-        let at = self
-            .open
-            .iter()
-            .position(|(ordinal, _)| *ordinal == of.ordinal);
+    fn end(&mut self, of: CommandId, began: u64, draft: &OutcomeDraft<'_>) -> Result<Position, RecordError> {
+        let at = self.open.iter().position(|(ordinal, _)| *ordinal == of.ordinal);
         let Some(at) = at.filter(|_| of.session == self.id) else {
             return Err(RecordError::WrongSession);
         };
         let time = self.log.clock.now();
         let outcome = outcome_of(self.link(), of, time.boot_us.saturating_sub(began), draft);
         self.leaf.clear();
-        Entry {
-            time,
-            body: Body::Outcome(outcome),
-        }
-        .encode(&mut self.leaf);
+        Entry { time, body: Body::Outcome(outcome) }.encode(&mut self.leaf);
         let position = self.append(Purpose::Complete)?;
         self.open.remove(at);
         self.outcomes += 1;
@@ -450,11 +391,7 @@ impl SessionLog {
     }
 
     fn link(&self) -> Link {
-        Link {
-            session: self.id,
-            number: self.next_number,
-            previous: self.previous,
-        }
+        Link { session: self.id, number: self.next_number, previous: self.previous }
     }
 
     fn take_fields(&mut self, count: u64) -> u64 {
@@ -467,11 +404,7 @@ impl SessionLog {
 impl Drop for SessionLog {
     fn drop(&mut self) {
         if !self.closed {
-            let closing = SessionClosing {
-                reason: SessionEnd::GatewayFault,
-                bytes_up: 0,
-                bytes_down: 0,
-            };
+            let closing = SessionClosing { reason: SessionEnd::GatewayFault, bytes_up: 0, bytes_down: 0 };
             // If recording has stopped, the restart completes the session.
             let _ = self.finish(closing);
         }
@@ -480,14 +413,8 @@ impl Drop for SessionLog {
 
 /// An outcome about which nothing is known but that the gateway was gone.
 pub(crate) fn lost_outcome(link: Link, of: CommandId, time: Time) -> Entry {
-    let draft = OutcomeDraft {
-        reason: Some(Reason::GatewayRestarted),
-        ..OutcomeDraft::new(Status::Unknown)
-    };
-    Entry {
-        time,
-        body: Body::Outcome(outcome_of(link, of, 0, &draft)),
-    }
+    let draft = OutcomeDraft { reason: Some(Reason::GatewayRestarted), ..OutcomeDraft::new(Status::Unknown) };
+    Entry { time, body: Body::Outcome(outcome_of(link, of, 0, &draft)) }
 }
 
 fn outcome_of(link: Link, of: CommandId, duration_us: u64, draft: &OutcomeDraft<'_>) -> Outcome {
@@ -499,9 +426,7 @@ fn outcome_of(link: Link, of: CommandId, duration_us: u64, draft: &OutcomeDraft<
         code: draft.code.map(str::to_owned),
         message: draft.message.clone(),
         results: draft.results.iter().take(RESULTS_MAX).cloned().collect(),
-        results_count: draft
-            .results_count
-            .max(u64::try_from(draft.results.len()).unwrap_or(0)),
+        results_count: draft.results_count.max(u64::try_from(draft.results.len()).unwrap_or(0)),
         rows: draft.rows,
         bytes_up: draft.bytes_up,
         bytes_down: draft.bytes_down,

@@ -39,43 +39,22 @@ pub fn tamper(dir: &Path, command: Option<CommandId>) -> Result<Option<Tampered>
 ///
 /// # Errors
 /// As [`tamper`].
-pub fn tamper_on(
-    disk: Arc<dyn Disk>,
-    command: Option<CommandId>,
-) -> Result<Option<Tampered>, StoreError> {
+pub fn tamper_on(disk: Arc<dyn Disk>, command: Option<CommandId>) -> Result<Option<Tampered>, StoreError> {
     let mut found = Vec::new();
     let mut walk = Walk::new(disk.clone(), 0, Tail::Live)?;
     loop {
         match walk.step()? {
             Step::Group(group) => {
                 for (index, offset, leaf) in group.entries() {
-                    let Some(Peek {
-                        kind: Kind::Intent,
-                        command: Some(id),
-                        ..
-                    }) = Peek::new(leaf)
-                    else {
+                    let Some(Peek { kind: Kind::Intent, command: Some(id), .. }) = Peek::new(leaf) else {
                         continue;
                     };
-                    let place = leaf
-                        .windows(5)
-                        .position(|w| w == b"\"x\":\"")
-                        .map(|at| at + 5);
+                    let place = leaf.windows(5).position(|w| w == b"\"x\":\"").map(|at| at + 5);
                     let wanted = command.is_none_or(|wanted| wanted == id);
-                    if let Some((place, &before)) = place
-                        .and_then(|at| Some((at, leaf.get(at)?)))
-                        .filter(|_| wanted)
-                    {
+                    if let Some((place, &before)) = place.and_then(|at| Some((at, leaf.get(at)?))).filter(|_| wanted) {
                         let offset = offset + u64::try_from(place).unwrap_or(0);
                         let file = group.path.to_string();
-                        found.push(Tampered {
-                            index,
-                            command: id,
-                            file,
-                            offset,
-                            before,
-                            after: before ^ 1,
-                        });
+                        found.push(Tampered { index, command: id, file, offset, before, after: before ^ 1 });
                     }
                 }
             }

@@ -13,12 +13,8 @@ use crate::log::{Log, lock};
 
 pub(crate) fn start(log: &Arc<Log>) -> std::io::Result<Vec<JoinHandle<()>>> {
     let (for_syncer, for_keeper) = (log.clone(), log.clone());
-    let syncer = std::thread::Builder::new()
-        .name("store-syncer".into())
-        .spawn(move || syncer(&for_syncer))?;
-    let keeper = std::thread::Builder::new()
-        .name("store-keeper".into())
-        .spawn(move || keeper(&for_keeper));
+    let syncer = std::thread::Builder::new().name("store-syncer".into()).spawn(move || syncer(&for_syncer))?;
+    let keeper = std::thread::Builder::new().name("store-keeper".into()).spawn(move || keeper(&for_keeper));
     match keeper {
         Ok(keeper) => Ok(vec![syncer, keeper]),
         Err(error) => {
@@ -57,21 +53,14 @@ fn syncer(log: &Log) {
                 due = Some((Instant::now() + log.options.sync_interval, log.appended()));
             }
             let Some((at, _)) = due else {
-                asks = signal
-                    .changed
-                    .wait(asks)
-                    .unwrap_or_else(PoisonError::into_inner);
+                asks = signal.changed.wait(asks).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            asks = signal
-                .changed
-                .wait_timeout(asks, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            asks = signal.changed.wait_timeout(asks, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let asked = std::mem::take(&mut asks.sync);
         drop(asks);
@@ -88,8 +77,7 @@ fn syncer(log: &Log) {
             // From here the next append sets the mark again; what came before this line is looked at now.
             signal.dirty.store(false, SeqCst);
             let appended = log.appended();
-            due = (appended > log.durable())
-                .then(|| (Instant::now() + log.options.sync_interval, appended));
+            due = (appended > log.durable()).then(|| (Instant::now() + log.options.sync_interval, appended));
         }
         if log.failure().is_some() {
             due = None;
@@ -97,10 +85,18 @@ fn syncer(log: &Log) {
     }
 }
 
+/// How many rounds of the keeper pass between two tries to find space for a segment.
+const SPACE_RETRY_ROUNDS: u32 = 10;
+
 fn keeper(log: &Log) {
     let mut next_checkpoint = Instant::now() + log.options.checkpoint_interval;
+    let mut round = 0u32;
     loop {
-        log.prepare_spare();
+        // A full disk is not filled to its last byte every second.
+        if !log.lacks_space() || round.is_multiple_of(SPACE_RETRY_ROUNDS) {
+            log.prepare_spare();
+        }
+        round = round.wrapping_add(1);
         log.prepare_keys();
         if Instant::now() >= next_checkpoint {
             log.checkpoint();
@@ -111,11 +107,6 @@ fn keeper(log: &Log) {
             return;
         }
         let left = next_checkpoint.saturating_duration_since(Instant::now());
-        drop(
-            log.signal
-                .keeper
-                .wait_timeout(asks, left)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        drop(log.signal.keeper.wait_timeout(asks, left).unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -9,10 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledger::{Checkpoint, Frontier, VerifierKey};
-use model::{
-    Body, CommandId, Digest, Entry, Field, Intent, Kind, Link, Outcome, SessionEnd, SessionId,
-    Status, Time,
-};
+use model::{Body, CommandId, Digest, Entry, Field, Intent, Kind, Link, Outcome, SessionEnd, SessionId, Status, Time};
 
 use crate::blob;
 use crate::disk::{Disk, RealDisk, read_file};
@@ -197,16 +194,15 @@ pub fn verify_on(
                 break end.torn;
             }
         }
-        progress(Progress {
-            entries: state.frontier.size(),
-        });
+        progress(Progress { entries: state.frontier.size() });
     };
     state.check_signed(&signed, torn);
     Ok(state.report(vkey, &signed))
 }
 
 struct State {
-    violation: Option<Violation>,
+    /// The violation, and the last entry that it may concern.
+    violation: Option<(u64, Violation)>,
     frontier: Frontier,
     /// The roots at the sizes that were signed.
     roots: BTreeMap<u64, Option<Digest>>,
@@ -281,11 +277,7 @@ impl State {
         }
         match head::read(disk) {
             Ok(Some(head)) => {
-                signed.push(Checkpoint {
-                    origin: self.origin.clone(),
-                    size: head.size,
-                    root: head.root,
-                });
+                signed.push(Checkpoint { origin: self.origin.clone(), size: head.size, root: head.root });
             }
             Ok(None) => {}
             Err(error) => self.violate_file("head", error.to_string()),
@@ -305,24 +297,21 @@ impl State {
                 Some(root) if root == checkpoint.root => {}
                 Some(_) => self.violate_file(
                     CHECKPOINT,
-                    format!(
-                        "the first {} entries are not those that were signed",
-                        checkpoint.size
-                    ),
+                    format!("the first {} entries are not those that were signed", checkpoint.size),
                 ),
                 None if self.violation.is_some() => {}
                 None => match torn.clone() {
                     Some(damage) => self.damage(damage),
-                    None => self.violate(Violation {
-                        index: Some(size),
-                        command: None,
-                        file: "log".to_owned(),
-                        offset: 0,
-                        what: format!(
-                            "{} entries were signed, and the log has {size}",
-                            checkpoint.size
-                        ),
-                    }),
+                    None => self.violate(
+                        size,
+                        Violation {
+                            index: Some(size),
+                            command: None,
+                            file: "log".to_owned(),
+                            offset: 0,
+                            what: format!("{} entries were signed, and the log has {size}", checkpoint.size),
+                        },
+                    ),
                 },
             }
         }
@@ -335,12 +324,7 @@ impl State {
             if let Some(root) = self.roots.get_mut(&size) {
                 *root = Some(self.frontier.root());
             }
-            let mut place = Place {
-                path: group.path.clone(),
-                offset,
-                index,
-                command: None,
-            };
+            let mut place = Place { path: group.path.clone(), offset, index, command: None };
             match Entry::decode(leaf) {
                 Ok(entry) => self.entry(disk, &entry, *hash, &mut place),
                 Err(error) => self.violate_at(&place, error.to_string()),
@@ -350,8 +334,7 @@ impl State {
 
     fn entry(&mut self, disk: &dyn Disk, entry: &Entry, hash: Digest, place: &mut Place) {
         let wall = entry.time.wall_us;
-        self.coverage.recorded =
-            Some((self.coverage.recorded.map_or(wall, |(from, _)| from), wall));
+        self.coverage.recorded = Some((self.coverage.recorded.map_or(wall, |(from, _)| from), wall));
         self.silence(entry);
         self.last = Some((entry.body.kind(), entry.time));
         place.command = match &entry.body {
@@ -360,10 +343,7 @@ impl State {
             _ => None,
         };
         if (place.index == 0) != (entry.body.kind() == Kind::Genesis) {
-            self.violate_at(
-                place,
-                "a log begins with its genesis entry, and only there".to_owned(),
-            );
+            self.violate_at(place, "a log begins with its genesis entry, and only there".to_owned());
         }
         match &entry.body {
             Body::Genesis(genesis) if genesis.origin != self.origin => {
@@ -402,30 +382,18 @@ impl State {
         let fresh = matches!(entry.body.kind(), Kind::Recovery | Kind::Start);
         let apart = entry.time.boot_us.saturating_sub(time.boot_us);
         if running && !fresh && apart > SILENCE_US && self.completeness.silences.len() < GAPS_MAX {
-            self.completeness.silences.push(Silence {
-                from: time,
-                to: entry.time,
-            });
+            self.completeness.silences.push(Silence { from: time, to: entry.time });
         }
     }
 
     fn open_session(&mut self, id: SessionId, connection: &str, wall: i64) {
         self.completeness.sessions += 1;
-        let times = self
-            .coverage
-            .connections
-            .entry(connection.to_owned())
-            .or_insert((wall, wall));
+        let times = self.coverage.connections.entry(connection.to_owned()).or_insert((wall, wall));
         times.1 = wall;
         let fresh = Open {
             next_number: 0,
             hash: Digest([0; 32]),
-            place: Place {
-                path: "".into(),
-                offset: 0,
-                index: 0,
-                command: None,
-            },
+            place: Place { path: "".into(), offset: 0, index: 0, command: None },
             intents: 0,
             outcomes: 0,
             open: BTreeSet::new(),
@@ -453,19 +421,10 @@ impl State {
         session.hash = hash;
         session.place = place.clone();
         if link.number != number {
-            self.gap(format!(
-                "session {}: after its entry {number} comes {}",
-                link.session, link.number
-            ));
+            self.gap(format!("session {}: after its entry {number} comes {}", link.session, link.number));
         } else if link.previous != expected {
             let bad = if number > 0 { &before } else { place };
-            self.violate_at(
-                bad,
-                format!(
-                    "it is not the entry that entry {} names as the one before it",
-                    place.index
-                ),
-            );
+            self.violate_at(bad, format!("it is not the entry that entry {} names as the one before it", place.index));
         }
     }
 
@@ -476,9 +435,7 @@ impl State {
         };
         session.intents += 1;
         session.open.insert(intent.command.ordinal);
-        if intent.command.session != intent.link.session
-            || intent.command.ordinal != session.intents
-        {
+        if intent.command.session != intent.link.session || intent.command.ordinal != session.intents {
             let expected = session.intents;
             self.gap(format!(
                 "entry {}: command {} is not number {expected} of its session",
@@ -488,20 +445,13 @@ impl State {
     }
 
     fn outcome(&mut self, outcome: &Outcome, place: &Place) {
-        *self
-            .completeness
-            .outcomes
-            .entry(outcome.status)
-            .or_insert(0) += 1;
+        *self.completeness.outcomes.entry(outcome.status).or_insert(0) += 1;
         let Some(session) = self.sessions.get_mut(&outcome.link.session) else {
             return;
         };
         session.outcomes += 1;
         if outcome.of.session != outcome.link.session || !session.open.remove(&outcome.of.ordinal) {
-            self.gap(format!(
-                "entry {}: an outcome of command {}, which has no open intent",
-                place.index, outcome.of
-            ));
+            self.gap(format!("entry {}: an outcome of command {}, which has no open intent", place.index, outcome.of));
         }
     }
 
@@ -511,9 +461,7 @@ impl State {
         };
         self.completeness.sessions_lost += u64::from(lost);
         for ordinal in &session.open {
-            self.gap(format!(
-                "command {id}.{ordinal} has no outcome, although its session ended"
-            ));
+            self.gap(format!("command {id}.{ordinal} has no outcome, although its session ended"));
         }
         if counts != (session.intents, session.outcomes) {
             let (intents, outcomes) = counts;
@@ -538,45 +486,39 @@ impl State {
     }
 
     fn damage(&mut self, damage: Damage) {
-        self.violate(Violation {
+        let found = Violation {
             index: Some(damage.index),
             command: damage.command,
             file: damage.path.to_string(),
             offset: damage.offset,
             what: damage.what,
-        });
+        };
+        self.violate(damage.last, found);
     }
 
     fn violate_at(&mut self, place: &Place, what: String) {
-        self.violate(Violation {
+        let found = Violation {
             index: Some(place.index),
             command: place.command,
             file: place.path.to_string(),
             offset: place.offset,
             what,
-        });
+        };
+        self.violate(place.index, found);
     }
 
     fn violate_file(&mut self, file: &str, what: String) {
-        self.violate(Violation {
-            index: None,
-            command: None,
-            file: file.to_owned(),
-            offset: 0,
-            what,
-        });
+        let found = Violation { index: None, command: None, file: file.to_owned(), offset: 0, what };
+        self.violate(u64::MAX, found);
     }
 
-    /// Keeps the violation with the lowest index, and of two with the same the one that knows the command. One that
-    /// names no entry is kept only if there is no other.
-    fn violate(&mut self, found: Violation) {
-        let rank = |v: &Violation| (v.index.unwrap_or(u64::MAX), v.command.is_none());
-        if self
-            .violation
-            .as_ref()
-            .is_none_or(|known| rank(&found) < rank(known))
-        {
-            self.violation = Some(found);
+    /// Keeps the first violation. One that names a single entry is better than one that names a group around it, one
+    /// that names a command better than one that does not, and any better than one that names no entry.
+    fn violate(&mut self, last: u64, found: Violation) {
+        let rank = |last: u64, v: &Violation| (last, v.command.is_none());
+        let first = |(known_last, known): &(u64, Violation)| rank(last, &found) < rank(*known_last, known);
+        if self.violation.as_ref().is_none_or(first) {
+            self.violation = Some((last, found));
         }
     }
 
@@ -594,9 +536,7 @@ impl State {
         for (id, session) in open {
             self.completeness.pending += u64::try_from(session.open.len()).unwrap_or(0);
             if self.completeness.stopped {
-                self.gap(format!(
-                    "session {id} is open, although the gateway stopped"
-                ));
+                self.gap(format!("session {id} is open, although the gateway stopped"));
             }
         }
         self.completeness.verdict = match (&self.violation, self.completeness.gaps_count) {
@@ -606,7 +546,7 @@ impl State {
         };
         Report {
             integrity: Integrity {
-                violation: self.violation,
+                violation: self.violation.map(|(_, violation)| violation),
                 entries: self.frontier.size(),
                 root: self.frontier.root(),
                 origin: self.origin,

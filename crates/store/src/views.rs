@@ -5,9 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use model::{
-    Body, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason,
-    SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction,
-    Verdict, Via, Who,
+    Body, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason, SessionClose,
+    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, Verdict, Via, Who,
 };
 
 use crate::error::StoreError;
@@ -54,11 +53,7 @@ impl CommandStatus {
     /// The status of this text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text == "pending" {
-            Some(Self::Pending)
-        } else {
-            Status::parse(text).map(Self::Ended)
-        }
+        if text == "pending" { Some(Self::Pending) } else { Status::parse(text).map(Self::Ended) }
     }
 }
 
@@ -142,11 +137,7 @@ impl CommandView {
     /// How it ended, or that it has not.
     #[must_use]
     pub fn status(&self) -> CommandStatus {
-        self.outcome
-            .as_ref()
-            .map_or(CommandStatus::Pending, |outcome| {
-                CommandStatus::Ended(outcome.status)
-            })
+        self.outcome.as_ref().map_or(CommandStatus::Pending, |outcome| CommandStatus::Ended(outcome.status))
     }
 }
 
@@ -235,20 +226,12 @@ impl Commands {
                 None
             }
             Body::Intent(intent) if self.filter.wants_intent(time, &intent) => {
-                self.held.push_back(Held {
-                    index: stored.index,
-                    time,
-                    intent,
-                    outcome: None,
-                });
+                self.held.push_back(Held { index: stored.index, time, intent, outcome: None });
                 if self.held.len() > HELD_MAX {
                     let first = self.held.pop_front()?;
                     match first.outcome {
                         Some(_) => return Some(first),
-                        None => self.late.insert(
-                            first.intent.command,
-                            (first.index, first.time, first.intent),
-                        ),
+                        None => self.late.insert(first.intent.command, (first.index, first.time, first.intent)),
                     };
                 }
                 None
@@ -256,42 +239,23 @@ impl Commands {
             Body::Outcome(outcome) => {
                 let of = outcome.of;
                 let ended = (stored.index, time, outcome);
-                if let Some(held) = self
-                    .held
-                    .iter_mut()
-                    .rev()
-                    .find(|held| held.intent.command == of)
-                {
+                if let Some(held) = self.held.iter_mut().rev().find(|held| held.intent.command == of) {
                     held.outcome = Some(ended);
                     return None;
                 }
                 let (index, time, intent) = self.late.remove(&of)?;
-                Some(Held {
-                    index,
-                    time,
-                    intent,
-                    outcome: Some(ended),
-                })
+                Some(Held { index, time, intent, outcome: Some(ended) })
             }
             _ => None,
         }
     }
 
     fn ready(&mut self) -> Option<Held> {
-        if self.held.front()?.outcome.is_some() {
-            self.held.pop_front()
-        } else {
-            None
-        }
+        if self.held.front()?.outcome.is_some() { self.held.pop_front() } else { None }
     }
 
     fn view(&self, held: Held) -> Result<Option<CommandView>, StoreError> {
-        let Held {
-            index,
-            time,
-            intent,
-            outcome,
-        } = held;
+        let Held { index, time, intent, outcome } = held;
         let session = intent.link.session;
         let view = CommandView {
             id: intent.command,
@@ -308,20 +272,12 @@ impl Commands {
             transaction: intent.transaction,
             verdict: intent.verdict,
             durability: intent.durability,
-            outcome: outcome
-                .map(|(index, time, o)| self.outcome(session, index, time, o))
-                .transpose()?,
+            outcome: outcome.map(|(index, time, o)| self.outcome(session, index, time, o)).transpose()?,
         };
         Ok(self.filter.wants(&view).then_some(view))
     }
 
-    fn outcome(
-        &self,
-        session: SessionId,
-        index: u64,
-        time: Time,
-        o: Outcome,
-    ) -> Result<OutcomeView, StoreError> {
+    fn outcome(&self, session: SessionId, index: u64, time: Time, o: Outcome) -> Result<OutcomeView, StoreError> {
         Ok(OutcomeView {
             index,
             time,
@@ -361,12 +317,7 @@ impl Iterator for Commands {
                     // The end: what is still pending is given, and kept for when it ends.
                     None => {
                         let (index, time, intent) = match self.held.pop_front() {
-                            Some(Held {
-                                index,
-                                time,
-                                intent,
-                                outcome: None,
-                            }) => (index, time, intent),
+                            Some(Held { index, time, intent, outcome: None }) => (index, time, intent),
                             Some(held) => match self.view(held) {
                                 Ok(None) => continue,
                                 Ok(Some(view)) => return Some(Ok(view)),
@@ -374,14 +325,8 @@ impl Iterator for Commands {
                             },
                             None => return None,
                         };
-                        self.late
-                            .insert(intent.command, (index, time, intent.clone()));
-                        Held {
-                            index,
-                            time,
-                            intent,
-                            outcome: None,
-                        }
+                        self.late.insert(intent.command, (index, time, intent.clone()));
+                        Held { index, time, intent, outcome: None }
                     }
                 },
             };
@@ -404,13 +349,10 @@ impl Filter {
 
     fn wants(&self, view: &CommandView) -> bool {
         let contained = |needle: &str| match &view.text {
-            Opened::Bytes(text) | Opened::Blob { head: text, .. } => {
-                contains(text, needle.as_bytes())
-            }
+            Opened::Bytes(text) | Opened::Blob { head: text, .. } => contains(text, needle.as_bytes()),
             Opened::Absent(_) | Opened::Erased | Opened::NoKey | Opened::Damaged => false,
         };
-        self.status.is_none_or(|status| status == view.status())
-            && self.contains.as_deref().is_none_or(contained)
+        self.status.is_none_or(|status| status == view.status()) && self.contains.as_deref().is_none_or(contained)
     }
 
     fn wants_session(&self, session: SessionId) -> bool {
@@ -423,23 +365,16 @@ impl Filter {
     }
 
     fn wants_identity(&self, whole: &str, name: &str) -> bool {
-        self.identity
-            .as_deref()
-            .is_none_or(|wanted| wanted == whole || wanted == name)
+        self.identity.as_deref().is_none_or(|wanted| wanted == whole || wanted == name)
     }
 
     fn wants_connection(&self, connection: &str) -> bool {
-        self.connection
-            .as_deref()
-            .is_none_or(|wanted| wanted == connection)
+        self.connection.as_deref().is_none_or(|wanted| wanted == connection)
     }
 }
 
 fn contains(text: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty()
-        || text
-            .windows(needle.len())
-            .any(|window| window.eq_ignore_ascii_case(needle))
+    needle.is_empty() || text.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
 }
 
 /// The sessions that the filter wants (`status` and `contains` are about commands and do not count), in the order in
@@ -483,21 +418,8 @@ pub fn sessions(reader: &Reader, filter: &Filter) -> Result<Vec<SessionView>, St
         match (kind, entry.body) {
             (Kind::Intent, _) => view.intents += 1,
             (Kind::Outcome, _) => view.outcomes += 1,
-            (
-                _,
-                Body::SessionClose(SessionClose {
-                    reason,
-                    bytes_up,
-                    bytes_down,
-                    ..
-                }),
-            ) => {
-                view.close = Some(CloseView {
-                    time: entry.time,
-                    reason,
-                    bytes_up,
-                    bytes_down,
-                });
+            (_, Body::SessionClose(SessionClose { reason, bytes_up, bytes_down, .. })) => {
+                view.close = Some(CloseView { time: entry.time, reason, bytes_up, bytes_down });
                 open.remove(&id);
             }
             _ => {}

@@ -12,8 +12,8 @@ use model::{CommandId, Digest, Peek};
 use crate::disk::{Disk, DiskFile, Mode, read_full};
 use crate::error::StoreError;
 use crate::format::{
-    self, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SegmentHeader, entries,
-    segment_first, segment_path,
+    self, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SegmentHeader, entries, segment_first,
+    segment_path,
 };
 
 /// A group whose checksum is right.
@@ -32,13 +32,7 @@ impl GroupAt {
         let body = self.offset + u64::try_from(GROUP_HEADER_BYTES).unwrap_or(0);
         (self.header.first..)
             .zip(entries(&self.body))
-            .map(move |(index, entry)| {
-                (
-                    index,
-                    body + u64::try_from(entry.at).unwrap_or(0),
-                    entry.leaf,
-                )
-            })
+            .map(move |(index, entry)| (index, body + u64::try_from(entry.at).unwrap_or(0), entry.leaf))
     }
 }
 
@@ -49,6 +43,8 @@ pub(crate) struct Damage {
     pub(crate) offset: u64,
     /// The first entry that is damaged or lost.
     pub(crate) index: u64,
+    /// The last entry that it may be: later than `index` if only the group is known.
+    pub(crate) last: u64,
     /// The command of that entry, if it can still be read.
     pub(crate) command: Option<CommandId>,
     pub(crate) what: String,
@@ -56,11 +52,7 @@ pub(crate) struct Damage {
 
 impl From<Damage> for StoreError {
     fn from(damage: Damage) -> Self {
-        Self::Corrupt {
-            file: format!("{} ({})", damage.path, damage.what),
-            offset: damage.offset,
-            index: damage.index,
-        }
+        Self::Corrupt { file: format!("{} ({})", damage.path, damage.what), offset: damage.offset, index: damage.index }
     }
 }
 
@@ -117,24 +109,11 @@ impl Walk {
     /// Begins at the segment that has entry `from`, or the last one.
     pub(crate) fn new(disk: Arc<dyn Disk>, from: u64, tail: Tail) -> Result<Self, StoreError> {
         let all = list(&*disk)?;
-        let Some(&first) = all
-            .iter()
-            .rev()
-            .find(|first| **first <= from)
-            .or(all.first())
-        else {
+        let Some(&first) = all.iter().rev().find(|first| **first <= from).or(all.first()) else {
             return Err(StoreError::NoLog);
         };
         let segments = all.into_iter().filter(|f| *f >= first).collect();
-        Ok(Self {
-            disk,
-            tail,
-            segments,
-            current: None,
-            next: first,
-            chain: None,
-            origin: None,
-        })
+        Ok(Self { disk, tail, segments, current: None, next: first, chain: None, origin: None })
     }
 
     /// The chain hash of the last group.
@@ -154,10 +133,7 @@ impl Walk {
                     Some(damage) => return Ok(Step::Damaged(damage)),
                 }
             };
-            match segment
-                .read(self.next)
-                .map_err(StoreError::disk(format!("reading {}", segment.path)))?
-            {
+            match segment.read(self.next).map_err(StoreError::disk(format!("reading {}", segment.path)))? {
                 Some(group) => return Ok(self.accept(group)),
                 None => {
                     if let Some(step) = self.end_of_segment()? {
@@ -189,27 +165,18 @@ impl Walk {
                 path: path.as_str().into(),
                 offset: 0,
                 index: self.next,
+                last: self.next,
                 command: None,
                 what: what.to_owned(),
             }))
         };
         if first != self.next {
-            return damage(&format!(
-                "entries {} to {} are missing: their segment is gone",
-                self.next,
-                first.wrapping_sub(1)
-            ));
+            return damage(&missing(self.next, first));
         }
-        let file = self
-            .disk
-            .open(&path, Mode::Read)
-            .map_err(StoreError::disk(format!("opening {path}")))?;
-        let length = file
-            .len()
-            .map_err(StoreError::disk(format!("reading {path}")))?;
+        let file = self.disk.open(&path, Mode::Read).map_err(StoreError::disk(format!("opening {path}")))?;
+        let length = file.len().map_err(StoreError::disk(format!("reading {path}")))?;
         let mut bytes = vec![0; HEADER_BYTES];
-        let count = read_full(&*file, &mut bytes, 0)
-            .map_err(StoreError::disk(format!("reading {path}")))?;
+        let count = read_full(&*file, &mut bytes, 0).map_err(StoreError::disk(format!("reading {path}")))?;
         bytes.truncate(count);
         let header = match SegmentHeader::decode(&bytes) {
             Ok(header) => header,
@@ -218,9 +185,7 @@ impl Walk {
         if header.first != first {
             return damage("the segment's name does not say which entry is its first");
         }
-        if self.chain.is_some_and(|chain| chain != header.chain)
-            || (first == 0 && header.chain != Digest([0; 32]))
-        {
+        if self.chain.is_some_and(|chain| chain != header.chain) || (first == 0 && header.chain != Digest([0; 32])) {
             return damage("the segment does not follow from the one before");
         }
         if self.origin.is_some_and(|origin| origin != header.origin) {
@@ -228,19 +193,9 @@ impl Walk {
         }
         self.chain = Some(header.chain);
         self.origin = Some(header.origin);
-        let window = Window {
-            file,
-            start: 0,
-            bytes: Vec::new(),
-        };
+        let window = Window { file, start: 0, bytes: Vec::new() };
         let offset = u64::try_from(HEADER_BYTES).unwrap_or(0);
-        self.current = Some(Segment {
-            path: path.into(),
-            header,
-            length,
-            offset,
-            window,
-        });
+        self.current = Some(Segment { path: path.into(), header, length, offset, window });
         Ok(None)
     }
 
@@ -248,15 +203,9 @@ impl Walk {
     fn end_of_segment(&mut self) -> Result<Option<Step>, StoreError> {
         if self.segments.is_empty() {
             // A segment may have been begun since the walk began.
-            self.segments = list(&*self.disk)?
-                .into_iter()
-                .filter(|first| *first >= self.next)
-                .collect();
+            self.segments = list(&*self.disk)?.into_iter().filter(|first| *first >= self.next).collect();
             if self.segments.front() == Some(&self.next)
-                && self
-                    .current
-                    .as_ref()
-                    .is_some_and(|segment| segment.header.first == self.next)
+                && self.current.as_ref().is_some_and(|segment| segment.header.first == self.next)
             {
                 // The current segment itself, still without an entry.
                 self.segments.pop_front();
@@ -269,11 +218,7 @@ impl Walk {
         if self.segments.is_empty() {
             let zero = segment.zero_header().map_err(error)?;
             if zero && self.tail == Tail::Live {
-                return Ok(Some(Step::End(End {
-                    entries: self.next,
-                    torn_bytes: 0,
-                    torn: None,
-                })));
+                return Ok(Some(Step::End(End { entries: self.next, torn_bytes: 0, torn: None })));
             }
             let error = StoreError::disk(format!("reading {}", segment.path));
             return segment.tail(self.next).map(Some).map_err(error);
@@ -288,11 +233,20 @@ impl Walk {
             return Ok(None);
         }
         let error = StoreError::disk(format!("reading {}", segment.path));
-        segment
-            .damage(self.next)
-            .map(|damage| Some(Step::Damaged(damage)))
-            .map_err(error)
+        let mut examine = || {
+            let mut damage = segment.damage(self.next)?;
+            if segment.zero_header()? {
+                let until = self.segments.front().copied().unwrap_or(self.next);
+                damage.what = missing(self.next, until);
+            }
+            Ok(damage)
+        };
+        examine().map(|damage| Some(Step::Damaged(damage))).map_err(error)
     }
+}
+
+fn missing(from: u64, until: u64) -> String {
+    format!("entries {from} to {} are missing", until.saturating_sub(1))
 }
 
 /// What is wrong with a group whose checksum is right: someone who changes entries can also set that checksum.
@@ -300,40 +254,25 @@ fn altered(group: &GroupAt, before: &Digest) -> Option<Damage> {
     let body = group.offset + u64::try_from(GROUP_HEADER_BYTES).unwrap_or(0);
     let damage = |index, offset, leaf: Option<&[u8]>, what: &str| {
         let command = leaf.and_then(Peek::new).and_then(|peek| peek.command);
-        Some(Damage {
-            path: group.path.clone(),
-            offset,
-            index,
-            command,
-            what: what.to_owned(),
-        })
+        Some(Damage { path: group.path.clone(), offset, index, last: index, command, what: what.to_owned() })
     };
     let first = group.header.first;
     let mut count = 0u32;
     for entry in entries(&group.body) {
         if !entry.intact {
             let at = body + u64::try_from(entry.at).unwrap_or(0);
-            return damage(
-                first + u64::from(count),
-                at,
-                Some(entry.leaf),
-                "the entry's checksum is wrong",
-            );
+            return damage(first + u64::from(count), at, Some(entry.leaf), "the entry's checksum is wrong");
         }
         count += 1;
     }
     if count != group.header.count {
-        return damage(
-            first,
-            group.offset,
-            None,
-            "the group does not have as many entries as it says",
-        );
+        return damage(first, group.offset, None, "the group does not have as many entries as it says");
     }
     if format::chain(before, &group.hashes) != group.header.chain {
         let leaf = entries(&group.body).next().map(|entry| entry.leaf);
         let what = "the group's entries are not those that were written: its chain hash is wrong";
-        return damage(first, group.offset, leaf, what);
+        let last = first + u64::from(count.saturating_sub(1));
+        return damage(first, group.offset, leaf, what).map(|damage| Damage { last, ..damage });
     }
     None
 }
@@ -347,8 +286,7 @@ impl Segment {
             _ => {
                 // What was read earlier may have been written since.
                 self.window.bytes.clear();
-                self.read_at(self.offset)?
-                    .filter(|group| group.header.first == first)
+                self.read_at(self.offset)?.filter(|group| group.header.first == first)
             }
         };
         if let Some(group) = &found {
@@ -358,37 +296,27 @@ impl Segment {
     }
 
     fn read_at(&mut self, offset: u64) -> io::Result<Option<GroupAt>> {
-        let Some((header, crc)) = GroupHeader::decode(self.window.get(offset, GROUP_HEADER_BYTES)?)
-        else {
+        let Some((header, crc)) = GroupHeader::decode(self.window.get(offset, GROUP_HEADER_BYTES)?) else {
             return Ok(None);
         };
         let length = GROUP_HEADER_BYTES + usize::try_from(header.body_bytes).unwrap_or(0);
-        let bytes = self.window.get(offset, length)?;
-        let (Some(first_60), Some(body)) = (bytes.get(..60), bytes.get(GROUP_HEADER_BYTES..length))
-        else {
+        let total = header.total_bytes();
+        let bytes = self.window.get(offset, total)?;
+        let (Some(first_60), Some(body)) = (bytes.get(..60), bytes.get(GROUP_HEADER_BYTES..length)) else {
             return Ok(None);
         };
-        if format::group_crc(&self.header.salt, first_60, body) != crc {
+        let padding = bytes.get(length..total).is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        if !padding || format::group_crc(&self.header.salt, first_60, body) != crc {
             return Ok(None);
         }
         let body = body.to_vec();
         let hashes = entries(&body).map(|entry| leaf_hash(entry.leaf)).collect();
-        Ok(Some(GroupAt {
-            path: self.path.clone(),
-            offset,
-            header,
-            body,
-            hashes,
-        }))
+        Ok(Some(GroupAt { path: self.path.clone(), offset, header, body, hashes }))
     }
 
     fn zero_header(&mut self) -> io::Result<bool> {
         self.window.bytes.clear();
-        Ok(self
-            .window
-            .get(self.offset, GROUP_HEADER_BYTES)?
-            .iter()
-            .all(|&b| b == 0))
+        Ok(self.window.get(self.offset, GROUP_HEADER_BYTES)?.iter().all(|&b| b == 0))
     }
 
     /// What stands where the group that begins with entry `next` should be.
@@ -399,18 +327,15 @@ impl Segment {
             path,
             offset,
             index: next,
+            last: next,
             command: None,
             what: "the group is damaged or lost".to_owned(),
         };
-        let bytes = self
-            .window
-            .get(offset, GROUP_HEADER_BYTES + GROUP_BYTES_MAX)?;
+        let bytes = self.window.get(offset, GROUP_HEADER_BYTES + GROUP_BYTES_MAX)?;
         let Some((header, body)) = bytes.split_at_checked(GROUP_HEADER_BYTES) else {
             return Ok(damage);
         };
-        let length = GroupHeader::decode(header)
-            .filter(|(header, _)| header.first == next)
-            .map(|(header, _)| header);
+        let length = GroupHeader::decode(header).filter(|(header, _)| header.first == next).map(|(header, _)| header);
         let body = match length.and_then(|header| usize::try_from(header.body_bytes).ok()) {
             Some(length) => body.get(..length).unwrap_or(body),
             None => return Ok(damage),
@@ -466,16 +391,8 @@ impl Segment {
         if safe > next {
             return self.damage(next).map(Step::Damaged);
         }
-        let torn = if last > start {
-            Some(self.damage(next)?)
-        } else {
-            None
-        };
-        Ok(Step::End(End {
-            entries: next,
-            torn_bytes: last - start,
-            torn,
-        }))
+        let torn = if last > start { Some(self.damage(next)?) } else { None };
+        Ok(Step::End(End { entries: next, torn_bytes: last - start, torn }))
     }
 }
 
@@ -517,10 +434,7 @@ pub(crate) fn list(disk: &dyn Disk) -> Result<Vec<u64>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::NoLog),
         names => names.map_err(StoreError::disk("listing log"))?,
     };
-    let mut firsts: Vec<u64> = names
-        .iter()
-        .filter_map(|name| segment_first(name))
-        .collect();
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment_first(name)).collect();
     firsts.sort_unstable();
     Ok(firsts)
 }

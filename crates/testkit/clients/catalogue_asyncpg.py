@@ -112,7 +112,7 @@ async def copy(c):
 async def listen(c):
     heard = asyncio.get_running_loop().create_future()
     await c.add_listener("news", lambda _c, pid, _channel, payload: heard.set_result((pid, payload)))
-    told('LISTEN "news"', via="simple", tags=["LISTEN"])
+    told('LISTEN "news"', [], via="extended", tags=["LISTEN"])
     await simple(c, "notify news, 'fresh'")
     assert await asyncio.wait_for(heard, 30) == (c.get_server_pid(), "fresh")
 

@@ -1,6 +1,8 @@
 # Waits until the server runs a statement that contains $1, looking at it directly (never through
 # the gateway), and prints the process id of the backend that does.
 set -eu
+# What the client under test asks of its own connection is not asked of this one.
+unset PGCHANNELBINDING PGOPTIONS PGMAXPROTOCOLVERSION PGSSLNEGOTIATION
 deadline=$(($(date +%s) + 60))
 while [ "$(date +%s)" -lt "$deadline" ]; do
     pid=$(PGHOST=127.0.0.1 PGPORT=$DIRECT_PORT PGUSER=app_owner PGPASSWORD=$DIRECT_PASSWORD \

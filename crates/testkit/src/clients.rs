@@ -54,9 +54,7 @@ impl Client {
         command.env("RUNNING", running_script());
         command.env("DIRECT_PORT", server.port().to_string());
         command.env("DIRECT_PASSWORD", server.target().password);
-        command
-            .env("PSQL", binary("psql"))
-            .env("PGBENCH", binary("pgbench"));
+        command.env("PSQL", binary("psql")).env("PGBENCH", binary("pgbench"));
         if let Tls::VerifyFull(ca) = &target.tls {
             command.env("TLS_CA", ca);
         }
@@ -69,11 +67,7 @@ impl Client {
         let script = |name: &str| scripts().join(name);
         let tool = |path: PathBuf| {
             let hint = "`cargo xtask test` installs the clients";
-            assert!(
-                path.exists(),
-                "{self:?}: {} is missing; {hint}",
-                path.display()
-            );
+            assert!(path.exists(), "{self:?}: {} is missing; {hint}", path.display());
             path
         };
         match self {
@@ -88,13 +82,8 @@ impl Client {
             Client::Pgjdbc => {
                 let mut java = Command::new(program("java"));
                 // Quick to start; the work is waiting for the network.
-                java.args([
-                    "-XX:TieredStopAtLevel=1",
-                    "-XX:+UseSerialGC",
-                    "-Xshare:auto",
-                ]);
-                java.arg("-cp")
-                    .arg(tool(PathBuf::from("/usr/share/java/postgresql.jar")));
+                java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]);
+                java.arg("-cp").arg(tool(PathBuf::from("/usr/share/java/postgresql.jar")));
                 java.arg(script("Catalogue.java"));
                 java
             }
@@ -110,9 +99,7 @@ pub fn await_running(server: &Postgres, part: &str) {
     let mut command = Command::new("sh");
     command.arg(running_script()).arg(part);
     command.env("DIRECT_PORT", server.port().to_string());
-    command
-        .env("DIRECT_PASSWORD", server.target().password)
-        .env("PSQL", binary("psql"));
+    command.env("DIRECT_PASSWORD", server.target().password).env("PSQL", binary("psql"));
     run(&mut command, "").expect_success("running.sh");
 }
 
@@ -136,8 +123,7 @@ fn running_script() -> PathBuf {
 }
 
 fn program(name: &str) -> PathBuf {
-    find_program(name)
-        .unwrap_or_else(|| panic!("`{name}` is not installed; `cargo xtask test` says how"))
+    find_program(name).unwrap_or_else(|| panic!("`{name}` is not installed; `cargo xtask test` says how"))
 }
 
 fn with(program: PathBuf, script: PathBuf) -> Command {

@@ -65,22 +65,14 @@ impl Plan {
     #[must_use]
     pub fn connection(mut self, name: &str, database: &str, user: &str) -> Plan {
         let (name, database, user) = (name.to_owned(), database.to_owned(), user.to_owned());
-        self.connections.push(Connection {
-            name,
-            database,
-            user,
-            tls: "disable",
-        });
+        self.connections.push(Connection { name, database, user, tls: "disable" });
         self
     }
 
     /// Lines for the `[limits]` table.
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
-        Plan {
-            limits: lines.to_owned(),
-            ..self
-        }
+        Plan { limits: lines.to_owned(), ..self }
     }
 
     /// Another durability for all connections.
@@ -92,19 +84,13 @@ impl Plan {
     /// The record in a directory of the test's own (a small file system, for example).
     #[must_use]
     pub fn data(self, dir: &Path) -> Plan {
-        Plan {
-            data: Some(dir.to_owned()),
-            ..self
-        }
+        Plan { data: Some(dir.to_owned()), ..self }
     }
 
     /// Configures and starts it, and waits until it is ready.
     #[track_caller]
     pub fn start(self, server: &Postgres) -> Gateway {
-        let dir = tempfile::Builder::new()
-            .prefix("onrecord-gw-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("onrecord-gw-").tempdir().unwrap();
         let gateway = Gateway {
             process: None,
             authority: Authority::new(),
@@ -170,7 +156,9 @@ impl Gateway {
 
     /// Kills it as a power cut would, as far as its memory goes.
     pub fn kill9(&mut self) {
-        self.process().signal(Signal::KILL);
+        if self.running() {
+            self.process().signal(Signal::KILL);
+        }
         self.process().wait();
         self.process = None;
     }
@@ -234,15 +222,8 @@ impl Gateway {
     /// that begins with its version and its kind.
     pub fn entries(&self, kind: &str) -> usize {
         let mut grep = Command::new("grep");
-        grep.args([
-            "--text",
-            "--only-matching",
-            "--no-filename",
-            "--recursive",
-            "--fixed-strings",
-        ]);
-        grep.arg(format!("{{\"v\":1,\"k\":\"{kind}\""))
-            .arg(self.data.join("log"));
+        grep.args(["--text", "--only-matching", "--no-filename", "--recursive", "--fixed-strings"]);
+        grep.arg(format!("{{\"v\":1,\"k\":\"{kind}\"")).arg(self.data.join("log"));
         process::run(&mut grep, "").stdout.lines().count()
     }
 
@@ -270,20 +251,11 @@ impl Gateway {
         let list = self.dir.path().join("patterns");
         write_secret(&list, &patterns.join("\n"));
         let mut grep = Command::new("grep");
-        grep.args([
-            "--recursive",
-            "--text",
-            "--files-with-matches",
-            "--fixed-strings",
-            "--file",
-        ]);
+        grep.args(["--recursive", "--text", "--files-with-matches", "--fixed-strings", "--file"]);
         grep.arg(&list).arg(&self.data);
         let leaks = process::run(&mut grep, "");
         assert_eq!(leaks.stdout, "", "files with a secret");
-        let cmdline = self
-            .process
-            .as_ref()
-            .map(|p| fs::read(format!("/proc/{}/cmdline", p.id())));
+        let cmdline = self.process.as_ref().map(|p| fs::read(format!("/proc/{}/cmdline", p.id())));
         let cmdline = cmdline.and_then(Result::ok).unwrap_or_default();
         let said = self.stderr() + &String::from_utf8_lossy(&cmdline);
         let leaked = patterns.iter().any(|p| said.contains(p));
@@ -300,9 +272,7 @@ impl Gateway {
     fn create_record(&self) {
         if !self.data.exists() {
             let mut init = Command::new(&self.plan.binary);
-            init.arg("init")
-                .arg("--config")
-                .arg(self.dir.path().join("init.toml"));
+            init.arg("init").arg("--config").arg(self.dir.path().join("init.toml"));
             init.arg("--name").arg(ORIGIN).arg("--data").arg(&self.data);
             process::run(&mut init, "").expect_success("onrecord init");
         }
@@ -321,12 +291,7 @@ impl Gateway {
         );
         let ca = format!("ca = \"file:{}\"\n", server.authority().ca().display());
         for connection in &self.plan.connections {
-            let Connection {
-                name,
-                database,
-                user,
-                tls,
-            } = connection;
+            let Connection { name, database, user, tls } = connection;
             config += &format!(
                 "[connections.{name}]\nkind = \"postgres\"\naddress = \"127.0.0.1:{port}\"\n\
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
@@ -335,11 +300,7 @@ impl Gateway {
                  message_bytes_max = 1073741824\n\n",
                 port = server.port(),
                 password = dir.join("upstream.password").display(),
-                ca = if *tls == "verify-full" {
-                    ca.as_str()
-                } else {
-                    ""
-                },
+                ca = if *tls == "verify-full" { ca.as_str() } else { "" },
                 durability = self.plan.durability,
             );
         }
@@ -379,10 +340,7 @@ impl Gateway {
 fn ready_port(said: &str) -> Option<u16> {
     let line = said.lines().find(|l| l.contains("onrecord: ready"))?;
     let (_, port) = line.split_once("postgres on 127.0.0.1:")?;
-    port.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    port.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// A secret as it might be written. Base64 has three forms, by where in a longer text it begins;
@@ -402,9 +360,7 @@ fn random_key() -> String {
     let mut bytes = [0u8; 24];
     getrandom::fill(&mut bytes).unwrap();
     let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    let letters = bytes
-        .iter()
-        .map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]));
+    let letters = bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]));
     format!("onr_{}", letters.collect::<String>())
 }
 

@@ -23,6 +23,8 @@ pub mod regress;
 mod rustls_connect;
 pub mod scram;
 mod server_log;
+/// A disk in memory that crashes and fails on request.
+pub mod sim_disk;
 mod target;
 mod tls;
 

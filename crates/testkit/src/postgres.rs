@@ -35,10 +35,7 @@ impl Postgres {
 
     /// As [`Postgres::start`], with further `name=value` settings.
     pub fn start_with(settings: &[&str]) -> Postgres {
-        let dir = tempfile::Builder::new()
-            .prefix("onrecord-pg-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("onrecord-pg-").tempdir().unwrap();
         let data = dir.path().join("data");
         copy_tree(&template(), &data);
         let authority = Authority::new();
@@ -52,20 +49,10 @@ impl Postgres {
             let mut process = launch(&data, port, settings);
             if await_ready(&data, &mut process) {
                 let markers = AtomicU32::new(0);
-                return Postgres {
-                    process,
-                    dir,
-                    authority,
-                    port,
-                    markers,
-                };
+                return Postgres { process, dir, authority, port, markers };
             }
             // Somebody else may have taken the port between our look and the server's.
-            assert!(
-                attempt < 5,
-                "PostgreSQL does not start:\n{}",
-                startup_log(&data)
-            );
+            assert!(attempt < 5, "PostgreSQL does not start:\n{}", startup_log(&data));
         }
     }
 
@@ -103,10 +90,7 @@ impl Postgres {
         let mut psql = Command::new(binary("psql"));
         self.target().with_database(database).libpq(&mut psql);
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statements]);
-        process::run(&mut psql, "")
-            .expect_success(statements)
-            .trim_end()
-            .to_owned()
+        process::run(&mut psql, "").expect_success(statements).trim_end().to_owned()
     }
 
     /// Makes a database of its own, so that its part of the server's log can be told apart.
@@ -149,18 +133,11 @@ pub fn binary(name: &str) -> PathBuf {
         .collect();
     versions.sort();
     // Debian's psql on PATH is a wrapper in Perl; the real one is quicker and takes signals itself.
-    if let Some(path) = versions
-        .iter()
-        .rev()
-        .map(|(_, bin)| bin.join(name))
-        .find(|p| p.is_file())
-    {
+    if let Some(path) = versions.iter().rev().map(|(_, bin)| bin.join(name)).find(|p| p.is_file()) {
         return path;
     }
     process::find_program(name).unwrap_or_else(|| {
-        panic!(
-            "PostgreSQL's `{name}` not found: `cargo xtask test` installs it (Debian: postgresql)"
-        )
+        panic!("PostgreSQL's `{name}` not found: `cargo xtask test` installs it (Debian: postgresql)")
     })
 }
 
@@ -168,17 +145,11 @@ fn launch(data: &Path, port: u16, settings: &[&str]) -> Process {
     let log = File::create(data.join("startup.log")).unwrap();
     // Fast shutdown would wait for sessions; the data is thrown away in any case.
     let mut command = tethered(binary("postgres"), "QUIT");
-    command
-        .arg("-D")
-        .arg(data)
-        .args(["-c", &format!("port={port}")]);
+    command.arg("-D").arg(data).args(["-c", &format!("port={port}")]);
     for setting in settings {
         command.args(["-c", setting]);
     }
-    command
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .current_dir(data);
+    command.stdout(log.try_clone().unwrap()).stderr(log).current_dir(data);
     as_server_user(&mut command);
     Process::start("postgres", &mut command, Signal::QUIT)
 }
@@ -189,10 +160,7 @@ fn await_ready(data: &Path, process: &mut Process) -> bool {
             return Some(false);
         }
         let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-        let ready = state
-            .lines()
-            .nth(7)
-            .is_some_and(|line| line.trim() == "ready");
+        let ready = state.lines().nth(7).is_some_and(|line| line.trim() == "ready");
         let ours = state.lines().next() == Some(process.id().to_string().as_str());
         (ready && ours).then_some(true)
     })
@@ -207,20 +175,14 @@ fn startup_log(data: &Path) -> String {
 fn template() -> PathBuf {
     let version = process::run(Command::new(binary("postgres")).arg("--version"), "");
     let version = version.expect_success("postgres --version");
-    let version: String = version
-        .chars()
-        .filter(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
+    let version: String = version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
     let home = target_dir().join("testkit");
     fs::create_dir_all(&home).unwrap();
     let lock = File::create(home.join("template.lock")).unwrap();
     lock.lock().unwrap();
     let template = home.join(format!("postgres-{version}-r{TEMPLATE_RECIPE}"));
     if !template.is_dir() {
-        let work = tempfile::Builder::new()
-            .prefix("onrecord-initdb-")
-            .tempdir()
-            .unwrap();
+        let work = tempfile::Builder::new().prefix("onrecord-initdb-").tempdir().unwrap();
         initialise(work.path());
         let fresh = home.join("template.new");
         let _ = fs::remove_dir_all(&fresh);
@@ -235,32 +197,14 @@ fn initialise(work: &Path) {
     hand_over(work);
     let data = work.join("data");
     let mut initdb = Command::new(binary("initdb"));
-    initdb
-        .arg("-D")
-        .arg(&data)
-        .arg("--pwfile")
-        .arg(work.join("password"));
-    initdb.args([
-        "-U",
-        "app_owner",
-        "-A",
-        "scram-sha-256",
-        "-E",
-        "UTF8",
-        "--no-sync",
-    ]);
-    initdb
-        .args(["--locale=C", "--no-instructions"])
-        .current_dir(work);
+    initdb.arg("-D").arg(&data).arg("--pwfile").arg(work.join("password"));
+    initdb.args(["-U", "app_owner", "-A", "scram-sha-256", "-E", "UTF8", "--no-sync"]);
+    initdb.args(["--locale=C", "--no-instructions"]).current_dir(work);
     process::run(as_server_user(&mut initdb), "").expect_success("initdb");
     fs::write(data.join("postgresql.auto.conf"), SETTINGS).unwrap();
     fs::write(data.join("pg_hba.conf"), HBA).unwrap();
     let mut single = Command::new(binary("postgres"));
-    single
-        .args(["--single", "-j", "-D"])
-        .arg(&data)
-        .arg("postgres")
-        .current_dir(work);
+    single.args(["--single", "-j", "-D"]).arg(&data).arg("postgres").current_dir(work);
     let done = process::run(as_server_user(&mut single), &roles());
     assert!(!done.stderr.contains("ERROR"), "roles: {}", done.stderr);
     done.expect_success("postgres --single");
@@ -273,9 +217,7 @@ fn roles() -> String {
              create role {name} login password '{PASSWORD}';\n\n"
         )
     };
-    role("md5_user", "md5")
-        + &role("password_user", "scram-sha-256")
-        + "create database app owner app_owner;\n\n"
+    role("md5_user", "md5") + &role("password_user", "scram-sha-256") + "create database app owner app_owner;\n\n"
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -313,31 +255,19 @@ pub fn server_user() -> Option<(u32, u32)> {
         let user = fields.find(|f| f.first() == Some(&name))?;
         Some((user.get(2)?.parse().ok()?, user.get(3)?.parse().ok()?))
     };
-    Some(
-        find("postgres")
-            .or_else(|| find("nobody"))
-            .expect("a user to run PostgreSQL as"),
-    )
+    Some(find("postgres").or_else(|| find("nobody")).expect("a user to run PostgreSQL as"))
 }
 
 /// The target directory that this test was built into.
 pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
-    let found = exe
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    found
-        .unwrap_or_else(|| panic!("{} is in no cargo target directory", exe.display()))
-        .to_owned()
+    let found = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+    found.unwrap_or_else(|| panic!("{} is in no cargo target directory", exe.display())).to_owned()
 }
 
 /// A loopback port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Raise when what the template holds changes.

@@ -20,20 +20,14 @@ pub fn tethered(program: impl AsRef<OsStr>, signal: &str) -> Command {
         return Command::new(program);
     };
     let mut command = Command::new(setpriv);
-    command
-        .arg("--pdeathsig")
-        .arg(signal)
-        .arg("--")
-        .arg(program);
+    command.arg("--pdeathsig").arg(signal).arg("--").arg(program);
     command
 }
 
 /// A program found on PATH.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|p| p.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file())
 }
 
 /// A long-running child process, ended with its owner by its own pid.
@@ -49,11 +43,7 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, stop_signal: Signal) -> Process {
         let child = command.stdin(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
-        Process {
-            child,
-            name: name.to_owned(),
-            stop_signal,
-        }
+        Process { child, name: name.to_owned(), stop_signal }
     }
 
     /// The process id.
@@ -112,13 +102,7 @@ impl Finished {
     /// Standard output of a program that had to succeed.
     #[track_caller]
     pub fn expect_success(self, what: &str) -> String {
-        assert!(
-            self.status.success(),
-            "{what} failed ({}):\n{}\n{}",
-            self.status,
-            self.stdout,
-            self.stderr
-        );
+        assert!(self.status.success(), "{what} failed ({}):\n{}\n{}", self.status, self.stdout, self.stderr);
         self.stdout
     }
 }
@@ -154,20 +138,12 @@ pub fn run_for(command: &mut Command, input: &str, deadline: Duration) -> Finish
         if Instant::now() > end {
             let _ = child.kill();
             let _ = child.wait();
-            panic!(
-                "{name} did not end within {deadline:?}\n{}\n{}",
-                stdout.join().unwrap(),
-                stderr.join().unwrap()
-            );
+            panic!("{name} did not end within {deadline:?}\n{}\n{}", stdout.join().unwrap(), stderr.join().unwrap());
         }
         thread::sleep(Duration::from_millis(5));
     };
     writer.join().unwrap();
-    Finished {
-        status,
-        stdout: stdout.join().unwrap(),
-        stderr: stderr.join().unwrap(),
-    }
+    Finished { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
 /// Polls until `ready` gives a value; panics after [`PATIENCE`], naming what was waited for.
@@ -179,10 +155,7 @@ pub fn poll<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(
-            Instant::now() < end,
-            "gave up waiting for {what} after {PATIENCE:?}"
-        );
+        assert!(Instant::now() < end, "gave up waiting for {what} after {PATIENCE:?}");
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }

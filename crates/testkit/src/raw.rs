@@ -27,10 +27,7 @@ impl std::fmt::Debug for Message {
 impl Message {
     /// One field of an ErrorResponse or NoticeResponse: `C` is the SQLSTATE, `M` the message.
     pub fn field(&self, field: u8) -> Option<String> {
-        let part = self
-            .body
-            .split(|b| *b == 0)
-            .find(|part| part.first() == Some(&field))?;
+        let part = self.body.split(|b| *b == 0).find(|part| part.first() == Some(&field))?;
         Some(String::from_utf8_lossy(&part[1..]).into_owned())
     }
 }
@@ -50,35 +47,23 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Raw {
-            stream,
-            greeting: Vec::new(),
-        }
+        Raw { stream, greeting: Vec::new() }
     }
 
     /// Logs in with protocol 3.0 and no further parameters.
     pub fn login(target: &Target) -> Raw {
         let mut raw = Raw::connect(target);
-        raw.authenticate(target, 0x0003_0000, &[])
-            .unwrap_or_else(|e| panic!("log-in: {e:?}"));
+        raw.authenticate(target, 0x0003_0000, &[]).unwrap_or_else(|e| panic!("log-in: {e:?}"));
         raw
     }
 
     /// Sends a startup message and authenticates; an ErrorResponse on the way is the error.
-    pub fn authenticate(
-        &mut self,
-        target: &Target,
-        version: u32,
-        parameters: &[(&str, &str)],
-    ) -> Result<(), Message> {
+    pub fn authenticate(&mut self, target: &Target, version: u32, parameters: &[(&str, &str)]) -> Result<(), Message> {
         self.send(&startup(target, version, parameters));
         let mut exchange = Exchange::new(&target.password);
         loop {
             let Some(message) = self.read() else {
-                return Err(Message {
-                    kind: 0,
-                    body: b"connection closed".to_vec(),
-                });
+                return Err(Message { kind: 0, body: b"connection closed".to_vec() });
             };
             match message.kind {
                 b'E' => return Err(message),
@@ -111,15 +96,8 @@ impl Raw {
 
     /// The process id and secret of BackendKeyData.
     pub fn key(&self) -> (u32, Vec<u8>) {
-        let key = self
-            .greeting
-            .iter()
-            .find(|m| m.kind == b'K')
-            .expect("BackendKeyData");
-        (
-            u32::from_be_bytes(key.body[..4].try_into().unwrap()),
-            key.body[4..].to_vec(),
-        )
+        let key = self.greeting.iter().find(|m| m.kind == b'K').expect("BackendKeyData");
+        (u32::from_be_bytes(key.body[..4].try_into().unwrap()), key.body[4..].to_vec())
     }
 
     /// Sends bytes as they are.
@@ -144,10 +122,7 @@ impl Raw {
         let length = u32::from_be_bytes(header[1..].try_into().unwrap());
         let mut body = vec![0; usize::try_from(length).unwrap().checked_sub(4).unwrap()];
         self.fill(&mut body)?;
-        Some(Message {
-            kind: header[0],
-            body,
-        })
+        Some(Message { kind: header[0], body })
     }
 
     /// Reads one byte that is no message (the answer to SSLRequest).
@@ -198,14 +173,7 @@ impl Raw {
     fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
         match self.stream.read_exact(buffer) {
             Ok(()) => Some(()),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
-                ) =>
-            {
-                None
-            }
+            Err(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => None,
             Err(e) => panic!("read: {e}"),
         }
     }
@@ -215,11 +183,7 @@ impl Raw {
 /// may come at any time.
 pub fn kinds(messages: &[Message]) -> String {
     let tell = |m: &&Message| !matches!(m.kind, b'S' | b'N' | b'A');
-    messages
-        .iter()
-        .filter(tell)
-        .map(|m| m.kind as char)
-        .collect()
+    messages.iter().filter(tell).map(|m| m.kind as char).collect()
 }
 
 /// A message with its length.
@@ -231,10 +195,7 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 /// A startup message.
 pub fn startup(target: &Target, version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut body = version.to_be_bytes().to_vec();
-    let user = [
-        ("user", target.user.as_str()),
-        ("database", target.database.as_str()),
-    ];
+    let user = [("user", target.user.as_str()), ("database", target.database.as_str())];
     for (name, value) in user.iter().chain(parameters) {
         body.extend(cstr(name));
         body.extend(cstr(value));
@@ -312,13 +273,7 @@ pub fn function_call(oid: u32, arguments: &[&[u8]]) -> Vec<u8> {
 /// CancelRequest, sent on a connection of its own.
 pub fn cancel_request(pid: u32, secret: &[u8]) -> Vec<u8> {
     let length = u32::try_from(secret.len() + 12).unwrap();
-    [
-        &length.to_be_bytes()[..],
-        &80_877_102u32.to_be_bytes(),
-        &pid.to_be_bytes(),
-        secret,
-    ]
-    .concat()
+    [&length.to_be_bytes()[..], &80_877_102u32.to_be_bytes(), &pid.to_be_bytes(), secret].concat()
 }
 
 /// A string with its terminator.

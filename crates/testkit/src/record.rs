@@ -17,36 +17,21 @@ impl Record {
     /// Reads ndjson.
     #[track_caller]
     pub fn parse(text: &str) -> Record {
-        let row = |line: &str| {
-            Command(serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in row: {line}")))
-        };
-        Record {
-            commands: text.lines().map(row).collect(),
-        }
+        let row = |line: &str| Command(serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in row: {line}")));
+        Record { commands: text.lines().map(row).collect() }
     }
 
     /// The commands on one database.
     pub fn of_database(&self, database: &str) -> Record {
         let here = |c: &&Command| c.str("database") == Some(database);
-        Record {
-            commands: self.commands.iter().filter(here).cloned().collect(),
-        }
+        Record { commands: self.commands.iter().filter(here).cloned().collect() }
     }
 
     /// The one command whose text contains `part`.
     #[track_caller]
     pub fn only(&self, part: &str) -> &Command {
-        let found: Vec<_> = self
-            .commands
-            .iter()
-            .filter(|c| c.text().contains(part))
-            .collect();
-        assert_eq!(
-            found.len(),
-            1,
-            "commands with {part:?}: {found:#?}\nof {:#?}",
-            self.texts()
-        );
+        let found: Vec<_> = self.commands.iter().filter(|c| c.text().contains(part)).collect();
+        assert_eq!(found.len(), 1, "commands with {part:?}: {found:#?}\nof {:#?}", self.texts());
         found[0]
     }
 
@@ -97,10 +82,6 @@ impl Command {
     /// Tags of its results.
     pub fn tags(&self) -> Vec<&str> {
         let results = self.0.get("results").and_then(Value::as_array);
-        results
-            .into_iter()
-            .flatten()
-            .filter_map(|r| r.get("tag")?.as_str())
-            .collect()
+        results.into_iter().flatten().filter_map(|r| r.get("tag")?.as_str()).collect()
     }
 }

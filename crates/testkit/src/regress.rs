@@ -28,42 +28,24 @@ pub struct Outcome {
 /// `regression` must be reachable by just these names: the suite makes and uses them.
 pub fn run_suite(target: &Target) -> Outcome {
     let suite = target_dir().join("regress/suite");
-    assert!(
-        suite.join("version").is_file(),
-        "`cargo xtask test --only regress` fetches the suite"
-    );
+    assert!(suite.join("version").is_file(), "`cargo xtask test --only regress` fetches the suite");
     // A copy for each run: the suite writes into its own directories, as the server's user, and
     // the server reads its files and loads its libraries.
-    let dir = tempfile::Builder::new()
-        .prefix("onrecord-regress-")
-        .tempdir()
-        .unwrap();
+    let dir = tempfile::Builder::new().prefix("onrecord-regress-").tempdir().unwrap();
     let mut cp = Command::new("cp");
-    cp.arg("-R")
-        .arg("-t")
-        .arg(dir.path())
-        .arg(suite.join("regress"))
-        .arg(suite.join("lib"));
+    cp.arg("-R").arg("-t").arg(dir.path()).arg(suite.join("regress")).arg(suite.join("lib"));
     run(cp.arg(suite.join("pg_regress")), "").expect_success("cp");
     fs::create_dir(dir.path().join("out")).unwrap();
     let mut command = Command::new(dir.path().join("pg_regress"));
     if let Some((uid, gid)) = server_user() {
         let mut chown = Command::new("chown");
-        run(
-            chown.args(["-R", &format!("{uid}:{gid}")]).arg(dir.path()),
-            "",
-        )
-        .expect_success("chown");
+        run(chown.args(["-R", &format!("{uid}:{gid}")]).arg(dir.path()), "").expect_success("chown");
         command.uid(uid).gid(gid);
     }
     target.libpq(&mut command);
     let option = |name: &str, value: &str| format!("--{name}={value}");
     let path = |part: &str| dir.path().join(part).display().to_string();
-    let bin = binary("psql")
-        .parent()
-        .expect("a directory")
-        .display()
-        .to_string();
+    let bin = binary("psql").parent().expect("a directory").display().to_string();
     command.args([
         option("host", &target.host),
         option("port", &target.port.to_string()),
@@ -75,16 +57,9 @@ pub fn run_suite(target: &Target) -> Outcome {
         option("max-concurrent-tests", "20"),
         option("schedule", &path("regress/parallel_schedule")),
     ]);
-    let finished = run_for(
-        command.current_dir(dir.path()),
-        "",
-        Duration::from_secs(1800),
-    );
+    let finished = run_for(command.current_dir(dir.path()), "", Duration::from_secs(1800));
     let differences = fs::read(dir.path().join("out/regression.diffs")).unwrap_or_default();
-    read(
-        &finished.stdout,
-        String::from_utf8_lossy(&differences).into_owned(),
-    )
+    read(&finished.stdout, String::from_utf8_lossy(&differences).into_owned())
 }
 
 /// Reads lines such as `test boolean ... ok   46 ms` and `     name  ... FAILED  208 ms`.
@@ -96,8 +71,7 @@ fn read(output: &str, differences: String) -> Outcome {
             continue;
         };
         let name = name.trim_start_matches("test ").trim();
-        let failure =
-            result.trim_start().starts_with("FAILED") || result.trim_start().starts_with("failed");
+        let failure = result.trim_start().starts_with("FAILED") || result.trim_start().starts_with("failed");
         ran += 1;
         if failure {
             failed.insert(name.to_owned());
@@ -105,10 +79,5 @@ fn read(output: &str, differences: String) -> Outcome {
     }
     let last: Vec<&str> = output.lines().rev().take(12).collect();
     let report = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-    Outcome {
-        ran,
-        failed,
-        report,
-        differences,
-    }
+    Outcome { ran, failed, report, differences }
 }

@@ -13,11 +13,7 @@ pub fn secret(password: &str) -> String {
     let salted = salted_password(password, &salt, ITERATIONS);
     let stored = Sha256::digest(hmac(&salted, b"Client Key"));
     let server = hmac(&salted, b"Server Key");
-    let (salt, stored, server) = (
-        STANDARD.encode(salt),
-        STANDARD.encode(stored),
-        STANDARD.encode(server),
-    );
+    let (salt, stored, server) = (STANDARD.encode(salt), STANDARD.encode(stored), STANDARD.encode(server));
     format!("SCRAM-SHA-256${ITERATIONS}:{salt}${stored}:{server}")
 }
 
@@ -36,12 +32,7 @@ impl Exchange {
         let mut nonce = [0u8; 18];
         getrandom::fill(&mut nonce).unwrap();
         let first_bare = format!("n=,r={}", STANDARD.encode(nonce));
-        Exchange {
-            password: password.to_owned(),
-            first_bare,
-            auth_message: String::new(),
-            salted: [0; 32],
-        }
+        Exchange { password: password.to_owned(), first_bare, auth_message: String::new(), salted: [0; 32] }
     }
 
     /// The client's first message.
@@ -52,9 +43,7 @@ impl Exchange {
     /// The client's answer to the server's first message.
     pub fn answer(&mut self, server_first: &str) -> String {
         let attribute = |name: char| {
-            let found = server_first
-                .split(',')
-                .find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
+            let found = server_first.split(',').find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
             found.unwrap_or_else(|| panic!("no {name}= in {server_first}"))
         };
         let salt = STANDARD.decode(attribute('s')).unwrap();
@@ -63,11 +52,7 @@ impl Exchange {
         self.auth_message = format!("{},{server_first},{without_proof}", self.first_bare);
         let client_key = hmac(&self.salted, b"Client Key");
         let signature = hmac(&Sha256::digest(client_key), self.auth_message.as_bytes());
-        let proof: Vec<u8> = client_key
-            .iter()
-            .zip(signature)
-            .map(|(k, s)| k ^ s)
-            .collect();
+        let proof: Vec<u8> = client_key.iter().zip(signature).map(|(k, s)| k ^ s).collect();
         format!("{without_proof},p={}", STANDARD.encode(proof))
     }
 
@@ -75,11 +60,7 @@ impl Exchange {
     pub fn check(&self, server_final: &str) {
         let key = hmac(&self.salted, b"Server Key");
         let signature = STANDARD.encode(hmac(&key, self.auth_message.as_bytes()));
-        assert_eq!(
-            server_final,
-            format!("v={signature}"),
-            "the server's signature"
-        );
+        assert_eq!(server_final, format!("v={signature}"), "the server's signature");
     }
 }
 

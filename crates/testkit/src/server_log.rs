@@ -26,10 +26,7 @@ pub struct ServerLog {
 impl ServerLog {
     /// Reads the text of a csvlog file.
     pub fn parse(text: &str) -> ServerLog {
-        let lines = csv(text)
-            .into_iter()
-            .filter(|l| l.len() > COLUMN_BACKEND)
-            .collect();
+        let lines = csv(text).into_iter().filter(|l| l.len() > COLUMN_BACKEND).collect();
         ServerLog { lines }
     }
 
@@ -51,10 +48,7 @@ impl ServerLog {
             let (ran, state) = sessions.entry(id).or_insert((Vec::new(), State::Closed));
             read_line(line, ran, state);
         }
-        order
-            .into_iter()
-            .flat_map(|id| sessions.remove(id).unwrap().0)
-            .collect()
+        order.into_iter().flat_map(|id| sessions.remove(id).unwrap().0).collect()
     }
 
     /// Sessions that authenticated in this database.
@@ -86,10 +80,8 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
         "LOG" if message.starts_with("execute fetch from ") => *state = State::Running,
         "LOG" => {
             let simple = message.strip_prefix("statement: ");
-            let extended = message
-                .strip_prefix("execute ")
-                .and_then(|rest| rest.split_once(": "))
-                .map(|(_, text)| text);
+            let extended =
+                message.strip_prefix("execute ").and_then(|rest| rest.split_once(": ")).map(|(_, text)| text);
             if let Some(text) = simple {
                 ran.push(entry(text, None));
                 *state = State::Running;
@@ -104,15 +96,10 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
             match ran.last_mut() {
                 Some(last) if *state == State::Running => last.code = code,
                 // Refused at Sync: the statement had already been reported as done.
-                Some(last)
-                    if text.is_empty() && last.code.is_none() && at_commit(&line[COLUMN_CODE]) =>
-                {
+                Some(last) if text.is_empty() && last.code.is_none() && at_commit(&line[COLUMN_CODE]) => {
                     last.code = code;
                 }
-                _ if !text.is_empty() => ran.push(Ran {
-                    code,
-                    ..entry(text, None)
-                }),
+                _ if !text.is_empty() => ran.push(Ran { code, ..entry(text, None) }),
                 _ => {}
             }
             *state = State::Closed;
@@ -198,9 +185,6 @@ mod tests {
 
     #[test]
     fn csv_keeps_newlines_and_quotes_in_fields() {
-        assert_eq!(
-            csv("a,\"b\n\"\"c\"\"\",\nd\n"),
-            [vec!["a", "b\n\"c\"", ""], vec!["d"]]
-        );
+        assert_eq!(csv("a,\"b\n\"\"c\"\"\",\nd\n"), [vec!["a", "b\n\"c\"", ""], vec!["d"]]);
     }
 }

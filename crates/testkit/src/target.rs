@@ -33,27 +33,17 @@ pub enum Tls {
 impl Target {
     /// The same target over TLS.
     pub fn with_tls(&self, authority: PathBuf) -> Target {
-        Target {
-            tls: Tls::VerifyFull(authority),
-            ..self.clone()
-        }
+        Target { tls: Tls::VerifyFull(authority), ..self.clone() }
     }
 
     /// The same target with another database.
     pub fn with_database(&self, database: &str) -> Target {
-        Target {
-            database: database.to_owned(),
-            ..self.clone()
-        }
+        Target { database: database.to_owned(), ..self.clone() }
     }
 
     /// The same target as another user.
     pub fn with_user(&self, user: &str, password: &str) -> Target {
-        Target {
-            user: user.to_owned(),
-            password: password.to_owned(),
-            ..self.clone()
-        }
+        Target { user: user.to_owned(), password: password.to_owned(), ..self.clone() }
     }
 
     /// Sets libpq's environment variables, and nothing of the surrounding environment's own.
@@ -76,9 +66,7 @@ impl Target {
             .env("PSQL_HISTORY", "/dev/null");
         match &self.tls {
             Tls::Off => command.env("PGSSLMODE", "disable"),
-            Tls::VerifyFull(ca) => command
-                .env("PGSSLMODE", "verify-full")
-                .env("PGSSLROOTCERT", ca),
+            Tls::VerifyFull(ca) => command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", ca),
         }
     }
 }

@@ -13,11 +13,7 @@ fn direct(client: Client) {
             target = target.with_tls(server.authority().ca());
         }
         let told = client.run(&target, &server);
-        assert!(
-            told.len() > 10,
-            "a catalogue has more than {} commands",
-            told.len()
-        );
+        assert!(told.len() > 10, "a catalogue has more than {} commands", told.len());
         agree::server_ran(&told, &server.log().ran(database));
     }
 }

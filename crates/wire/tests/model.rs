@@ -1,6 +1,6 @@
 //! A small PostgreSQL that only knows the protocol's rules, and a client that sends anything in any order: the tap never
 //! loses its place, nobody waits for ever, and what is recorded as run is what the server ran.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::map_entry)]
 
 mod support;
 
@@ -52,10 +52,8 @@ impl Server {
     }
 
     fn message(&mut self, kind: u8, body: &[u8]) {
-        let strings: Vec<String> = body
-            .split(|byte| *byte == 0)
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect();
+        let strings: Vec<String> =
+            body.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
         let string = |index: usize| strings.get(index).cloned().unwrap_or_default();
         if let Some(simple) = self.copying {
             match kind {
@@ -150,11 +148,7 @@ impl Server {
                 }
                 if portal.text.contains("rows") {
                     let left = 3_usize.saturating_sub(portal.fetched);
-                    let now = if max == 0 {
-                        left
-                    } else {
-                        left.min(max as usize)
-                    };
+                    let now = if max == 0 { left } else { left.min(max as usize) };
                     portal.fetched += now.max(1);
                     self.portals.insert(name, portal);
                     for _ in 0..now {
@@ -236,36 +230,28 @@ impl Server {
                 Some("BEGIN")
             }
             "commit" | "rollback" => {
-                let tag = if self.status == 'E' || text == "rollback" {
-                    "ROLLBACK"
-                } else {
-                    "COMMIT"
-                };
+                let tag = if self.status == 'E' || text == "rollback" { "ROLLBACK" } else { "COMMIT" };
                 self.status = 'I';
                 self.portals.clear();
                 Some(tag)
             }
             "prepare s1 as select 'secret'" => (!self.statements.contains_key("s1")).then(|| {
-                self.statements
-                    .insert("s1".to_owned(), "select 'secret'".to_owned());
+                self.statements.insert("s1".to_owned(), "select 'secret'".to_owned());
                 "PREPARE"
             }),
             "deallocate s1" => self.statements.remove("s1").map(|_| "DEALLOCATE"),
             "do steal" | "select steal()" => {
-                self.statements
-                    .insert("s1".to_owned(), "select 'secret'".to_owned());
+                self.statements.insert("s1".to_owned(), "select 'secret'".to_owned());
                 if self.status == 'T' {
                     let text = "select 'secret rows'".to_owned();
-                    self.portals
-                        .insert("p1".to_owned(), Portal { text, fetched: 0 });
+                    self.portals.insert("p1".to_owned(), Portal { text, fetched: 0 });
                 }
                 Some("DO")
             }
             "declare p1 cursor for select 'secret'" => {
                 (self.status == 'T' && !self.portals.contains_key("p1")).then(|| {
                     let text = "select 'secret rows'".to_owned();
-                    self.portals
-                        .insert("p1".to_owned(), Portal { text, fetched: 0 });
+                    self.portals.insert("p1".to_owned(), Portal { text, fetched: 0 });
                     "DECLARE CURSOR"
                 })
             }

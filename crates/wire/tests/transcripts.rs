@@ -17,11 +17,7 @@ struct Transcript {
 
 fn read(path: &Path) -> Transcript {
     let text = std::fs::read_to_string(path).unwrap();
-    let mut transcript = Transcript {
-        lines: Vec::new(),
-        sends: Vec::new(),
-        expected: Vec::new(),
-    };
+    let mut transcript = Transcript { lines: Vec::new(), sends: Vec::new(), expected: Vec::new() };
     for line in text.lines() {
         if let Some(expected) = line.strip_prefix("= ") {
             transcript.expected.push(expected.to_owned());
@@ -39,10 +35,7 @@ fn read(path: &Path) -> Transcript {
 }
 
 fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 #[derive(PartialEq)]
@@ -66,9 +59,7 @@ impl Said {
             rest = later;
         }
         self.log.sort_by_key(|line| {
-            ["outcome", "ready", "parse", "parameter", "fatal"]
-                .iter()
-                .any(|word| line.starts_with(word))
+            ["outcome", "ready", "parse", "parameter", "fatal"].iter().any(|word| line.starts_with(word))
         });
         self
     }
@@ -80,8 +71,7 @@ fn replay(sends: &[(char, Vec<u8>)], cut: impl Fn(usize, usize) -> usize) -> Sai
     'all: for (index, (side, bytes)) in sends.iter().enumerate() {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
-            let (now, later) =
-                rest.split_at(cut(index, bytes.len() - rest.len()).clamp(1, rest.len()));
+            let (now, later) = rest.split_at(cut(index, bytes.len() - rest.len()).clamp(1, rest.len()));
             let done = match side {
                 'C' => session.client(now),
                 _ => session.server(now),
@@ -94,24 +84,14 @@ fn replay(sends: &[(char, Vec<u8>)], cut: impl Fn(usize, usize) -> usize) -> Sai
     }
     let open = session.tap.abandon();
     if !open.is_empty() {
-        session.log.push(format!(
-            "abandoned {:?}",
-            open.iter().map(|key| key.0).collect::<Vec<_>>()
-        ));
+        session.log.push(format!("abandoned {:?}", open.iter().map(|key| key.0).collect::<Vec<_>>()));
     }
-    Said {
-        log: session.log,
-        to_server: session.to_server,
-        to_client: session.to_client,
-    }
+    Said { log: session.log, to_server: session.to_server, to_client: session.to_client }
 }
 
 fn transcripts() -> Vec<std::path::PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut paths: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() > 10);
     paths
@@ -140,10 +120,7 @@ fn any_split_gives_the_same() {
     for path in transcripts() {
         let transcript = read(&path);
         let same = |cut: &dyn Fn(usize, usize) -> usize, how: &str| {
-            let (whole, cut) = (
-                replay(&transcript.sends, |_, _| usize::MAX),
-                replay(&transcript.sends, cut),
-            );
+            let (whole, cut) = (replay(&transcript.sends, |_, _| usize::MAX), replay(&transcript.sends, cut));
             let (whole, cut) = (whole.by_direction(), cut.by_direction());
             assert_eq!(cut.log, whole.log, "{how}: {}", path.display());
             assert!(cut == whole, "{how}: {}", path.display());
@@ -152,11 +129,7 @@ fn any_split_gives_the_same() {
         for (index, (_, bytes)) in transcript.sends.iter().enumerate() {
             for cut in 1..bytes.len().min(400) {
                 let cut_here = |at, start| {
-                    if at == index && start == 0 {
-                        cut
-                    } else {
-                        usize::MAX
-                    }
+                    if at == index && start == 0 { cut } else { usize::MAX }
                 };
                 same(&cut_here, &format!("send {index} cut at {cut}"));
             }

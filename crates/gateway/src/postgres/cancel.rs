@@ -44,11 +44,7 @@ impl Target {
 
     /// Whether a command is running.
     pub(crate) fn busy(&self) -> Busy {
-        if self.busy.load(Ordering::Relaxed) {
-            Busy::Yes
-        } else {
-            Busy::No
-        }
+        if self.busy.load(Ordering::Relaxed) { Busy::Yes } else { Busy::No }
     }
 
     /// Carries the cancellation to the backend: a connection of its own, encrypted as the
@@ -56,10 +52,7 @@ impl Target {
     pub(crate) async fn cancel(&self) -> Result<(), login::LoginError> {
         let io = login::LoginError::Unreachable;
         let (mut stream, _) = login::connect(&self.connection).await?;
-        stream
-            .write_all(&message::cancel_request(&self.upstream))
-            .await
-            .map_err(io)?;
+        stream.write_all(&message::cancel_request(&self.upstream)).await.map_err(io)?;
         stream.flush().await.map_err(io)?;
         let mut rest = [0; 64];
         while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
@@ -91,16 +84,9 @@ impl Cancels {
         secret_bytes: usize,
     ) -> Minted {
         let pid = upstream.pid;
-        let target = Arc::new(Target {
-            session,
-            connection: connection.clone(),
-            upstream,
-            busy: AtomicBool::new(false),
-        });
-        let mut by_pid = self
-            .by_pid
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let target =
+            Arc::new(Target { session, connection: connection.clone(), upstream, busy: AtomicBool::new(false) });
+        let mut by_pid = self.by_pid.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let entries = by_pid.entry(pid).or_default();
         // Two servers may give out one process id; their keys must still differ.
         let secret = loop {
@@ -110,23 +96,13 @@ impl Cancels {
                 break secret;
             }
         };
-        entries.push(Entry {
-            secret: secret.clone(),
-            target: target.clone(),
-        });
-        Minted {
-            key: CancelKey { pid, secret },
-            target,
-            cancels: self.clone(),
-        }
+        entries.push(Entry { secret: secret.clone(), target: target.clone() });
+        Minted { key: CancelKey { pid, secret }, target, cancels: self.clone() }
     }
 
     /// The session whose key this is.
     pub(crate) fn find(&self, key: &CancelKey) -> Option<Arc<Target>> {
-        let by_pid = self
-            .by_pid
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let by_pid = self.by_pid.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         by_pid
             .get(&key.pid)?
             .iter()
@@ -137,11 +113,7 @@ impl Cancels {
 
 impl Drop for Minted {
     fn drop(&mut self) {
-        let mut by_pid = self
-            .cancels
-            .by_pid
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut by_pid = self.cancels.by_pid.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(entries) = by_pid.get_mut(&self.key.pid) {
             entries.retain(|entry| entry.secret != self.key.secret);
             if entries.is_empty() {

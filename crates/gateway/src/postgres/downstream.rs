@@ -29,14 +29,7 @@ pub(crate) struct Downstream {
 
 impl Downstream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            out: Vec::new(),
-            written: 0,
-            hold: None,
-            flushed: true,
-            deaf: false,
-        }
+        Self { stream, out: Vec::new(), written: 0, hold: None, flushed: true, deaf: false }
     }
 
     /// Queues bytes.
@@ -102,9 +95,7 @@ impl Downstream {
 
     /// Writes what may leave. Ready when there was something to write and it has been written.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = self
-            .hold
-            .map_or(self.out.len(), |(at, _)| at.min(self.out.len()));
+        let end = self.hold.map_or(self.out.len(), |(at, _)| at.min(self.out.len()));
         while let Some(bytes) = self.out.get(self.written..end)
             && !bytes.is_empty()
         {
@@ -134,11 +125,7 @@ impl Downstream {
     }
 
     /// Reads what the client sent; 0 is its end.
-    pub(crate) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))

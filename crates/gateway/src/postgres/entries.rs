@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Claim, Copy, CopyDirection, Effective, Field, Label,
-    Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, Cancel, CancelResult, Claim, Copy, CopyDirection, Effective, Field, Label, Reason, SessionId,
+    StatementResult, Status, Transaction, Verdict, Via,
 };
 use policy::Request;
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
@@ -44,13 +44,7 @@ impl<'a> Shape<'a> {
     /// Of a command that is in memory; `bytes` is what the client sent for it.
     pub(crate) fn of(draft: &'a tap::Draft<'_>, bytes: usize) -> Self {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        Self::new(
-            draft.via,
-            draft.statement,
-            draft.portal,
-            draft.transaction,
-            bytes,
-        )
+        Self::new(draft.via, draft.statement, draft.portal, draft.transaction, bytes)
     }
 
     pub(crate) fn new(
@@ -60,13 +54,7 @@ impl<'a> Shape<'a> {
         status: tap::TxStatus,
         bytes: u64,
     ) -> Self {
-        Self {
-            via: via(sent),
-            statement,
-            portal,
-            transaction: transaction(status),
-            bytes,
-        }
+        Self { via: via(sent), statement, portal, transaction: transaction(status), bytes }
     }
 
     /// Of a Parse that the server refused.
@@ -82,21 +70,13 @@ impl<'a> Shape<'a> {
             Some(b'F') => tap::Via::Function,
             _ => tap::Via::Simple,
         };
-        Self::new(
-            sent,
-            b"",
-            b"",
-            status,
-            u64::try_from(bytes).unwrap_or(u64::MAX),
-        )
+        Self::new(sent, b"", b"", status, u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 
     /// What policy looks at. The tap lets through only the function calls that are listed.
     pub(crate) fn request(&self) -> Request {
         match self.via {
-            Via::Function => Request::FunctionCall {
-                listed: policy::Listed::Yes,
-            },
+            Via::Function => Request::FunctionCall { listed: policy::Listed::Yes },
             Via::Simple | Via::Extended | Via::Parse => Request::Statement,
         }
     }
@@ -144,15 +124,8 @@ impl<'a> Shape<'a> {
 }
 
 /// A session's first entry.
-pub(crate) fn session_open(
-    client: &Client,
-    connection: &Connection,
-    database: &str,
-) -> SessionStart {
-    let claims = client
-        .startup
-        .parameters()
-        .filter(|(name, _)| !matches!(*name, b"user" | b"database"));
+pub(crate) fn session_open(client: &Client, connection: &Connection, database: &str) -> SessionStart {
+    let claims = client.startup.parameters().filter(|(name, _)| !matches!(*name, b"user" | b"database"));
     SessionStart {
         identity: client.identity.clone(),
         connection: connection.name.clone(),
@@ -161,12 +134,7 @@ pub(crate) fn session_open(
         protocol: format!("postgres 3.{}", client.minor),
         client: client.peer.to_string(),
         tls: client.tls.map(str::to_owned),
-        claims: claims
-            .map(|(name, value)| Claim {
-                name: Label::new(name),
-                value: Label::new(value),
-            })
-            .collect(),
+        claims: claims.map(|(name, value)| Claim { name: Label::new(name), value: Label::new(value) }).collect(),
         durability: connection.durability,
     }
 }
@@ -222,13 +190,7 @@ pub(crate) fn outcome<'a>(
 /// The results of a command, as the record has them.
 pub(crate) fn results(outcome: &mut tap::CommandOutcome) -> Vec<StatementResult> {
     let taken = std::mem::take(&mut outcome.results);
-    taken
-        .into_iter()
-        .map(|result| StatementResult {
-            tag: result.tag,
-            rows: result.rows,
-        })
-        .collect()
+    taken.into_iter().map(|result| StatementResult { tag: result.tag, rows: result.rows }).collect()
 }
 
 /// The outcome of a command that the gateway refused.
@@ -244,12 +206,7 @@ pub(crate) fn denied(code: &str, message: Field) -> OutcomeDraft<'_> {
 
 /// The outcome of a command whose end nobody saw.
 pub(crate) fn unknown(reason: Reason, code: Option<&str>) -> OutcomeDraft<'_> {
-    OutcomeDraft {
-        reason: Some(reason),
-        code,
-        executed: true,
-        ..OutcomeDraft::new(Status::Unknown)
-    }
+    OutcomeDraft { reason: Some(reason), code, executed: true, ..OutcomeDraft::new(Status::Unknown) }
 }
 
 /// The outcome of a command whose session ended before it was forwarded.
@@ -262,17 +219,8 @@ pub(crate) fn never_forwarded() -> OutcomeDraft<'static> {
 }
 
 /// What became of a CancelRequest.
-pub(crate) fn cancel(
-    session: Option<SessionId>,
-    peer: SocketAddr,
-    result: CancelResult,
-) -> GatewayEntry {
-    GatewayEntry::Cancel(Cancel {
-        session,
-        source: peer.ip().to_canonical().to_string(),
-        result,
-        count: 1,
-    })
+pub(crate) fn cancel(session: Option<SessionId>, peer: SocketAddr, result: CancelResult) -> GatewayEntry {
+    GatewayEntry::Cancel(Cancel { session, source: peer.ip().to_canonical().to_string(), result, count: 1 })
 }
 
 fn name(name: &[u8]) -> Option<&[u8]> {

@@ -74,12 +74,7 @@ pub(crate) async fn greet(
 ) -> Result<Greeted, GreetError> {
     let (mut stream, binding, tls, startup) = match secure(tcp, peer, config).await? {
         Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
-        Secured::Startup {
-            stream,
-            binding,
-            tls,
-            startup,
-        } => (stream, binding, tls, startup),
+        Secured::Startup { stream, binding, tls, startup } => (stream, binding, tls, startup),
     };
     if startup.major() != 3 {
         let text = format!(
@@ -97,11 +92,7 @@ pub(crate) async fn greet(
     let minor = if startup.minor() >= 2 { 2 } else { 0 };
     let options = startup.unsupported_options();
     if !options.is_empty() || startup.minor() > 2 || startup.minor() == 1 {
-        let newest = if minor == 2 {
-            VERSION_NEWEST
-        } else {
-            0x0003_0000
-        };
+        let newest = if minor == 2 { VERSION_NEWEST } else { 0x0003_0000 };
         let answer = message::negotiate_protocol_version(newest, &options);
         stream.write_all(&answer).await?;
     }
@@ -114,14 +105,7 @@ pub(crate) async fn greet(
     let (Some(identity), Some(bound)) = (known, proven) else {
         // One text for a wrong secret and for a name that does not exist, the server's own.
         let text = format!("password authentication failed for user \"{name}\"");
-        return refuse(
-            &mut stream,
-            Reason::AuthenticationFailed,
-            "28P01",
-            &text,
-            None,
-        )
-        .await;
+        return refuse(&mut stream, Reason::AuthenticationFailed, "28P01", &text, None).await;
     };
     let asked = startup.database().unwrap_or(&user);
     let asked = String::from_utf8_lossy(asked).into_owned();
@@ -136,46 +120,20 @@ pub(crate) async fn greet(
     let identity = Identity {
         name: identity.name.clone(),
         known: Known::Verified,
-        proof: Proof {
-            method,
-            channel,
-            credential: identity.credential.clone(),
-        },
+        proof: Proof { method, channel, credential: identity.credential.clone() },
         // From the gateway's configuration, not proven by this login.
-        on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf {
-            name,
-            known: Known::Claimed,
-        }),
+        on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
     };
-    Ok(Greeted::Client(Box::new(Client {
-        stream,
-        peer,
-        tls,
-        startup,
-        identity,
-        asked,
-        connection,
-        database,
-        minor,
-    })))
+    Ok(Greeted::Client(Box::new(Client { stream, peer, tls, startup, identity, asked, connection, database, minor })))
 }
 
 enum Secured {
     Cancel(CancelKey),
-    Startup {
-        stream: Stream,
-        binding: Binding,
-        tls: Option<&'static str>,
-        startup: Startup,
-    },
+    Startup { stream: Stream, binding: Binding, tls: Option<&'static str>, startup: Startup },
 }
 
 /// Answers SSLRequest and GSSENCRequest, each at most once, and reads the startup message.
-async fn secure(
-    mut tcp: TcpStream,
-    peer: SocketAddr,
-    config: &Config,
-) -> Result<Secured, GreetError> {
+async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result<Secured, GreetError> {
     let mut first = [0u8; 1];
     if tcp.peek(&mut first).await? == 0 {
         return Err(GreetError::Refused(Reason::ClosedEarly));
@@ -210,21 +168,9 @@ async fn secure(
                 if !allowed {
                     let text = "OnRecord takes connections over TLS only";
                     let hint = "Set sslmode=verify-full (or at least require) in the client.";
-                    return refuse(
-                        &mut stream,
-                        Reason::PlaintextRefused,
-                        "28000",
-                        text,
-                        Some(hint),
-                    )
-                    .await;
+                    return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
                 }
-                return Ok(Secured::Startup {
-                    stream,
-                    binding: Binding::None,
-                    tls: None,
-                    startup,
-                });
+                return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, startup });
             }
             First::Gss | First::DirectTls => {
                 return Err(GreetError::Refused(Reason::Malformed));
@@ -233,14 +179,8 @@ async fn secure(
     }
 }
 
-async fn accept_tls(
-    tcp: TcpStream,
-    config: &Config,
-) -> Result<tokio_rustls::server::TlsStream<TcpStream>, GreetError> {
-    TlsAcceptor::from(config.tls.config.clone())
-        .accept(tcp)
-        .await
-        .map_err(|_| GreetError::Refused(Reason::Malformed))
+async fn accept_tls(tcp: TcpStream, config: &Config) -> Result<tokio_rustls::server::TlsStream<TcpStream>, GreetError> {
+    TlsAcceptor::from(config.tls.config.clone()).accept(tcp).await.map_err(|_| GreetError::Refused(Reason::Malformed))
 }
 
 async fn over_tls(
@@ -322,9 +262,7 @@ async fn prove(
         Binding::None => &[SCRAM],
         Binding::EndPoint(_) => &[SCRAM_PLUS, SCRAM],
     };
-    stream
-        .write_all(&message::authentication_sasl(mechanisms))
-        .await?;
+    stream.write_all(&message::authentication_sasl(mechanisms)).await?;
     stream.flush().await?;
     let initial = read_password(stream).await?;
     let Some((mechanism, data)) = sasl_initial(&initial) else {
@@ -372,10 +310,7 @@ fn sasl_initial(body: &[u8]) -> Option<(&str, &[u8])> {
 /// Values that PostgreSQL reads as "no" for `replication`; parse_bool in src/backend/utils/adt/bool.c.
 fn is_off(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
-    matches!(
-        value.as_slice(),
-        b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"n" | b"no" | b"of" | b"off"
-    )
+    matches!(value.as_slice(), b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"n" | b"no" | b"of" | b"off")
 }
 
 async fn refuse<T>(
@@ -385,9 +320,7 @@ async fn refuse<T>(
     text: &str,
     hint: Option<&str>,
 ) -> Result<T, GreetError> {
-    stream
-        .write_all(&message::error_response("FATAL", code, text, hint))
-        .await?;
+    stream.write_all(&message::error_response("FATAL", code, text, hint)).await?;
     stream.shutdown().await?;
     Err(GreetError::Refused(reason))
 }
@@ -398,17 +331,8 @@ mod tests {
 
     #[test]
     fn a_sasl_response_says_its_length_and_keeps_to_it() {
-        assert_eq!(
-            sasl_initial(b"X\0\0\0\0\x02ab"),
-            Some(("X", b"ab".as_slice()))
-        );
-        for bad in [
-            b"".as_slice(),
-            b"X",
-            b"X\0",
-            b"X\0\0\0\0\x03ab",
-            b"X\0\xff\xff\xff\xff",
-        ] {
+        assert_eq!(sasl_initial(b"X\0\0\0\0\x02ab"), Some(("X", b"ab".as_slice())));
+        for bad in [b"".as_slice(), b"X", b"X\0", b"X\0\0\0\0\x03ab", b"X\0\xff\xff\xff\xff"] {
             assert_eq!(sasl_initial(bad), None);
         }
     }

@@ -76,9 +76,7 @@ impl LoginError {
             Self::Refused { .. } => message::error_response(
                 "FATAL",
                 "08004",
-                &format!(
-                    "OnRecord could not log in to the resource behind connection \"{connection}\""
-                ),
+                &format!("OnRecord could not log in to the resource behind connection \"{connection}\""),
                 Some(
                     "The gateway's credential for it was refused; its operator finds the reason in the gateway's log.",
                 ),
@@ -87,16 +85,12 @@ impl LoginError {
                 "FATAL",
                 "08001",
                 &format!("OnRecord cannot reach the resource behind connection \"{connection}\""),
-                Some(
-                    "The server may be down or its address wrong; `onrecord doctor` on the gateway says more.",
-                ),
+                Some("The server may be down or its address wrong; `onrecord doctor` on the gateway says more."),
             ),
             _ => message::error_response(
                 "FATAL",
                 "08006",
-                &format!(
-                    "OnRecord could not establish a session with the resource behind connection \"{connection}\""
-                ),
+                &format!("OnRecord could not establish a session with the resource behind connection \"{connection}\""),
                 Some("`onrecord doctor` on the gateway says why."),
             ),
         }
@@ -107,15 +101,11 @@ impl LoginError {
 pub(crate) async fn connect(connection: &Connection) -> Result<(Stream, Binding), LoginError> {
     let (host, mut tcp) = match &connection.address {
         Address::Unix(path) => {
-            let stream = UnixStream::connect(path)
-                .await
-                .map_err(LoginError::Unreachable)?;
+            let stream = UnixStream::connect(path).await.map_err(LoginError::Unreachable)?;
             return Ok((Stream::Unix(stream), Binding::None));
         }
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(LoginError::Unreachable)?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LoginError::Unreachable)?;
             stream.set_nodelay(true).map_err(LoginError::Unreachable)?;
             crate::keepalive(&stream);
             (host, stream)
@@ -124,31 +114,19 @@ pub(crate) async fn connect(connection: &Connection) -> Result<(Stream, Binding)
     let Some(client_tls) = &connection.tls else {
         return Ok((Stream::Tcp(tcp), Binding::None));
     };
-    tcp.write_all(&message::ssl_request())
-        .await
-        .map_err(LoginError::Unreachable)?;
+    tcp.write_all(&message::ssl_request()).await.map_err(LoginError::Unreachable)?;
     // One unframed byte. Whatever an attacker puts behind it goes to the TLS handshake, which
     // fails on it (CVE-2021-23222).
     match tcp.read_u8().await.map_err(LoginError::Unreachable)? {
         b'S' => {}
         b'N' => return Err(LoginError::NoTls),
         got => {
-            return Err(LoginError::Unexpected {
-                expected: "the answer to SSLRequest",
-                got,
-            });
+            return Err(LoginError::Unexpected { expected: "the answer to SSLRequest", got });
         }
     }
     let name = ServerName::try_from(host.clone()).map_err(|_| LoginError::Name(host.clone()))?;
-    let stream = TlsConnector::from(client_tls.config.clone())
-        .connect(name, tcp)
-        .await
-        .map_err(LoginError::Tls)?;
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first);
+    let stream = TlsConnector::from(client_tls.config.clone()).connect(name, tcp).await.map_err(LoginError::Tls)?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let binding = tls::end_point(certificate);
     Ok((Stream::ClientTls(Box::new(stream)), binding))
 }
@@ -162,10 +140,7 @@ pub(crate) async fn log_in(
 ) -> Result<LoggedIn, LoginError> {
     let (mut stream, binding) = connect(connection).await?;
     let io = LoginError::Unreachable;
-    stream
-        .write_all(&message::startup_message(version, parameters))
-        .await
-        .map_err(io)?;
+    stream.write_all(&message::startup_message(version, parameters)).await.map_err(io)?;
     authenticate(&mut stream, connection, &binding).await?;
 
     let mut greeting = Vec::new();
@@ -176,41 +151,26 @@ pub(crate) async fn log_in(
         match frame.kind() {
             b'K' => cancel = frame.cancel_key(),
             b'Z' => {
-                return Ok(LoggedIn {
-                    stream,
-                    greeting,
-                    parameters,
-                    ready: frame.bytes,
-                    cancel,
-                });
+                return Ok(LoggedIn { stream, greeting, parameters, ready: frame.bytes, cancel });
             }
             b'S' | b'N' => {
                 parameters.extend(frame.parameter());
                 greeting.extend_from_slice(&frame.bytes);
                 if greeting.len() > GREETING_BYTES_MAX {
-                    return Err(LoginError::TooLong {
-                        bytes: greeting.len(),
-                    });
+                    return Err(LoginError::TooLong { bytes: greeting.len() });
                 }
             }
             // The server may speak an older minor version; either leg negotiates for itself.
             b'v' => {}
             b'E' => return Err(frame.refused()),
             got => {
-                return Err(LoginError::Unexpected {
-                    expected: "ReadyForQuery",
-                    got,
-                });
+                return Err(LoginError::Unexpected { expected: "ReadyForQuery", got });
             }
         }
     }
 }
 
-async fn authenticate(
-    stream: &mut Stream,
-    connection: &Connection,
-    binding: &Binding,
-) -> Result<(), LoginError> {
+async fn authenticate(stream: &mut Stream, connection: &Connection, binding: &Binding) -> Result<(), LoginError> {
     let io = LoginError::Unreachable;
     let password = || connection.password.as_ref().ok_or(LoginError::NoPassword);
     let mut scram: Option<ClientExchange> = None;
@@ -222,10 +182,7 @@ async fn authenticate(
             b'v' | b'N' => continue,
             b'E' => return Err(frame.refused()),
             got => {
-                return Err(LoginError::Unexpected {
-                    expected: "an authentication request",
-                    got,
-                });
+                return Err(LoginError::Unexpected { expected: "an authentication request", got });
             }
         }
         let (method, data) = frame.authentication()?;
@@ -243,11 +200,9 @@ async fn authenticate(
             }
             10 => {
                 let names = String::from_utf8_lossy(data).into_owned();
-                let offered: Vec<&str> =
-                    names.split('\0').filter(|name| !name.is_empty()).collect();
+                let offered: Vec<&str> = names.split('\0').filter(|name| !name.is_empty()).collect();
                 let nonce = random::bytes();
-                let (exchange, mechanism, first) =
-                    ClientExchange::start(password()?, &offered, binding, &nonce)?;
+                let (exchange, mechanism, first) = ClientExchange::start(password()?, &offered, binding, &nonce)?;
                 scram = Some(exchange);
                 message::sasl_initial_response(mechanism, first.as_bytes())
             }
@@ -270,10 +225,7 @@ async fn authenticate(
 /// `"md5" + md5hex(md5hex(password + user) + salt)`; manual 55.2.1, AuthenticationMD5Password.
 fn md5_response(user: &str, password: &[u8], salt: &[u8]) -> String {
     let inner = hex(&Md5::digest([password, user.as_bytes()].concat()));
-    format!(
-        "md5{}",
-        hex(&Md5::digest([inner.as_bytes(), salt].concat()))
-    )
+    format!("md5{}", hex(&Md5::digest([inner.as_bytes(), salt].concat())))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -297,10 +249,7 @@ impl Frame {
     fn authentication(&self) -> Result<(u32, &[u8]), LoginError> {
         match self.body().split_first_chunk::<4>() {
             Some((method, data)) => Ok((u32::from_be_bytes(*method), data)),
-            None => Err(LoginError::Unexpected {
-                expected: "an authentication request",
-                got: b'R',
-            }),
+            None => Err(LoginError::Unexpected { expected: "an authentication request", got: b'R' }),
         }
     }
 
@@ -315,27 +264,18 @@ impl Frame {
 
     fn cancel_key(&self) -> Option<CancelKey> {
         let (pid, secret) = self.body().split_first_chunk::<4>()?;
-        Some(CancelKey {
-            pid: u32::from_be_bytes(*pid),
-            secret: secret.to_vec(),
-        })
+        Some(CancelKey { pid: u32::from_be_bytes(*pid), secret: secret.to_vec() })
     }
 
     fn refused(self) -> LoginError {
         let code = message::error_fields(self.body()).code;
-        LoginError::Refused {
-            code,
-            response: self.bytes,
-        }
+        LoginError::Refused { code, response: self.bytes }
     }
 }
 
 async fn read_frame(stream: &mut Stream) -> Result<Frame, LoginError> {
     let mut header = [0u8; 5];
-    stream
-        .read_exact(&mut header)
-        .await
-        .map_err(LoginError::Unreachable)?;
+    stream.read_exact(&mut header).await.map_err(LoginError::Unreachable)?;
     let [_, a, b, c, d] = header;
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     if !(4..=LOGIN_MESSAGE_BYTES_MAX).contains(&length) {
@@ -344,10 +284,7 @@ async fn read_frame(stream: &mut Stream) -> Result<Frame, LoginError> {
     let mut bytes = vec![0; 1 + length];
     let (head, body) = bytes.split_at_mut(5);
     head.copy_from_slice(&header);
-    stream
-        .read_exact(body)
-        .await
-        .map_err(LoginError::Unreachable)?;
+    stream.read_exact(body).await.map_err(LoginError::Unreachable)?;
     Ok(Frame { bytes })
 }
 
@@ -360,9 +297,6 @@ mod tests {
     fn md5_is_hashed_twice_with_user_and_salt() {
         let once = hex(&Md5::digest(b"secretbea"));
         let twice = hex(&Md5::digest([once.as_bytes(), &[1, 2, 3, 4]].concat()));
-        assert_eq!(
-            md5_response("bea", b"secret", &[1, 2, 3, 4]),
-            format!("md5{twice}")
-        );
+        assert_eq!(md5_response("bea", b"secret", &[1, 2, 3, 4]), format!("md5{twice}"));
     }
 }

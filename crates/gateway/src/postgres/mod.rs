@@ -62,21 +62,14 @@ impl SessionsByIdentity {
         let count = counts.entry(identity.clone()).or_default();
         (*count < max).then(|| {
             *count += 1;
-            Counted {
-                sessions: self,
-                identity: identity.clone(),
-            }
+            Counted { sessions: self, identity: identity.clone() }
         })
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let mut counts = self
-            .sessions
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.identity) {
             *count -= 1;
             if *count == 0 {
@@ -87,13 +80,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Serves one accepted connection to its end. Dropping it closes its sockets.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    gate: Arc<Gate>,
-    running: Running,
-    tcp: TcpStream,
-    peer: SocketAddr,
-) {
+pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running, tcp: TcpStream, peer: SocketAddr) {
     let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
         shared.refuse(Reason::Limit, peer);
         let text = "OnRecord has reached its limit of connections";
@@ -125,56 +112,29 @@ async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut clien
     let admission = known.and_then(|connection| connection.grants.admit(&client.identity.name));
     let (Some(connection), Some(database), Some(admission)) = (known, database, admission) else {
         // One answer, so that nobody learns which connections there are.
-        let text = format!(
-            "connection \"{}\" does not exist, or {} may not use it",
-            client.asked, client.identity.name
-        );
+        let text =
+            format!("connection \"{}\" does not exist, or {} may not use it", client.asked, client.identity.name);
         let hint = "The database name selects the connection: NAME or NAME/DATABASE.";
-        return turn_away(
-            shared,
-            &mut client,
-            Reason::NotPermitted,
-            "3D000",
-            &text,
-            Some(hint),
-        )
-        .await;
+        return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, Some(hint)).await;
     };
     let max = shared.config.limits.connections_per_identity_max;
     let Some(_counted) = shared.sessions.enter(&client.identity.name, max) else {
-        let text = format!(
-            "{} has reached its limit of {max} sessions",
-            client.identity.name
-        );
+        let text = format!("{} has reached its limit of {max} sessions", client.identity.name);
         return turn_away(shared, &mut client, Reason::Limit, "53300", &text, None).await;
     };
-    let opened = shared
-        .recorder
-        .open_session(entries::session_open(&client, connection, &database));
+    let opened = shared.recorder.open_session(entries::session_open(&client, connection, &database));
     let (log, opening) = match opened {
         Ok(opened) => opened,
         Err(error) => return not_recorded(shared, &mut client, &error).await,
     };
-    shared
-        .totals
-        .sessions
-        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    start(
-        shared, gate, running, client, connection, &database, admission, log, opening,
-    )
-    .await;
-    shared
-        .totals
-        .sessions
-        .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    shared.totals.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    start(shared, gate, running, client, connection, &database, admission, log, opening).await;
+    shared.totals.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// Logs in to the server and runs the session. The session's entry is durable before the client
 /// learns that it may send commands.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one call; each is a different thing of the session"
-)]
+#[allow(clippy::too_many_arguments, reason = "one call; each is a different thing of the session")]
 async fn start(
     shared: &Arc<Shared>,
     gate: Arc<Gate>,
@@ -196,35 +156,22 @@ async fn start(
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(connection = connection.name, %error, "cannot log in to the resource");
-            let closing = SessionClosing {
-                reason: SessionEnd::UpstreamGone,
-                bytes_up: 0,
-                bytes_down: 0,
-            };
+            let closing = SessionClosing { reason: SessionEnd::UpstreamGone, bytes_up: 0, bytes_down: 0 };
             let _ = log.close(closing);
             return farewell(&mut client, &error.for_client(&connection.name)).await;
         }
     };
-    let recorded =
-        std::future::poll_fn(|cx| gate.poll(cx, opening.position(), Level::Durable)).await;
+    let recorded = std::future::poll_fn(|cx| gate.poll(cx, opening.position(), Level::Durable)).await;
     if let Err(error) = recorded {
         return not_recorded(shared, &mut client, &error).await;
     }
-    let upstream_key = server.cancel.unwrap_or(CancelKey {
-        pid: 0,
-        secret: vec![0; 4],
-    });
+    let upstream_key = server.cancel.unwrap_or(CancelKey { pid: 0, secret: vec![0; 4] });
     let secret_bytes = if client.minor >= 2 { 32 } else { 4 };
-    let minted = shared
-        .cancels
-        .mint(log.id(), connection, upstream_key, secret_bytes);
+    let minted = shared.cancels.mint(log.id(), connection, upstream_key, secret_bytes);
 
     let mut welcome = message::authentication_ok();
     welcome.extend_from_slice(&server.greeting);
-    welcome.extend_from_slice(&message::backend_key_data(
-        minted.key.pid,
-        &minted.key.secret,
-    ));
+    welcome.extend_from_slice(&message::backend_key_data(minted.key.pid, &minted.key.secret));
     welcome.extend_from_slice(&server.ready);
     let mut downstream = Downstream::new(client.stream);
     downstream.push(&welcome);
@@ -257,20 +204,11 @@ async fn start(
     session.run(&shared.totals).await;
 }
 
-async fn log_in(
-    client: &Client,
-    connection: &Connection,
-    database: &str,
-) -> Result<LoggedIn, LoginError> {
-    let mut parameters: Vec<(&[u8], &[u8])> = vec![
-        (b"user", connection.user.as_bytes()),
-        (b"database", database.as_bytes()),
-    ];
+async fn log_in(client: &Client, connection: &Connection, database: &str) -> Result<LoggedIn, LoginError> {
+    let mut parameters: Vec<(&[u8], &[u8])> =
+        vec![(b"user", connection.user.as_bytes()), (b"database", database.as_bytes())];
     // Run-time settings are the client's business; who it is and where it goes are ours.
-    let settings = client
-        .startup
-        .parameters()
-        .filter(|(name, _)| is_setting(name));
+    let settings = client.startup.parameters().filter(|(name, _)| is_setting(name));
     parameters.extend(settings);
     let version = 0x0003_0000 | u32::from(client.minor);
     login::log_in(connection, version, &parameters).await
@@ -311,32 +249,14 @@ fn cancel_in_background(target: Arc<cancel::Target>) {
     });
 }
 
-async fn turn_away(
-    shared: &Shared,
-    client: &mut Client,
-    reason: Reason,
-    code: &str,
-    text: &str,
-    hint: Option<&str>,
-) {
+async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &str, text: &str, hint: Option<&str>) {
     shared.refuse(reason, client.peer);
     farewell(client, &message::error_response("FATAL", code, text, hint)).await;
 }
 
 async fn not_recorded(shared: &Shared, client: &mut Client, error: &RecordError) {
-    let text = format!(
-        "OnRecord takes no sessions because it cannot record: {}",
-        error.for_client()
-    );
-    turn_away(
-        shared,
-        client,
-        Reason::RecordingStopped,
-        "58030",
-        &text,
-        None,
-    )
-    .await;
+    let text = format!("OnRecord takes no sessions because it cannot record: {}", error.for_client());
+    turn_away(shared, client, Reason::RecordingStopped, "58030", &text, None).await;
 }
 
 /// Sends a last message and waits a moment for the client to read it: closing a socket with unread

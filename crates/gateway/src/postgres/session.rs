@@ -29,16 +29,15 @@ use std::time::{Duration, Instant};
 use model::{BlobForm, Durability, Field, Reason, SessionEnd};
 use policy::{Admission, Permit, Verdict};
 use store::{
-    BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionClosing,
-    SessionLog,
+    BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionClosing, SessionLog,
 };
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::postgres::message;
 use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
-    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText, Refusal,
-    Tap, Text, Violation,
+    ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText, Refusal, Tap, Text,
+    Violation,
 };
 
 use super::cancel::{Busy, Minted};
@@ -202,8 +201,7 @@ impl Session {
     /// Runs to the end and records it. A panic ends this session, and the record says so.
     pub(crate) async fn run(mut self, totals: &Totals) {
         let reason = std::future::poll_fn(|cx| {
-            catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx)))
-                .unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
+            catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx))).unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
         })
         .await;
         self.finish(reason, totals);
@@ -223,11 +221,7 @@ impl Session {
                 return Poll::Ready(reason);
             }
             if moved == Moved::No {
-                let busy = if self.tap.idle() && self.held.is_empty() {
-                    Busy::No
-                } else {
-                    Busy::Yes
-                };
+                let busy = if self.tap.idle() && self.held.is_empty() { Busy::No } else { Busy::Yes };
                 self.minted.target.set_busy(busy);
                 self.running.set(busy);
                 return Poll::Pending;
@@ -255,11 +249,7 @@ impl Session {
     // ---- client to server ----------------------------------------------------------------
 
     fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        if self.ending.is_some()
-            || !self.held.is_empty()
-            || !self.upstream.is_empty()
-            || self.tap.waiting()
-        {
+        if self.ending.is_some() || !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() {
             return Ok(Moved::No);
         }
         if self.inbox_fresh {
@@ -281,8 +271,7 @@ impl Session {
             self.touch();
             if self.inbox.is_empty() {
                 let taken = self.take(bytes)?;
-                self.inbox
-                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                self.inbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
             } else {
                 let mut inbox = std::mem::take(&mut self.inbox);
                 inbox.extend_from_slice(bytes);
@@ -338,19 +327,9 @@ impl Session {
                     let shape = entries::Shape::of(&draft, frames.consumed());
                     let (permit, pending) = self.intend(shape, &text, &parameters)?;
                     let staged = self.upstream.stage(frames);
-                    self.held.push_back(Held {
-                        key: draft.key,
-                        staged,
-                        permit,
-                        pending,
-                    });
+                    self.held.push_back(Held { key: draft.key, staged, permit, pending });
                 }
-                ClientStep::Refuse {
-                    consumed,
-                    refusal,
-                    draft,
-                    substitute,
-                } => {
+                ClientStep::Refuse { consumed, refusal, draft, substitute } => {
                     taken += consumed;
                     if let Some(draft) = draft {
                         let text = self.text_field(&draft.text);
@@ -360,15 +339,10 @@ impl Session {
                     }
                     self.upstream.pass(substitute);
                 }
-                ClientStep::Large {
-                    header, body_bytes, ..
-                } => {
+                ClientStep::Large { header, body_bytes, .. } => {
                     taken += header.len();
                     let blob = self.log.blob().map_err(Fault::record)?;
-                    self.spool = Some(Spool {
-                        left: body_bytes,
-                        blob,
-                    });
+                    self.spool = Some(Spool { left: body_bytes, blob });
                 }
                 ClientStep::End(frames) => {
                     self.upstream.pass(frames);
@@ -382,8 +356,7 @@ impl Session {
     /// a command that was refused, and is recorded as one; its text was never read.
     fn refuse_message(&mut self, message: &[u8], violation: Violation) -> Fault {
         if let Violation::MessageTooLarge { bytes, .. } = violation {
-            let shape =
-                entries::Shape::too_large(message.first().copied(), self.tap.transaction(), bytes);
+            let shape = entries::Shape::too_large(message.first().copied(), self.tap.transaction(), bytes);
             let (code, text) = violation.for_client();
             let message = self.log.seal(text.as_bytes());
             let rules = [entries::RULE_SIZE.to_owned()];
@@ -407,23 +380,14 @@ impl Session {
         if let LargeStep::Done(large) = self.tap.large(chunk).map_err(Fault::violation)?
             && let Some(spool) = self.spool.take()
         {
-            let (field, body) = spool
-                .blob
-                .form(BlobForm::Message)
-                .finish()
-                .map_err(Fault::record)?;
+            let (field, body) = spool.blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
             self.take_large(large, field, body)?;
         }
         Ok(chunk.len())
     }
 
     /// Gives a large message, which is on disk by now, its place in the stream.
-    fn take_large(
-        &mut self,
-        large: LargeDraft,
-        body: Field,
-        reader: BlobReader,
-    ) -> Result<(), Fault> {
+    fn take_large(&mut self, large: LargeDraft, body: Field, reader: BlobReader) -> Result<(), Fault> {
         let bytes = body.length().unwrap_or(0);
         let (text, parameters) = match (&large.text, large.parameters.is_some()) {
             (LargeText::Body(_), _) => (body, entries::NO_PARAMETERS),
@@ -445,12 +409,7 @@ impl Session {
                 };
                 let (permit, pending) = self.intend(shape, &text, &parameters)?;
                 let staged = self.upstream.stage_large(header, reader);
-                self.held.push_back(Held {
-                    key,
-                    staged,
-                    permit,
-                    pending,
-                });
+                self.held.push_back(Held { key, staged, permit, pending });
             }
             LargePass::Refuse(refusal, substitute) => {
                 self.settle_denied(shape, &text, &parameters, &refusal)?;
@@ -472,10 +431,7 @@ impl Session {
             // The tap refuses what these rules refuse before it gets here.
             Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
         };
-        let pending = self
-            .log
-            .intent(&shape.intent(text, parameters))
-            .map_err(Fault::record)?;
+        let pending = self.log.intent(&shape.intent(text, parameters)).map_err(Fault::record)?;
         Ok((permit, pending))
     }
 
@@ -490,9 +446,7 @@ impl Session {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
         let intent = shape.denied_intent(text, parameters, &rules);
-        self.log
-            .settled(&intent, &entries::denied(refusal.code(), message))
-            .map_err(Fault::record)?;
+        self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
         Ok(())
     }
 
@@ -530,18 +484,14 @@ impl Session {
     fn raw_parameters(&mut self, raw: &[u8]) -> Result<Field, Fault> {
         let mut blob = self.log.blob().map_err(Fault::record)?;
         blob.write(raw).map_err(Fault::record)?;
-        let (field, _) = blob
-            .form(BlobForm::Message)
-            .finish()
-            .map_err(Fault::record)?;
+        let (field, _) = blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
         Ok(field)
     }
 
     fn remember(&mut self, id: u64, field: Field) {
         if self.sealed.len() >= SEALED_TEXTS_MAX {
             // Texts that live in a blob cannot be sealed again; the tap bounds how many there are.
-            self.sealed
-                .retain(|_, field| matches!(field, Field::Blob { .. }));
+            self.sealed.retain(|_, field| matches!(field, Field::Blob { .. }));
         }
         self.sealed.insert(id, field);
     }
@@ -562,13 +512,7 @@ impl Session {
             Poll::Pending => return Ok(Moved::No),
             Poll::Ready(reached) => reached.map_err(Fault::record)?,
         }
-        while let Some(Held {
-            key,
-            staged,
-            permit,
-            pending,
-        }) = self.held.pop_front()
-        {
+        while let Some(Held { key, staged, permit, pending }) = self.held.pop_front() {
             match self.gate.admit(pending, level) {
                 Ok(recorded) => {
                     self.forwarded = Some(recorded.position());
@@ -577,12 +521,7 @@ impl Session {
                     self.commands += 1;
                 }
                 Err(pending) => {
-                    self.held.push_front(Held {
-                        key,
-                        staged,
-                        permit,
-                        pending,
-                    });
+                    self.held.push_front(Held { key, staged, permit, pending });
                     return Ok(Moved::No);
                 }
             }
@@ -609,18 +548,13 @@ impl Session {
             self.touch();
             if self.outbox.is_empty() {
                 let taken = self.deliver(cx, bytes)?;
-                self.outbox
-                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                self.outbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
             } else {
                 let mut outbox = std::mem::take(&mut self.outbox);
                 outbox.extend_from_slice(bytes);
                 let taken = self.deliver(cx, &outbox)?;
                 outbox.drain(..taken);
-                self.outbox = if outbox.is_empty() {
-                    Vec::new()
-                } else {
-                    outbox
-                };
+                self.outbox = if outbox.is_empty() { Vec::new() } else { outbox };
             }
             Ok(Moved::Yes)
         })
@@ -637,10 +571,7 @@ impl Session {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let step = self
-                .tap
-                .server(rest, &mut self.events)
-                .map_err(Fault::violation)?;
+            let step = self.tap.server(rest, &mut self.events).map_err(Fault::violation)?;
             let pass = rest.get(..step.pass).unwrap_or_default();
             if self.durability == Durability::Both {
                 // The end of the response waits for its outcome, so it must not be written first.
@@ -654,9 +585,7 @@ impl Session {
                 self.record_events()?;
             }
             if !step.reply.is_empty() {
-                self.client
-                    .push_through(cx, &step.reply)
-                    .map_err(Fault::client)?;
+                self.client.push_through(cx, &step.reply).map_err(Fault::client)?;
             }
             taken += step.pass + step.skip;
             if !step.more {
@@ -678,23 +607,12 @@ impl Session {
                     let message = self.message_field(outcome.message.as_deref());
                     let results = entries::results(&mut outcome);
                     let draft = entries::outcome(&outcome, message, &results);
-                    last = Some(
-                        self.log
-                            .outcome(open.recorded, &draft)
-                            .map_err(Fault::record)?,
-                    );
+                    last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record)?);
                 }
-                Event::ParseFailed {
-                    text,
-                    outcome,
-                    statement,
-                    ..
-                } => {
+                Event::ParseFailed { text, outcome, statement, .. } => {
                     let text = match text {
                         ParseText::Text(text) => self.log.seal(&text),
-                        ParseText::Spooled(id) => {
-                            self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN)
-                        }
+                        ParseText::Spooled(id) => self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN),
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
@@ -718,9 +636,7 @@ impl Session {
     }
 
     fn message_field(&mut self, message: Option<&str>) -> Field {
-        message.map_or(entries::NO_MESSAGE, |message| {
-            self.log.seal(message.as_bytes())
-        })
+        message.map_or(entries::NO_MESSAGE, |message| self.log.seal(message.as_bytes()))
     }
 
     fn take_open(&mut self, key: CommandKey) -> Option<Open> {
@@ -771,9 +687,7 @@ impl Session {
                 return Err(Fault::told(SessionEnd::Idle, "57P05", text));
             }
             let next = idle.limit.saturating_sub(quiet).max(Duration::from_secs(1));
-            idle.timer
-                .as_mut()
-                .reset(tokio::time::Instant::now() + next);
+            idle.timer.as_mut().reset(tokio::time::Instant::now() + next);
             // Registers the waker for the new deadline.
             let _ = idle.timer.as_mut().poll(cx);
         }
@@ -782,9 +696,7 @@ impl Session {
 
     /// Whether what was not forwarded yet never will be.
     fn abandoned(&self) -> bool {
-        self.ending
-            .as_ref()
-            .is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
+        self.ending.as_ref().is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
     }
 
     /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
@@ -828,9 +740,7 @@ impl Session {
         let waits_for_client = self.client.queued() > 0;
         let waits_for_server = match ending.reason {
             // Forwarding goes on until everything the client sent has run.
-            SessionEnd::ClientClosed => {
-                !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle()
-            }
+            SessionEnd::ClientClosed => !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle(),
             _ => !self.open.is_empty(),
         };
         let done = !waits_for_client && (self.upstream_dead || !waits_for_server);
@@ -848,10 +758,7 @@ impl Session {
 
     /// Writes the last entries: an outcome for every command, and the close.
     fn finish(mut self, reason: SessionEnd, totals: &Totals) {
-        let code = self
-            .fatal
-            .take()
-            .or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
+        let code = self.fatal.take().or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
         let reason = match (reason, &code) {
             (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
             (reason, _) => reason,
@@ -867,23 +774,15 @@ impl Session {
         };
         // Errors here mean that recording has stopped; recovery then writes what is missing.
         for open in self.open.drain(..) {
-            let _ = self
-                .log
-                .outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
+            let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
         }
         for held in self.held.drain(..) {
             let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
         }
         totals.commands.fetch_add(self.commands, Ordering::Relaxed);
         totals.bytes_up.fetch_add(self.bytes_up, Ordering::Relaxed);
-        totals
-            .bytes_down
-            .fetch_add(self.bytes_down, Ordering::Relaxed);
-        let closing = SessionClosing {
-            reason,
-            bytes_up: self.bytes_up,
-            bytes_down: self.bytes_down,
-        };
+        totals.bytes_down.fetch_add(self.bytes_down, Ordering::Relaxed);
+        let closing = SessionClosing { reason, bytes_up: self.bytes_up, bytes_down: self.bytes_down };
         let _ = self.log.close(closing);
     }
 }
@@ -919,17 +818,11 @@ struct Fault {
 
 impl Fault {
     fn new(reason: SessionEnd) -> Self {
-        Self {
-            reason,
-            response: None,
-        }
+        Self { reason, response: None }
     }
 
     fn told(reason: SessionEnd, code: &str, text: &str) -> Self {
-        Self {
-            reason,
-            response: Some(message::error_response("FATAL", code, text, None)),
-        }
+        Self { reason, response: Some(message::error_response("FATAL", code, text, None)) }
     }
 
     fn client(_: std::io::Error) -> Self {
@@ -950,17 +843,11 @@ impl Fault {
         let response = message::error_response(
             "FATAL",
             "58030",
-            &format!(
-                "OnRecord refused this command because it cannot record it: {}",
-                error.for_client()
-            ),
+            &format!("OnRecord refused this command because it cannot record it: {}", error.for_client()),
             Some(
                 "The command was not sent to the server. Recording resumes when the gateway is restarted with a working disk.",
             ),
         );
-        Self {
-            reason: SessionEnd::RecordingStopped,
-            response: Some(response),
-        }
+        Self { reason: SessionEnd::RecordingStopped, response: Some(response) }
     }
 }

@@ -41,15 +41,7 @@ pub(crate) struct Staged(());
 
 impl Upstream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            out: Vec::new(),
-            written: 0,
-            released: 0,
-            staged: VecDeque::new(),
-            spool: None,
-            flushed: true,
-        }
+        Self { stream, out: Vec::new(), written: 0, released: 0, staged: VecDeque::new(), spool: None, flushed: true }
     }
 
     /// Bytes that execute nothing. They keep their order behind what is staged.
@@ -144,11 +136,7 @@ impl Upstream {
     }
 
     /// Reads what the server sent; 0 is its end.
-    pub(crate) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))

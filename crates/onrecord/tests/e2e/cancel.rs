@@ -38,10 +38,7 @@ fn only_the_session_whose_key_is_shown() {
     cancel(&target, other_pid, &other_secret);
     let end = second.until_ready(1);
     assert_eq!(kinds(&end), "TEZ", "{end:?}");
-    assert_eq!(
-        end.iter().find_map(|m| m.field(b'C')).as_deref(),
-        Some("57014")
-    );
+    assert_eq!(end.iter().find_map(|m| m.field(b'C')).as_deref(), Some("57014"));
     await_running(&server, "pg_sleep(60), 'first'");
     cancel(&target, pid, &secret);
     assert_eq!(kinds(&first.until_ready(1)), "TEZ");
@@ -49,11 +46,7 @@ fn only_the_session_whose_key_is_shown() {
     let record = gateway.settled("app");
     for text in ["'first'", "'second'"] {
         let command = record.only(text);
-        assert_eq!(
-            (command.status(), command.code()),
-            ("cancelled", Some("57014")),
-            "{command:?}"
-        );
+        assert_eq!((command.status(), command.code()), ("cancelled", Some("57014")), "{command:?}");
     }
 }
 
@@ -66,10 +59,7 @@ fn a_late_one_cancels_nothing() {
     let (pid, secret) = raw.key();
     cancel(&target, pid, &secret);
     // What is sent afterwards is another command, and runs to its end.
-    assert_eq!(
-        kinds(&raw.exchange(&query("select pg_sleep(0.3)"), 1)),
-        "TDCZ"
-    );
+    assert_eq!(kinds(&raw.exchange(&query("select pg_sleep(0.3)"), 1)), "TDCZ");
 }
 
 #[test]

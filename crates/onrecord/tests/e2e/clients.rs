@@ -18,14 +18,7 @@ fn recorded(client: Client) {
 }
 
 #[track_caller]
-fn check(
-    client: Client,
-    server: &Postgres,
-    gateway: &Gateway,
-    database: &str,
-    target: &Target,
-    env: &[(&str, &str)],
-) {
+fn check(client: Client, server: &Postgres, gateway: &Gateway, database: &str, target: &Target, env: &[(&str, &str)]) {
     server.create_database(database);
     let told = client.run_with(target, server, env);
     let log = server.log();

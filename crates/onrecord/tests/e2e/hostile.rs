@@ -19,19 +19,8 @@ const AT_ONCE: usize = 64;
 fn say(number: usize) -> Vec<u8> {
     match number % 3 {
         0 => Vec::new(),
-        1 => (0..8)
-            .map(|i| {
-                u8::try_from(number * 31 % 251)
-                    .unwrap()
-                    .wrapping_mul(i * 2 + 3)
-            })
-            .collect(),
-        _ => [
-            &0x8000_0000u32.to_be_bytes()[..],
-            &0x0003_0000u32.to_be_bytes(),
-            b"user\0",
-        ]
-        .concat(),
+        1 => (0..8).map(|i| u8::try_from(number * 31 % 251).unwrap().wrapping_mul(i * 2 + 3)).collect(),
+        _ => [&0x8000_0000u32.to_be_bytes()[..], &0x0003_0000u32.to_be_bytes(), b"user\0"].concat(),
     }
 }
 
@@ -61,10 +50,7 @@ fn flood(target: &Target) {
 
 fn resident_kib(gateway: &Gateway) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:"))
-        .unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -77,35 +63,19 @@ fn ten_thousand_strangers() {
     let mut honest = Raw::login(&target);
     flood(&target);
     // Who was inside stays inside, and new ones get in.
-    assert_eq!(
-        kinds(&honest.exchange(&query("select 'inside'"), 1)),
-        "TDCZ"
-    );
+    assert_eq!(kinds(&honest.exchange(&query("select 'inside'"), 1)), "TDCZ");
     let mut psql = Command::new(binary("psql"));
     target.libpq(&mut psql).args(["-XAtqc", "select 'after'"]);
-    assert_eq!(
-        process::run(&mut psql, "").expect_success("psql").trim(),
-        "after"
-    );
+    assert_eq!(process::run(&mut psql, "").expect_success("psql").trim(), "after");
     let after = resident_kib(&gateway);
-    assert!(
-        after < before + 128 * 1024,
-        "memory peaked at {after} KiB, from {before} KiB"
-    );
+    assert!(after < before + 128 * 1024, "memory peaked at {after} KiB, from {before} KiB");
     assert!(gateway.running());
-    assert!(
-        !gateway.stderr().contains("panicked"),
-        "{}",
-        gateway.stderr()
-    );
+    assert!(!gateway.stderr().contains("panicked"), "{}", gateway.stderr());
     gateway.stop();
     gateway.verify();
     // Recorded, and folded: entries by reason and source, not ten thousand of them.
     let refused = gateway.entries("refused");
-    assert!(
-        (1..1000).contains(&refused),
-        "{refused} entries of refused connections"
-    );
+    assert!((1..1000).contains(&refused), "{refused} entries of refused connections");
 }
 
 #[test]
@@ -118,10 +88,7 @@ fn the_silent_are_sent_away() {
     for mut raw in silent {
         while raw.read_byte().is_some() {}
     }
-    assert_eq!(
-        kinds(&Raw::login(&target).exchange(&query("select 1"), 1)),
-        "TDCZ"
-    );
+    assert_eq!(kinds(&Raw::login(&target).exchange(&query("select 1"), 1)), "TDCZ");
 }
 
 #[test]
@@ -131,17 +98,8 @@ fn more_connections_than_allowed() {
     let target = gateway.target();
     let inside: Vec<Raw> = (0..20).map(|_| Raw::login(&target)).collect();
     let mut one_more = Raw::connect(&target);
-    let refusal = one_more
-        .authenticate(&target, 0x0003_0000, &[])
-        .expect_err("a refusal");
-    assert!(
-        matches!(refusal.field(b'C').as_deref(), None | Some("53300")),
-        "{refusal:?}"
-    );
+    let refusal = one_more.authenticate(&target, 0x0003_0000, &[]).expect_err("a refusal");
+    assert!(matches!(refusal.field(b'C').as_deref(), None | Some("53300")), "{refusal:?}");
     drop(inside);
-    process::poll("a place to become free", || {
-        Raw::connect(&target)
-            .authenticate(&target, 0x0003_0000, &[])
-            .ok()
-    });
+    process::poll("a place to become free", || Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).ok());
 }

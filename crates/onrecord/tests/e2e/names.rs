@@ -13,10 +13,7 @@ use crate::start;
 fn play(steps: &[(Vec<u8>, usize)]) -> (Vec<Message>, Postgres, Gateway) {
     let (server, gateway) = start();
     server.create_database("games");
-    server.sql_in(
-        "games",
-        "create table secret (v int4); insert into secret values (42)",
-    );
+    server.sql_in("games", "create table secret (v int4); insert into secret values (42)");
     let mut raw = Raw::login(&gateway.target().with_database("app/games"));
     let mut last = Vec::new();
     for (bytes, ready) in steps {
@@ -30,15 +27,11 @@ fn play(steps: &[(Vec<u8>, usize)]) -> (Vec<Message>, Postgres, Gateway) {
 }
 
 fn refused(answer: &[Message], code: &str) -> bool {
-    answer
-        .iter()
-        .any(|m| m.kind == b'E' && m.field(b'C').as_deref() == Some(code))
+    answer.iter().any(|m| m.kind == b'E' && m.field(b'C').as_deref() == Some(code))
 }
 
 fn shows_secret(answer: &[Message]) -> bool {
-    answer
-        .iter()
-        .any(|m| m.kind == b'D' && m.body.ends_with(b"42"))
+    answer.iter().any(|m| m.kind == b'D' && m.body.ends_with(b"42"))
 }
 
 #[test]
@@ -47,10 +40,7 @@ fn a_statement_prepared_in_sql_and_bound_in_the_protocol() {
         (query("prepare s1 as select v from secret"), 1),
         ([bind("", "s1", &[]), execute("", 0), sync()].concat(), 1),
     ]);
-    assert!(
-        refused(&answer, "26000") || told_of_secret(&gateway, &answer),
-        "{answer:?}"
-    );
+    assert!(refused(&answer, "26000") || told_of_secret(&gateway, &answer), "{answer:?}");
 }
 
 #[test]
@@ -62,10 +52,7 @@ fn a_statement_replaced_behind_the_protocol() {
         (query(replace), 1),
         ([bind("", "s1", &[]), execute("", 0), sync()].concat(), 1),
     ]);
-    assert!(
-        !shows_secret(&answer) || told_of_secret(&gateway, &answer),
-        "{answer:?}"
-    );
+    assert!(!shows_secret(&answer) || told_of_secret(&gateway, &answer), "{answer:?}");
 }
 
 #[test]
@@ -75,30 +62,18 @@ fn a_cursor_declared_in_sql_and_executed_in_the_protocol() {
         (query("declare c cursor for select v from secret"), 1),
         ([execute("c", 0), sync()].concat(), 1),
     ]);
-    assert!(
-        refused(&answer, "34000") || told_of_secret(&gateway, &answer),
-        "{answer:?}"
-    );
+    assert!(refused(&answer, "34000") || told_of_secret(&gateway, &answer), "{answer:?}");
 }
 
 #[test]
 fn a_portal_replaced_behind_the_protocol() {
     let (answer, _server, gateway) = play(&[
         (query("begin"), 1),
-        (
-            [parse("", "select 1"), bind("p1", "", &[]), sync()].concat(),
-            1,
-        ),
-        (
-            query("close p1; declare p1 cursor for select v from secret"),
-            1,
-        ),
+        ([parse("", "select 1"), bind("p1", "", &[]), sync()].concat(), 1),
+        (query("close p1; declare p1 cursor for select v from secret"), 1),
         ([execute("p1", 0), sync()].concat(), 1),
     ]);
-    assert!(
-        refused(&answer, "34000") || told_of_secret(&gateway, &answer),
-        "{answer:?}"
-    );
+    assert!(refused(&answer, "34000") || told_of_secret(&gateway, &answer), "{answer:?}");
 }
 
 /// Whether the rows that came out are those of a recorded command that says so.

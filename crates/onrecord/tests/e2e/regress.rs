@@ -20,27 +20,16 @@ fn same_result_and_all_on_the_record() {
     let server = Postgres::start();
     // The suite makes and uses databases of these names.
     let plan = plan().connection("postgres", "postgres", "app_owner");
-    let gateway = plan
-        .connection("regression", "regression", "app_owner")
-        .start(&server);
-    let owner = gateway
-        .target()
-        .with_user("app_owner", &gateway.target().password);
+    let gateway = plan.connection("regression", "regression", "app_owner").start(&server);
+    let owner = gateway.target().with_user("app_owner", &gateway.target().password);
     let through = regress::run_suite(&owner);
-    eprintln!(
-        "through the gateway: {} tests, failed: {:?}",
-        through.ran, through.failed
-    );
+    eprintln!("through the gateway: {} tests, failed: {:?}", through.ran, through.failed);
     assert_eq!(through.ran, direct.ran, "{}", through.report);
     assert_eq!(through.failed, direct.failed, "{}", through.differences);
 
     let ran = server.log().ran("regression");
     let record = gateway.settled("regression");
-    eprintln!(
-        "{} commands on the record, {} ran",
-        record.commands.len(),
-        ran.len()
-    );
+    eprintln!("{} commands on the record, {} ran", record.commands.len(), ran.len());
     all_recorded(&record, &ran);
     gateway.verify();
 }
@@ -53,10 +42,7 @@ fn all_recorded(record: &Record, ran: &[Ran]) {
     for command in &record.commands {
         if !matches!(command.status(), "skipped" | "denied") {
             let line = (command.text().to_owned(), command.code().map(str::to_owned));
-            recorded
-                .entry(command.str("session").unwrap())
-                .or_default()
-                .push(line);
+            recorded.entry(command.str("session").unwrap()).or_default().push(line);
         }
     }
     let mut logged: BTreeMap<&str, Vec<Line>> = BTreeMap::new();
@@ -75,20 +61,11 @@ fn all_recorded(record: &Record, ran: &[Ran]) {
     let mut report = String::new();
     for session in &unmatched {
         // The nearest of what is left shares the longest beginning.
-        let shared = |r: &&&Vec<Line>| {
-            r.iter()
-                .zip(session.iter())
-                .take_while(|(a, b)| a == b)
-                .count()
-        };
+        let shared = |r: &&&Vec<Line>| r.iter().zip(session.iter()).take_while(|(a, b)| a == b).count();
         let nearest = left.iter().max_by_key(shared);
         let at = nearest.map_or(0, |n| shared(&n));
         report += &format!("at {at}: the server: {:?}\n", session.get(at));
         report += &format!("      the record: {:?}\n", nearest.and_then(|n| n.get(at)));
     }
-    assert!(
-        unmatched.is_empty() && left.is_empty(),
-        "{} sessions differ\n{report}",
-        unmatched.len()
-    );
+    assert!(unmatched.is_empty() && left.is_empty(), "{} sessions differ\n{report}", unmatched.len());
 }

@@ -15,19 +15,12 @@ const WRONG_KEY: &str = "onr_wrong-Secret-f00d";
 fn nowhere_in_clear() {
     let (_server, mut gateway) = start();
     let wrong = gateway.target().with_user("copilot-agent", WRONG_KEY);
-    let refusal = Raw::connect(&wrong)
-        .authenticate(&wrong, 0x0003_0000, &[])
-        .expect_err("refused");
+    let refusal = Raw::connect(&wrong).authenticate(&wrong, 0x0003_0000, &[]).expect_err("refused");
 
     let mut raw = Raw::login(&gateway.target());
     let text = format!("create role leak login password '{IN_TEXT}'");
     assert_eq!(kinds(&raw.exchange(&query(&text), 1)), "CZ");
-    let bound = [
-        parse("", "select $1::text"),
-        bind("", "", &[IN_PARAMETER]),
-        execute("", 0),
-        sync(),
-    ];
+    let bound = [parse("", "select $1::text"), bind("", "", &[IN_PARAMETER]), execute("", 0), sync()];
     assert_eq!(kinds(&raw.exchange(&bound.concat(), 1)), "12DCZ");
     let failing = format!("do $$ begin raise exception '{IN_ERROR}'; end $$");
     assert_eq!(kinds(&raw.exchange(&query(&failing), 1)), "EZ");
@@ -42,15 +35,8 @@ fn nowhere_in_clear() {
     let record = gateway.settled("app");
     assert_eq!(record.commands.len(), 5);
     assert!(record.commands[0].text().contains(IN_TEXT));
-    assert_eq!(
-        record.commands[1].parameters(),
-        Some(vec![Some(IN_PARAMETER.to_owned())])
-    );
-    assert!(
-        record.commands[2]
-            .str("message")
-            .is_some_and(|m| m.contains(IN_ERROR))
-    );
+    assert_eq!(record.commands[1].parameters(), Some(vec![Some(IN_PARAMETER.to_owned())]));
+    assert!(record.commands[2].str("message").is_some_and(|m| m.contains(IN_ERROR)));
 
     let said = [IN_TEXT, IN_PARAMETER, IN_ERROR, IN_RESULT, WRONG_KEY];
     gateway.assert_no_secrets(&said);
@@ -59,12 +45,10 @@ fn nowhere_in_clear() {
     }
     let doctor = gateway.cli(&["doctor"]);
     let check = gateway.cli(&["config", "check"]);
-    for (output, secret) in [&doctor, &check].into_iter().flat_map(|f| {
-        gateway
-            .secrets()
-            .into_iter()
-            .map(move |s| (format!("{}{}", f.stdout, f.stderr), s))
-    }) {
+    for (output, secret) in [&doctor, &check]
+        .into_iter()
+        .flat_map(|f| gateway.secrets().into_iter().map(move |s| (format!("{}{}", f.stdout, f.stderr), s)))
+    {
         assert!(!output.contains(&secret), "{output}");
     }
     gateway.stop();

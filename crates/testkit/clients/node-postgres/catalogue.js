@@ -25,6 +25,7 @@ function told(row) {
 
 async function attempt(client, query, more = {}) {
   const text = query.text ?? query
+  // Without values node-postgres sends a simple query.
   const params = query.values?.map((v) => (v === null ? null : String(v)))
   const via = params ? 'extended' : 'simple'
   try {
@@ -66,7 +67,7 @@ async function main() {
   await attempt(client, "notify news, 'fresh'")
   const note = await heard
   assert.deepStrictEqual([note.processId, note.payload], [client.processID, 'fresh'])
-  await attempt(client, { text: "select repeat('x', 8000000) as big", values: [] })
+  await attempt(client, "select repeat('x', 8000000) as big")
   await cancel(client)
   await client.end()
 }

@@ -20,9 +20,7 @@ pub(super) fn run(target: &Target, server: &Postgres) -> Vec<Told> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let all = catalogue(target, server);
-        tokio::time::timeout(process::PATIENCE, all)
-            .await
-            .expect("the catalogue in time")
+        tokio::time::timeout(process::PATIENCE, all).await.expect("the catalogue in time")
     })
 }
 
@@ -35,47 +33,25 @@ async fn catalogue(target: &Target, server: &Postgres) -> Vec<Told> {
 
     let text = "select $1::int4 + $2::int4 as sum, $3::text as note";
     let note = "na\u{ef}ve \u{2713} 'quoted'";
-    log.extended(
-        &client,
-        text,
-        &[&7i32, &8i32, &note],
-        &[Some("7"), Some("8"), Some(note)],
-    )
-    .await;
+    log.extended(&client, text, &[&7i32, &8i32, &note], &[Some("7"), Some("8"), Some(note)]).await;
     let text = "select $1::text is null as empty";
-    log.extended(&client, text, &[&None::<String>], &[None])
-        .await;
+    log.extended(&client, text, &[&None::<String>], &[None]).await;
 
     let text = "select $1::int4 * 2 as double";
     let prepared = client.prepare(text).await.unwrap();
     for value in 1..=3i32 {
         let result = client.query(&prepared, &[&value]).await;
-        log.told(
-            text,
-            &[Some(&value.to_string())],
-            result.map(|rows| rows.len()),
-        );
+        log.told(text, &[Some(&value.to_string())], result.map(|rows| rows.len()));
     }
 
     log.simple(&client, "select * from missing_table").await;
-    log.extended(&client, "select * from missing_table", &[], &[])
-        .await;
-    log.extended(
-        &client,
-        "select 1 / $1::int4 as quotient",
-        &[&0i32],
-        &[Some("0")],
-    )
-    .await;
+    log.extended(&client, "select * from missing_table", &[], &[]).await;
+    log.extended(&client, "select 1 / $1::int4 as quotient", &[&0i32], &[Some("0")]).await;
     for text in ["begin", "select 1 / 0", "select 1", "rollback"] {
         log.simple(&client, text).await;
     }
 
-    log.simple(
-        &client,
-        "create temp table numbers (n int4 primary key, note text)",
-    )
-    .await;
+    log.simple(&client, "create temp table numbers (n int4 primary key, note text)").await;
     pipeline(&client, &mut log).await;
     copy(&client, &mut log).await;
 
@@ -85,11 +61,7 @@ async fn catalogue(target: &Target, server: &Postgres) -> Vec<Told> {
     let text = "select pg_backend_pid()";
     let own: i32 = client.query_one(text, &[]).await.unwrap().get(0);
     log.told(text, &[], Ok(1));
-    assert_eq!(
-        (pid, payload.as_str()),
-        (own, "fresh"),
-        "notified by this very backend"
-    );
+    assert_eq!((pid, payload.as_str()), (own, "fresh"), "notified by this very backend");
 
     let text = "select repeat('x', 8000000) as big";
     let row = client.query_one(text, &[]).await.unwrap();
@@ -119,9 +91,7 @@ async fn copy(client: &Client, log: &mut Log) {
     let text = "copy numbers from stdin";
     let mut sink = Box::pin(client.copy_in::<_, Bytes>(text).await.unwrap());
     sink.send(Bytes::from_static(b"10\tten\n")).await.unwrap();
-    sink.send(Bytes::from_static(b"11\televen\n"))
-        .await
-        .unwrap();
+    sink.send(Bytes::from_static(b"11\televen\n")).await.unwrap();
     assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
     log.told(text, &[], Ok(0));
 
@@ -164,17 +134,11 @@ type Notifications = mpsc::UnboundedReceiver<(i32, String)>;
 
 async fn connect(target: &Target) -> (Client, Notifications) {
     let mut config = Config::new();
-    config
-        .host(&target.host)
-        .port(target.port)
-        .user(&target.user)
-        .password(&target.password);
+    config.host(&target.host).port(target.port).user(&target.user).password(&target.password);
     config.dbname(&target.database);
     match &target.tls {
         Tls::Off => connect_with(config.ssl_mode(SslMode::Disable), NoTls).await,
-        Tls::VerifyFull(ca) => {
-            connect_with(config.ssl_mode(SslMode::Require), MakeRustls::new(ca)).await
-        }
+        Tls::VerifyFull(ca) => connect_with(config.ssl_mode(SslMode::Require), MakeRustls::new(ca)).await,
     }
 }
 
@@ -183,10 +147,7 @@ where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, mut connection) = config
-        .connect(tls)
-        .await
-        .unwrap_or_else(|e| panic!("{e:?}"));
+    let (client, mut connection) = config.connect(tls).await.unwrap_or_else(|e| panic!("{e:?}"));
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -204,21 +165,12 @@ impl Log {
     async fn simple(&mut self, client: &Client, text: &str) {
         let result = client.simple_query(text).await;
         let rows = |messages: Vec<SimpleQueryMessage>| {
-            messages
-                .iter()
-                .filter(|m| matches!(m, SimpleQueryMessage::Row(_)))
-                .count()
+            messages.iter().filter(|m| matches!(m, SimpleQueryMessage::Row(_))).count()
         };
         self.told_via("simple", text, &[], result.map(rows));
     }
 
-    async fn extended(
-        &mut self,
-        client: &Client,
-        text: &str,
-        values: &[&(dyn ToSql + Sync)],
-        shown: &[Option<&str>],
-    ) {
+    async fn extended(&mut self, client: &Client, text: &str, values: &[&(dyn ToSql + Sync)], shown: &[Option<&str>]) {
         let result = client.query(text, values).await;
         // tokio-postgres prepares first: where the server refuses the text, nothing was bound.
         let refused = result.as_ref().err().and_then(code) == Some("42P01");
@@ -230,17 +182,8 @@ impl Log {
         self.told_via("extended", text, parameters, result);
     }
 
-    fn told_via(
-        &mut self,
-        via: &str,
-        text: &str,
-        parameters: &[Option<&str>],
-        result: Result<usize, Error>,
-    ) {
-        let code = result
-            .as_ref()
-            .err()
-            .map(|e| code(e).unwrap_or_else(|| panic!("{e:?}")));
+    fn told_via(&mut self, via: &str, text: &str, parameters: &[Option<&str>], result: Result<usize, Error>) {
+        let code = result.as_ref().err().map(|e| code(e).unwrap_or_else(|| panic!("{e:?}")));
         let status = if code.is_some() { "error" } else { "ok" };
         let parameters = (via == "extended").then_some(parameters);
         self.0.push(Told::from_json(serde_json::json!({

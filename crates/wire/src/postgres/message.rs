@@ -20,23 +20,16 @@ pub struct ServerFrame<'a> {
 
 /// Reads one whole server message of at most `max` bytes: the message and how many bytes it took, or `None`
 /// while it is incomplete.
-pub fn server_frame(
-    bytes: &[u8],
-    max: usize,
-) -> Result<Option<(ServerFrame<'_>, usize)>, Violation> {
+pub fn server_frame(bytes: &[u8], max: usize) -> Result<Option<(ServerFrame<'_>, usize)>, Violation> {
     let Some(&[kind, a, b, c, d]) = bytes.first_chunk::<5>() else {
         return Ok(None);
     };
     let length = u32::from_be_bytes([a, b, c, d]);
-    let total = usize::try_from(length)
-        .unwrap_or(usize::MAX)
-        .saturating_add(1);
+    let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
     if length < 4 || total > max {
         return Err(Violation::ServerLength { kind, length });
     }
-    Ok(bytes
-        .get(5..total)
-        .map(|body| (ServerFrame { kind, body }, total)))
+    Ok(bytes.get(5..total).map(|body| (ServerFrame { kind, body }, total)))
 }
 
 /// ErrorResponse.
@@ -104,11 +97,7 @@ pub fn authentication_sasl_final(data: &[u8]) -> Vec<u8> {
 pub fn negotiate_protocol_version(newest: u32, unsupported: &[&[u8]]) -> Vec<u8> {
     typed(b'v', |body| {
         body.extend_from_slice(&newest.to_be_bytes());
-        body.extend_from_slice(
-            &u32::try_from(unsupported.len())
-                .unwrap_or(u32::MAX)
-                .to_be_bytes(),
-        );
+        body.extend_from_slice(&u32::try_from(unsupported.len()).unwrap_or(u32::MAX).to_be_bytes());
         for name in unsupported {
             string(body, name);
         }
@@ -205,14 +194,7 @@ pub(crate) fn impossible_function() -> Vec<u8> {
 fn fields(kind: u8, severity: &str, code: &str, message: &str, hint: Option<&str>) -> Vec<u8> {
     typed(kind, |body| {
         let hint = hint.map(|hint| (b'H', hint));
-        for (field, text) in [
-            (b'S', severity),
-            (b'V', severity),
-            (b'C', code),
-            (b'M', message),
-        ]
-        .into_iter()
-        .chain(hint)
+        for (field, text) in [(b'S', severity), (b'V', severity), (b'C', code), (b'M', message)].into_iter().chain(hint)
         {
             body.push(field);
             string(body, text.as_bytes());
@@ -260,10 +242,7 @@ fn sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&[0; 4]);
     write(out);
     let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    if let Some(place) = out
-        .get_mut(start..)
-        .and_then(|rest| rest.first_chunk_mut::<4>())
-    {
+    if let Some(place) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<4>()) {
         *place = length.to_be_bytes();
     }
 }

@@ -42,9 +42,7 @@ pub struct CancelKey {
 
 impl std::fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CancelKey")
-            .field("pid", &self.pid)
-            .finish_non_exhaustive()
+        f.debug_struct("CancelKey").field("pid", &self.pid).finish_non_exhaustive()
     }
 }
 
@@ -87,9 +85,7 @@ impl StartupError {
     pub fn for_client(&self) -> (&'static str, String) {
         let code = match self {
             Self::Version { .. } => "0A000",
-            Self::CancelKey(_) | Self::Length(_) | Self::Malformed(_) | Self::RepeatedUser => {
-                "08P01"
-            }
+            Self::CancelKey(_) | Self::Length(_) | Self::Malformed(_) | Self::RepeatedUser => "08P01",
         };
         (code, self.to_string())
     }
@@ -125,11 +121,7 @@ pub fn parse_first(bytes: &[u8]) -> Result<Option<(First, usize)>, StartupError>
 }
 
 fn exactly(length: u32, first: First) -> Result<First, StartupError> {
-    if length == 8 {
-        Ok(first)
-    } else {
-        Err(StartupError::Length(length))
-    }
+    if length == 8 { Ok(first) } else { Err(StartupError::Length(length)) }
 }
 
 fn cancel(mut body: Cursor<'_>) -> Result<CancelKey, StartupError> {
@@ -137,10 +129,7 @@ fn cancel(mut body: Cursor<'_>) -> Result<CancelKey, StartupError> {
     if !SECRET_BYTES.contains(&body.0.len()) {
         return Err(StartupError::CancelKey(body.0.len()));
     }
-    Ok(CancelKey {
-        pid,
-        secret: body.0.to_vec(),
-    })
+    Ok(CancelKey { pid, secret: body.0.to_vec() })
 }
 
 impl Startup {
@@ -153,15 +142,11 @@ impl Startup {
         }
         let mut parameters: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         loop {
-            let name = body
-                .string()
-                .ok_or(StartupError::Malformed("a name has no end"))?;
+            let name = body.string().ok_or(StartupError::Malformed("a name has no end"))?;
             if name.is_empty() {
                 break;
             }
-            let value = body
-                .string()
-                .ok_or(StartupError::Malformed("a value has no end"))?;
+            let value = body.string().ok_or(StartupError::Malformed("a value has no end"))?;
             if name == b"user" && parameters.iter().any(|(known, _)| known == b"user") {
                 return Err(StartupError::RepeatedUser);
             }
@@ -170,11 +155,7 @@ impl Startup {
         if !body.is_empty() {
             return Err(StartupError::Malformed("bytes follow its terminator"));
         }
-        Ok(Self {
-            major,
-            minor,
-            parameters,
-        })
+        Ok(Self { major, minor, parameters })
     }
 
     /// Major protocol version: always 3.
@@ -204,25 +185,16 @@ impl Startup {
 
     /// The value of a parameter; of several, the last, as the server has it.
     pub fn parameter(&self, name: &[u8]) -> Option<&[u8]> {
-        self.parameters
-            .iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_slice())
+        self.parameters.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }
 
     /// All parameters in the order in which they were sent.
     pub fn parameters(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.parameters
-            .iter()
-            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+        self.parameters.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
 
     /// Names of all protocol options (`_pq_.`): none is supported, and NegotiateProtocolVersion lists them.
     pub fn unsupported_options(&self) -> Vec<&[u8]> {
-        self.parameters()
-            .map(|(name, _)| name)
-            .filter(|name| name.starts_with(b"_pq_."))
-            .collect()
+        self.parameters().map(|(name, _)| name).filter(|name| name.starts_with(b"_pq_.")).collect()
     }
 }

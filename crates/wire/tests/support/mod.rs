@@ -1,11 +1,5 @@
 //! A gateway without sockets or a record: drives a tap and writes down all that it says.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::fmt::Write as _;
 use wire::postgres::tap::*;
@@ -79,11 +73,7 @@ impl Session {
             Text::Spooled { .. } | Text::None => String::new(),
         });
         let mut line = format!("{} {:?} {text}", draft.key.0, draft.via);
-        if let Some(parameters) = draft
-            .parameters
-            .as_ref()
-            .filter(|parameters| !parameters.is_empty())
-        {
+        if let Some(parameters) = draft.parameters.as_ref().filter(|parameters| !parameters.is_empty()) {
             let mut json = Vec::new();
             parameters.to_json(&mut json, 1 << 20).unwrap();
             write!(line, " {}", String::from_utf8(json).unwrap()).unwrap();
@@ -146,12 +136,7 @@ impl Session {
                     self.log.push("swallow".to_owned());
                     consumed
                 }
-                Ok(ClientStep::Refuse {
-                    consumed,
-                    refusal,
-                    draft,
-                    substitute,
-                }) => {
+                Ok(ClientStep::Refuse { consumed, refusal, draft, substitute }) => {
                     let line = draft.map(|draft| self.drafted(&draft)).unwrap_or_default();
                     self.log.push(format!("refuse {line} {refusal:?}"));
                     assert_eq!(consumed, substitute.consumed());
@@ -166,11 +151,7 @@ impl Session {
                     passive.write_to(&mut out);
                     consumed
                 }
-                Ok(ClientStep::Large {
-                    header,
-                    kind,
-                    body_bytes,
-                }) => {
+                Ok(ClientStep::Large { header, kind, body_bytes }) => {
                     self.log.push(format!("large {kind:?} {body_bytes}"));
                     self.large = Some((body_bytes, Vec::new()));
                     header.len()
@@ -197,15 +178,11 @@ impl Session {
         }
         let text = match &draft.text {
             LargeText::Body(range) => {
-                format!(
-                    "{:?}…",
-                    String::from_utf8_lossy(&spooled[range.clone()][..20.min(range.len())])
-                )
+                format!("{:?}…", String::from_utf8_lossy(&spooled[range.clone()][..20.min(range.len())]))
             }
             LargeText::Known(text) => format!("{text:?}"),
         };
-        self.log
-            .push(format!("large done {:?} {:?} {text}", draft.key, draft.via));
+        self.log.push(format!("large done {:?} {:?} {text}", draft.key, draft.via));
         match draft.pass {
             LargePass::Executing(executing) => {
                 executing.write_to(&mut self.to_server);
@@ -234,8 +211,7 @@ impl Session {
                 }
             };
             assert!(step.boundary.is_none_or(|boundary| boundary < step.pass));
-            self.to_client
-                .extend_from_slice(&self.from_server[..step.pass]);
+            self.to_client.extend_from_slice(&self.from_server[..step.pass]);
             self.to_client.extend_from_slice(&step.reply);
             self.from_server.drain(..step.pass + step.skip);
             for event in events {
@@ -245,26 +221,17 @@ impl Session {
                 break;
             }
         }
-        assert!(
-            self.from_server.len() <= 32 * 1024,
-            "the server's bytes are not hoarded"
-        );
+        assert!(self.from_server.len() <= 32 * 1024, "the server's bytes are not hoarded");
         self.pump()
     }
 
     fn event(&mut self, event: Event) {
         match event {
             Event::Outcome { key, outcome } => {
-                self.log
-                    .push(format!("outcome {} {}", key.0, show(&outcome)));
+                self.log.push(format!("outcome {} {}", key.0, show(&outcome)));
                 self.outcomes.push((key.0, outcome));
             }
-            Event::ParseFailed {
-                key,
-                text,
-                statement,
-                outcome,
-            } => {
+            Event::ParseFailed { key, text, statement, outcome } => {
                 assert_eq!(key.0, self.drafted, "keys are dense");
                 self.drafted += 1;
                 self.texts.push(String::new());
@@ -273,11 +240,7 @@ impl Session {
                     ParseText::Spooled(_) => "spooled".to_owned(),
                 };
                 let statement = String::from_utf8_lossy(&statement).into_owned();
-                self.log.push(format!(
-                    "parse failed {} {text:?} {statement:?} {}",
-                    key.0,
-                    show(&outcome)
-                ));
+                self.log.push(format!("parse failed {} {text:?} {statement:?} {}", key.0, show(&outcome)));
                 self.outcomes.push((key.0, outcome));
             }
             Event::Parameter { name, value } => self.log.push(format!(
@@ -294,25 +257,12 @@ impl Session {
 /// Byte counts of replies are left out where errors have them: they name source lines of the server.
 pub fn show(outcome: &CommandOutcome) -> String {
     let mut line = format!("{:?}", outcome.status);
-    if let (Some(severity), Some(code), Some(message)) =
-        (&outcome.severity, &outcome.code, &outcome.message)
-    {
+    if let (Some(severity), Some(code), Some(message)) = (&outcome.severity, &outcome.code, &outcome.message) {
         write!(line, " {severity} {code} {message:?}").unwrap();
     }
-    let tags: Vec<_> = outcome
-        .results
-        .iter()
-        .map(|result| format!("{}={:?}", result.tag, result.rows))
-        .collect();
-    write!(
-        line,
-        " [{}] rows={} up={} down={}",
-        tags.join(", "),
-        outcome.rows,
-        outcome.bytes_up,
-        outcome.bytes_down
-    )
-    .unwrap();
+    let tags: Vec<_> = outcome.results.iter().map(|result| format!("{}={:?}", result.tag, result.rows)).collect();
+    write!(line, " [{}] rows={} up={} down={}", tags.join(", "), outcome.rows, outcome.bytes_up, outcome.bytes_down)
+        .unwrap();
     for (name, count) in [("notices", outcome.notices), ("fetches", outcome.fetches)] {
         if count > 0 {
             write!(line, " {name}={count}").unwrap();
@@ -410,12 +360,7 @@ pub fn reply(line: &str) -> Vec<u8> {
         "G" | "H" | "W" => vec![0, 0, 0],
         "V" => vec![0xFF; 4],
         "d" => rest.as_bytes().to_vec(),
-        "S" => rest
-            .replace('=', "\0")
-            .into_bytes()
-            .into_iter()
-            .chain([0])
-            .collect(),
+        "S" => rest.replace('=', "\0").into_bytes().into_iter().chain([0]).collect(),
         "N" => b"SNOTICE\0\0".to_vec(),
         _ => Vec::new(),
     };

@@ -1,11 +1,11 @@
 //! From the client: one message at a time.
 
+use super::bodies::{BindBody, ParseBody, query_text};
 use super::commands::Open;
 use super::large::Large;
 use super::names::{Change, Lookup, Portal, Prepared, Statement};
 use super::types::{
-    ClientStep, CommandKey, Draft, Executing, LargeKind, OutcomeStatus, Passive, Refusal, Text,
-    Via, Violation,
+    ClientStep, CommandKey, Draft, Executing, LargeKind, OutcomeStatus, Passive, Refusal, Text, Via, Violation,
 };
 use super::{Kind, Tap};
 use crate::postgres::cursor::Cursor;
@@ -20,11 +20,7 @@ const HEADER_BYTES: usize = 5;
 /// One client message may need this many entries (what we inject before it, and itself).
 const ENTRIES_PER_MESSAGE: usize = 3;
 /// libpq's large object calls (pg_proc): all that FunctionCall may reach.
-const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [
-    715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
-];
-/// A name that the server has just been told to forget.
-const NOBODY: &[u8] = b"onrecord_refused";
+const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Tap {
     /// The next message of the client's bytes. Call again with the rest until `NeedMore` or `Wait`.
@@ -58,54 +54,6 @@ impl Tap {
         self.message(kind, message, body)
     }
 
-    /// Puts the gateway's own refusal in place of the command that was drafted last and not forwarded. The server
-    /// answers in its place, as if it had failed; an open transaction fails with it.
-    pub fn deny<'b>(
-        &mut self,
-        executing: Executing<'b>,
-        key: CommandKey,
-        refusal: Refusal,
-    ) -> Passive<'b> {
-        let consumed = executing.bytes.len();
-        if self.skipping {
-            self.commands.stop(key, OutcomeStatus::Denied);
-            return Passive {
-                inject: Vec::new(),
-                bytes: executing.bytes,
-                consumed,
-            };
-        }
-        let Some(last) = self.queue.pop_back() else {
-            return Passive {
-                inject: Vec::new(),
-                bytes: &[],
-                consumed,
-            };
-        };
-        let portal = if last.renames {
-            self.names.unexpect()
-        } else {
-            None
-        }
-        .unwrap_or_default();
-        for _ in 0..executing.injected_entries {
-            if self.queue.pop_back().is_some_and(|entry| entry.renames) {
-                self.names.unexpect();
-            }
-        }
-        self.hold = false;
-        let inject = match last.kind {
-            Kind::Bind { .. } => self.refuse_bind(key, &portal, NOBODY, false, refusal),
-            _ => self.refuse_function(key, refusal),
-        };
-        self.commands.begins_at(key, self.next - 1);
-        Passive {
-            inject,
-            bytes: &[],
-            consumed,
-        }
-    }
-
     /// Length of the whole message, if its type may have it.
     fn total(&self, kind: u8, length: u32) -> Result<usize, Violation> {
         let max = match kind {
@@ -116,14 +64,9 @@ impl Tap {
         if !(4..=max).contains(&length) {
             return Err(Violation::ClientLength { kind, length });
         }
-        let total = usize::try_from(length)
-            .unwrap_or(usize::MAX)
-            .saturating_add(1);
+        let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
         if kind != b'd' && max == LARGE_BYTES_MAX && total > self.limits.message_bytes_max {
-            return Err(Violation::MessageTooLarge {
-                bytes: total,
-                bytes_max: self.limits.message_bytes_max,
-            });
+            return Err(Violation::MessageTooLarge { bytes: total, bytes_max: self.limits.message_bytes_max });
         }
         Ok(total)
     }
@@ -141,10 +84,7 @@ impl Tap {
         }
         let in_flight_max = self.limits.commands_in_flight_max.max(ENTRIES_PER_MESSAGE);
         if self.skipping && self.commands.len() > in_flight_max.saturating_mul(2) {
-            return Err(Violation::TooMany {
-                what: "commands without a Sync",
-                limit: in_flight_max,
-            });
+            return Err(Violation::TooMany { what: "commands without a Sync", limit: in_flight_max });
         }
         let full = self.queue.len() + ENTRIES_PER_MESSAGE > in_flight_max
             || self.names.pending_bytes() > self.limits.names_bytes_max;
@@ -156,21 +96,12 @@ impl Tap {
         self.stalled = true;
         if self.unflushed {
             self.unflushed = false;
-            return ClientStep::Pass(Passive {
-                inject: message::flush(),
-                bytes: &[],
-                consumed: 0,
-            });
+            return ClientStep::Pass(Passive { inject: message::flush(), bytes: &[], consumed: 0 });
         }
         ClientStep::Wait
     }
 
-    fn message<'b>(
-        &mut self,
-        kind: u8,
-        message: &'b [u8],
-        body: &'b [u8],
-    ) -> Result<ClientStep<'b>, Violation> {
+    fn message<'b>(&mut self, kind: u8, message: &'b [u8], body: &'b [u8]) -> Result<ClientStep<'b>, Violation> {
         let malformed = || Violation::ClientMalformed { kind };
         match kind {
             b'Q' => {
@@ -188,27 +119,14 @@ impl Tap {
             b'E' => {
                 let mut cursor = Cursor(body);
                 let portal = cursor.string().ok_or_else(malformed)?;
-                cursor
-                    .u32()
-                    .filter(|_| cursor.is_empty())
-                    .ok_or_else(malformed)?;
+                cursor.u32().filter(|_| cursor.is_empty()).ok_or_else(malformed)?;
                 Ok(self.execute(message, portal))
             }
             b'D' | b'C' => {
                 let mut cursor = Cursor(body);
-                let what = cursor
-                    .u8()
-                    .filter(|what| matches!(what, b'S' | b'P'))
-                    .ok_or_else(malformed)?;
-                let name = cursor
-                    .string()
-                    .filter(|_| cursor.is_empty())
-                    .ok_or_else(malformed)?;
-                Ok(if kind == b'D' {
-                    self.describe(message, what, name)
-                } else {
-                    self.close(message, what, name)
-                })
+                let what = cursor.u8().filter(|what| matches!(what, b'S' | b'P')).ok_or_else(malformed)?;
+                let name = cursor.string().filter(|_| cursor.is_empty()).ok_or_else(malformed)?;
+                Ok(if kind == b'D' { self.describe(message, what, name) } else { self.close(message, what, name) })
             }
             b'F' => {
                 let oid = Cursor(body).u32().ok_or_else(malformed)?;
@@ -232,14 +150,7 @@ impl Tap {
     fn query<'b>(&mut self, message: &'b [u8], text: &'b [u8]) -> ClientStep<'b> {
         let key = self.begin_query(lexer::classify(text), message.len());
         let draft = self.drafted(key, Via::Simple, Text::Inline(text));
-        ClientStep::Command(
-            Executing {
-                inject: Vec::new(),
-                injected_entries: 0,
-                bytes: message,
-            },
-            draft,
-        )
+        ClientStep::Command(Executing { inject: Vec::new(), injected_entries: 0, bytes: message }, draft)
     }
 
     pub(super) fn begin_query(&mut self, class: Class, bytes: usize) -> CommandKey {
@@ -249,15 +160,7 @@ impl Tap {
             if drops_unnamed {
                 self.names.expect(self.segment, b"", Change::Undefine);
             }
-            self.push_entry(
-                Kind::Query {
-                    key,
-                    copy_in: class.copy_in,
-                },
-                drops_unnamed,
-                false,
-                None,
-            );
+            self.push_entry(Kind::Query { key, copy_in: class.copy_in }, drops_unnamed, false, None);
             self.hold = class.copy_in;
         }
         self.ran(class);
@@ -272,36 +175,21 @@ impl Tap {
         } else if self.names.pending_bytes() < self.limits.names_bytes_max {
             // Only so that the Binds that are skipped with it can be recorded with their text.
             let epoch = self.trust.epoch;
-            self.names.expect(
-                self.segment,
-                parse.name,
-                Change::Define(Statement { prepared, epoch }),
-            );
+            self.names.expect(self.segment, parse.name, Change::Define(Statement { prepared, epoch }));
             self.number();
         }
         ClientStep::Pass(Passive::verbatim(message))
     }
 
     pub(super) fn expect_parse(&mut self, name: &[u8], prepared: std::sync::Arc<Prepared>) {
-        let statement = Statement {
-            prepared: prepared.clone(),
-            epoch: self.trust.epoch,
-        };
-        self.names
-            .expect(self.segment, name, Change::Define(statement));
+        let statement = Statement { prepared: prepared.clone(), epoch: self.trust.epoch };
+        self.names.expect(self.segment, name, Change::Define(statement));
         self.push_entry(Kind::Parse { prepared }, true, false, None);
     }
 
-    fn bind<'b>(
-        &mut self,
-        message: &'b [u8],
-        bind: BindBody<'b>,
-    ) -> Result<ClientStep<'b>, Violation> {
+    fn bind<'b>(&mut self, message: &'b [u8], bind: BindBody<'b>) -> Result<ClientStep<'b>, Violation> {
         if self.names.portals() > self.limits.names_max {
-            return Err(Violation::TooMany {
-                what: "portals",
-                limit: self.limits.names_max,
-            });
+            return Err(Violation::TooMany { what: "portals", limit: self.limits.names_max });
         }
         let plan = match self.plan_bind(bind.portal, bind.statement, message.len()) {
             Some(plan) => plan,
@@ -318,54 +206,30 @@ impl Tap {
         };
         Ok(match plan.refusal {
             None => ClientStep::Command(
-                Executing {
-                    inject: plan.inject,
-                    injected_entries: plan.injected_entries,
-                    bytes: message,
-                },
+                Executing { inject: plan.inject, injected_entries: plan.injected_entries, bytes: message },
                 draft,
             ),
             Some(refusal) => ClientStep::Refuse {
                 consumed: message.len(),
                 refusal,
                 draft: Some(draft),
-                substitute: Passive {
-                    inject: plan.inject,
-                    bytes: &[],
-                    consumed: message.len(),
-                },
+                substitute: Passive { inject: plan.inject, bytes: &[], consumed: message.len() },
             },
         })
     }
 
     /// Everything about a Bind but its bytes; `None` to wait.
-    pub(super) fn plan_bind<'b>(
-        &mut self,
-        portal: &[u8],
-        name: &[u8],
-        bytes: usize,
-    ) -> Option<BindPlan<'b>> {
+    pub(super) fn plan_bind<'b>(&mut self, portal: &[u8], name: &[u8], bytes: usize) -> Option<BindPlan<'b>> {
         let found = match self.names.statement(name, self.segment) {
             Lookup::Ambiguous if !self.skipping => return None,
             Lookup::Ambiguous | Lookup::Unknown => None,
             Lookup::Known(statement) => Some(statement),
         };
-        let class = found
-            .as_ref()
-            .map_or(Class::default(), |statement| statement.prepared.class());
+        let class = found.as_ref().map_or(Class::default(), |statement| statement.prepared.class());
         let key = self.draft(Via::Extended, class, bytes);
-        let text = found
-            .as_ref()
-            .map_or(Text::None, |statement| Text::of(&statement.prepared));
+        let text = found.as_ref().map_or(Text::None, |statement| Text::of(&statement.prepared));
         let prepared = found.as_ref().map(|statement| statement.prepared.clone());
-        let mut plan = BindPlan {
-            key,
-            text,
-            prepared,
-            inject: Vec::new(),
-            injected_entries: 0,
-            refusal: None,
-        };
+        let mut plan = BindPlan { key, text, prepared, inject: Vec::new(), injected_entries: 0, refusal: None };
         if self.skipping {
             return Some(plan);
         }
@@ -397,62 +261,17 @@ impl Tap {
         if let (Some(open), Some(prepared)) = (self.commands.get(key), &plan.prepared) {
             open.of_statement(prepared.id());
         }
-        let opened = Portal {
-            key,
-            epoch: self.trust.epoch,
-            class,
-        };
-        self.names
-            .expect(self.segment, portal, Change::Open(opened));
+        let opened = Portal { key, epoch: self.trust.epoch, class };
+        self.names.expect(self.segment, portal, Change::Open(opened));
         self.push_entry(Kind::Bind { key }, true, false, None);
         Some(plan)
     }
 
     fn renew(&mut self, name: &[u8], statement: &Statement) {
         self.push_entry(Kind::Close, false, true, None);
-        let renewed = Statement {
-            prepared: statement.prepared.clone(),
-            epoch: self.trust.epoch,
-        };
-        self.names
-            .expect(self.segment, name, Change::Renew(renewed));
-        self.push_entry(
-            Kind::Parse {
-                prepared: statement.prepared.clone(),
-            },
-            true,
-            true,
-            None,
-        );
-    }
-
-    /// Close and Bind of a statement that is then gone: the server says 26000 in the Bind's place.
-    fn refuse_bind(
-        &mut self,
-        key: CommandKey,
-        portal: &[u8],
-        name: &[u8],
-        known: bool,
-        refusal: Refusal,
-    ) -> Vec<u8> {
-        let mut inject = Vec::new();
-        message::close(&mut inject, b'S', name);
-        message::bind(&mut inject, b"", name);
-        if known {
-            self.names.expect(self.segment, name, Change::Undefine);
-        }
-        self.push_entry(Kind::Close, known, true, None);
-        // The Executes of this portal are skipped with it: they are no attempts of their own.
-        let opened = Portal {
-            key,
-            epoch: self.trust.epoch,
-            class: Class::default(),
-        };
-        self.names
-            .expect(self.segment, portal, Change::Open(opened));
-        self.push_entry(Kind::Bind { key }, true, false, Some(Box::new(refusal)));
-        self.commands.stop(key, OutcomeStatus::Denied);
-        inject
+        let renewed = Statement { prepared: statement.prepared.clone(), epoch: self.trust.epoch };
+        self.names.expect(self.segment, name, Change::Renew(renewed));
+        self.push_entry(Kind::Parse { prepared: statement.prepared.clone() }, true, true, None);
     }
 
     fn execute<'b>(&mut self, message: &'b [u8], name: &'b [u8]) -> ClientStep<'b> {
@@ -472,50 +291,9 @@ impl Tap {
         if self.ran(portal.class) {
             self.names.refresh_portal(name, self.trust.epoch);
         }
-        self.push(Kind::Execute {
-            key: portal.key,
-            copy_in: portal.class.copy_in,
-        });
+        self.push(Kind::Execute { key: portal.key, copy_in: portal.class.copy_in });
         self.hold = portal.class.copy_in;
         pass
-    }
-
-    fn refuse_execute<'b>(
-        &mut self,
-        message: &'b [u8],
-        name: &'b [u8],
-        refusal: Refusal,
-    ) -> ClientStep<'b> {
-        let key = self.draft(Via::Extended, Class::default(), message.len());
-        let draft = Draft {
-            portal: name,
-            ..self.drafted(key, Via::Extended, Text::None)
-        };
-        let mut inject = Vec::new();
-        message::close(&mut inject, b'P', name);
-        self.names.expect(self.segment, name, Change::Close);
-        self.push_entry(Kind::Close, true, true, None);
-        self.push_entry(
-            Kind::Execute {
-                key,
-                copy_in: false,
-            },
-            false,
-            false,
-            Some(Box::new(refusal.clone())),
-        );
-        self.commands.stop(key, OutcomeStatus::Denied);
-        inject.extend_from_slice(message);
-        ClientStep::Refuse {
-            consumed: message.len(),
-            refusal,
-            draft: Some(draft),
-            substitute: Passive {
-                inject,
-                bytes: &[],
-                consumed: message.len(),
-            },
-        }
     }
 
     fn describe<'b>(&mut self, message: &'b [u8], what: u8, name: &[u8]) -> ClientStep<'b> {
@@ -524,9 +302,7 @@ impl Tap {
                 Kind::DescribePortal
             } else {
                 let prepared = match self.names.statement(name, self.segment) {
-                    Lookup::Known(statement)
-                        if name.is_empty() || statement.epoch == self.trust.epoch =>
-                    {
+                    Lookup::Known(statement) if name.is_empty() || statement.epoch == self.trust.epoch => {
                         Some(statement.prepared)
                     }
                     Lookup::Known(_) | Lookup::Ambiguous | Lookup::Unknown => None,
@@ -540,23 +316,14 @@ impl Tap {
 
     fn close<'b>(&mut self, message: &'b [u8], what: u8, name: &[u8]) -> ClientStep<'b> {
         if !self.skipping {
-            let change = if what == b'S' {
-                Change::Undefine
-            } else {
-                Change::Close
-            };
+            let change = if what == b'S' { Change::Undefine } else { Change::Close };
             self.names.expect(self.segment, name, change);
             self.push_entry(Kind::Close, true, false, None);
         }
         ClientStep::Pass(Passive::verbatim(message))
     }
 
-    fn function<'b>(
-        &mut self,
-        message: &'b [u8],
-        body: &'b [u8],
-        oid: u32,
-    ) -> Option<ClientStep<'b>> {
+    fn function<'b>(&mut self, message: &'b [u8], body: &'b [u8], oid: u32) -> Option<ClientStep<'b>> {
         let mut cursor = Cursor(body);
         cursor.u32()?;
         let parameters = Parameters::parse(&mut cursor)?;
@@ -571,11 +338,7 @@ impl Tap {
             if !self.skipping {
                 self.push(Kind::Function { key });
             }
-            let executing = Executing {
-                inject: Vec::new(),
-                injected_entries: 0,
-                bytes: message,
-            };
+            let executing = Executing { inject: Vec::new(), injected_entries: 0, bytes: message };
             return Some(ClientStep::Command(executing, draft));
         }
         let refusal = Refusal::FunctionCall { oid };
@@ -584,27 +347,8 @@ impl Tap {
             consumed: message.len(),
             refusal,
             draft: Some(draft),
-            substitute: Passive {
-                inject,
-                bytes: &[],
-                consumed: message.len(),
-            },
+            substitute: Passive { inject, bytes: &[], consumed: message.len() },
         })
-    }
-
-    /// A call of a function that cannot exist: the server answers with an error and ReadyForQuery, in order, and
-    /// fails an open transaction as it would for a function that it refuses.
-    pub(super) fn refuse_function(&mut self, key: CommandKey, refusal: Refusal) -> Vec<u8> {
-        if !self.skipping {
-            self.push_entry(
-                Kind::Function { key },
-                false,
-                false,
-                Some(Box::new(refusal)),
-            );
-        }
-        self.commands.stop(key, OutcomeStatus::Denied);
-        message::impossible_function()
     }
 
     pub(super) fn may_call(oid: u32) -> bool {
@@ -635,9 +379,7 @@ impl Tap {
     }
 
     fn copy_data_continued<'b>(&mut self, bytes: &'b [u8]) -> ClientStep<'b> {
-        let now = bytes
-            .get(..self.client_body.min(bytes.len()))
-            .unwrap_or(bytes);
+        let now = bytes.get(..self.client_body.min(bytes.len())).unwrap_or(bytes);
         if now.is_empty() {
             return ClientStep::NeedMore;
         }
@@ -657,10 +399,7 @@ impl Tap {
         }
         if self.copy_in {
             self.copy_in = false;
-            self.hold = matches!(
-                self.queue.front().map(|entry| &entry.kind),
-                Some(Kind::Query { .. })
-            );
+            self.hold = matches!(self.queue.front().map(|entry| &entry.kind), Some(Kind::Query { .. }));
         }
         ClientStep::Pass(Passive::verbatim(message))
     }
@@ -674,21 +413,12 @@ impl Tap {
         self.commands.get(key)
     }
 
-    fn begin_large<'b>(
-        &mut self,
-        header: [u8; 5],
-        kind: LargeKind,
-        body_bytes: usize,
-    ) -> ClientStep<'b> {
+    fn begin_large<'b>(&mut self, header: [u8; 5], kind: LargeKind, body_bytes: usize) -> ClientStep<'b> {
         if kind == LargeKind::Bind && self.names.unsettled(self.segment) {
             return self.wait();
         }
         self.large = Some(Box::new(Large::new(header, kind, body_bytes)));
-        ClientStep::Large {
-            header,
-            kind,
-            body_bytes,
-        }
+        ClientStep::Large { header, kind, body_bytes }
     }
 
     pub(super) fn draft(&mut self, via: Via, class: Class, bytes: usize) -> CommandKey {
@@ -738,59 +468,6 @@ pub(super) struct BindPlan<'b> {
     pub(super) inject: Vec<u8>,
     pub(super) injected_entries: usize,
     pub(super) refusal: Option<Refusal>,
-}
-
-struct ParseBody<'b> {
-    name: &'b [u8],
-    text: &'b [u8],
-    types: Box<[u32]>,
-}
-
-impl<'b> ParseBody<'b> {
-    fn read(body: &'b [u8]) -> Option<Self> {
-        let mut cursor = Cursor(body);
-        let (name, text, count) = (cursor.string()?, cursor.string()?, cursor.u16()?);
-        let types = oids(cursor.0, count)?;
-        Some(Self { name, text, types })
-    }
-}
-
-struct BindBody<'b> {
-    portal: &'b [u8],
-    statement: &'b [u8],
-    parameters: Parameters<'b>,
-}
-
-impl<'b> BindBody<'b> {
-    fn read(body: &'b [u8]) -> Option<Self> {
-        let mut cursor = Cursor(body);
-        let (portal, statement) = (cursor.string()?, cursor.string()?);
-        let parameters = Parameters::parse(&mut cursor)?;
-        let formats = cursor.u16()?;
-        cursor.take(usize::from(formats).checked_mul(2)?)?;
-        cursor.is_empty().then_some(Self {
-            portal,
-            statement,
-            parameters,
-        })
-    }
-}
-
-/// Exactly `count` type ids and nothing after them.
-pub(super) fn oids(bytes: &[u8], count: u16) -> Option<Box<[u32]>> {
-    let (chunks, rest) = bytes.as_chunks::<4>();
-    (rest.is_empty() && chunks.len() == usize::from(count)).then(|| {
-        chunks
-            .iter()
-            .map(|chunk| u32::from_be_bytes(*chunk))
-            .collect()
-    })
-}
-
-/// A text that ends with the body's only NUL.
-fn query_text(body: &[u8]) -> Option<&[u8]> {
-    let mut cursor = Cursor(body);
-    cursor.string().filter(|_| cursor.is_empty())
 }
 
 fn large_kind(kind: u8) -> Option<LargeKind> {

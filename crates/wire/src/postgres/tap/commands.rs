@@ -4,8 +4,7 @@
 //! that ends the implicit one. Where several pieces of one command fared differently, the answer is `Unknown`.
 
 use super::types::{
-    CommandKey, CommandOutcome, Copy, CopyDirection, Effective, Event, OutcomeStatus,
-    StatementResult, TxStatus, Via,
+    CommandKey, CommandOutcome, Copy, CopyDirection, Effective, Event, OutcomeStatus, StatementResult, TxStatus, Via,
 };
 use crate::postgres::fields::ErrorFields;
 use crate::postgres::lexer::Class;
@@ -116,20 +115,10 @@ impl Commands {
     }
 
     /// ReadyForQuery: outcomes of all that ended.
-    pub(super) fn ready(
-        &mut self,
-        until: u64,
-        status: TxStatus,
-        failed: bool,
-        events: &mut Vec<Event>,
-    ) {
+    pub(super) fn ready(&mut self, until: u64, status: TxStatus, failed: bool, events: &mut Vec<Event>) {
         // Part of what ran may have committed by itself before the error.
         let leaky = failed
-            && self
-                .open
-                .iter()
-                .take_while(|open| open.began <= until)
-                .any(|open| open.class.outside_transaction);
+            && self.open.iter().take_while(|open| open.began <= until).any(|open| open.class.outside_transaction);
         let mut index = 0;
         while let Some(open) = self.open.get_mut(index) {
             if open.began > until {
@@ -199,10 +188,7 @@ impl Open {
     }
 
     pub(super) fn copy(&mut self, direction: CopyDirection) {
-        let copy = self.outcome.copy.get_or_insert(Copy {
-            direction,
-            bytes: 0,
-        });
+        let copy = self.outcome.copy.get_or_insert(Copy { direction, bytes: 0 });
         copy.direction = direction;
     }
 
@@ -239,11 +225,7 @@ impl Open {
     }
 
     pub(super) fn fail(&mut self, fields: ErrorFields) {
-        self.outcome.status = if fields.code == "57014" {
-            OutcomeStatus::Cancelled
-        } else {
-            OutcomeStatus::Error
-        };
+        self.outcome.status = if fields.code == "57014" { OutcomeStatus::Cancelled } else { OutcomeStatus::Error };
         self.outcome.code = Some(fields.code);
         self.outcome.severity = Some(fields.severity);
         self.outcome.message = Some(fields.message);
@@ -283,10 +265,7 @@ impl Open {
     fn into_event(self) -> Event {
         let mut outcome = *self.outcome;
         outcome.effective = self.settled.unwrap_or(Effective::Unknown);
-        Event::Outcome {
-            key: self.key,
-            outcome,
-        }
+        Event::Outcome { key: self.key, outcome }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Their texts are not read: they count as able to do everything (`Class::UNREAD`).
 
-use super::client::oids;
+use super::bodies::oids;
 use super::names::Prepared;
 use super::types::{CommandKey, LargeKind, Passive, Refusal, TxStatus, Via, Violation};
 use super::{Kind, Tap, Text};
@@ -21,6 +21,7 @@ const TYPES_BYTES_MAX: usize = 2 + 4 * 65_535;
 #[must_use]
 pub struct ExecutingLarge {
     bytes: Vec<u8>,
+    pub(super) injected_entries: usize,
 }
 
 /// Header of a large message that executes nothing; its spooled body follows it.
@@ -144,9 +145,7 @@ impl Large {
     }
 
     fn malformed(&self) -> Violation {
-        Violation::ClientMalformed {
-            kind: self.header[0],
-        }
+        Violation::ClientMalformed { kind: self.header[0] }
     }
 
     /// Which of the strings is read now is the text, and not a name.
@@ -157,9 +156,7 @@ impl Large {
     fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while self.strings > 0 && !bytes.is_empty() {
             let end = memchr(bytes);
-            let (part, rest) = bytes
-                .split_at_checked(end.unwrap_or(bytes.len()))
-                .unwrap_or((bytes, &[]));
+            let (part, rest) = bytes.split_at_checked(end.unwrap_or(bytes.len())).unwrap_or((bytes, &[]));
             if !self.reads_text() {
                 let [first, second] = &mut self.names;
                 let name = if self.strings == 1 { second } else { first };
@@ -188,8 +185,7 @@ impl Large {
             LargeKind::Query => 1,
         };
         let wanted = needed.saturating_sub(self.tail.len()).min(bytes.len());
-        self.tail
-            .extend_from_slice(bytes.get(..wanted).unwrap_or_default());
+        self.tail.extend_from_slice(bytes.get(..wanted).unwrap_or_default());
         self.seen += bytes.len();
         Ok(())
     }
@@ -243,14 +239,11 @@ impl Tap {
                 draft.text = LargeText::Body(large.text.ok_or(malformed)?);
                 let key = self.begin_query(Class::UNREAD, bytes);
                 draft.key = Some(key);
-                draft.pass = LargePass::Executing(ExecutingLarge { bytes: header });
+                draft.pass = LargePass::Executing(ExecutingLarge { bytes: header, injected_entries: 0 });
             }
             LargeKind::Parse => {
                 let mut tail = Cursor(&large.tail);
-                let types = tail
-                    .u16()
-                    .and_then(|count| oids(tail.0, count))
-                    .ok_or(malformed)?;
+                let types = tail.u16().and_then(|count| oids(tail.0, count)).ok_or(malformed)?;
                 draft.via = Via::Parse;
                 draft.text = LargeText::Body(large.text.ok_or(malformed)?);
                 draft.spooled_id = Some(self.next);
@@ -274,17 +267,10 @@ impl Tap {
                 draft.statement = second;
                 let mut inject = plan.inject;
                 draft.pass = match plan.refusal {
-                    Some(refusal) => LargePass::Refuse(
-                        refusal,
-                        Passive {
-                            inject,
-                            bytes: &[],
-                            consumed: 0,
-                        },
-                    ),
+                    Some(refusal) => LargePass::Refuse(refusal, Passive { inject, bytes: &[], consumed: 0 }),
                     None => {
                         inject.extend_from_slice(&header);
-                        LargePass::Executing(ExecutingLarge { bytes: inject })
+                        LargePass::Executing(ExecutingLarge { bytes: inject, injected_entries: plan.injected_entries })
                     }
                 };
             }
@@ -299,18 +285,11 @@ impl Tap {
                     if !self.skipping {
                         self.push(Kind::Function { key });
                     }
-                    LargePass::Executing(ExecutingLarge { bytes: header })
+                    LargePass::Executing(ExecutingLarge { bytes: header, injected_entries: 0 })
                 } else {
                     let refusal = Refusal::FunctionCall { oid };
                     let inject = self.refuse_function(key, refusal.clone());
-                    LargePass::Refuse(
-                        refusal,
-                        Passive {
-                            inject,
-                            bytes: &[],
-                            consumed: 0,
-                        },
-                    )
+                    LargePass::Refuse(refusal, Passive { inject, bytes: &[], consumed: 0 })
                 };
             }
         }
@@ -320,7 +299,5 @@ impl Tap {
 
 /// Where the first NUL is; `contains` and `position` of the standard library are too slow and too vague for it.
 fn memchr(bytes: &[u8]) -> Option<usize> {
-    std::ffi::CStr::from_bytes_until_nul(bytes)
-        .ok()
-        .map(|text| text.to_bytes().len())
+    std::ffi::CStr::from_bytes_until_nul(bytes).ok().map(|text| text.to_bytes().len())
 }

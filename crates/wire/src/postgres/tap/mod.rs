@@ -9,19 +9,20 @@
 //!
 //! Invariant: a reply that does not fit the queue ends the session ([`Violation`]); nothing is guessed.
 
+mod bodies;
 mod client;
 mod commands;
 mod large;
 mod names;
+mod refuse;
 mod server;
 mod types;
 
 pub use large::{ExecutingLarge, LargeDraft, LargePass, LargeStep, LargeText, PassiveLarge};
 pub use names::Prepared;
 pub use types::{
-    ClientStep, CommandKey, CommandOutcome, Copy, CopyDirection, Draft, Effective, Event,
-    Executing, LargeKind, OutcomeStatus, ParseText, Passive, Refusal, ServerStep, StatementResult,
-    TapLimits, Text, TxStatus, Via, Violation,
+    ClientStep, CommandKey, CommandOutcome, Copy, CopyDirection, Draft, Effective, Event, Executing, LargeKind,
+    OutcomeStatus, ParseText, Passive, Refusal, ServerStep, StatementResult, TapLimits, Text, TxStatus, Via, Violation,
 };
 
 use commands::Commands;
@@ -120,15 +121,12 @@ impl Kind {
 
     fn key(&self) -> Option<CommandKey> {
         match self {
-            Self::Bind { key }
-            | Self::Execute { key, .. }
-            | Self::Function { key }
-            | Self::Query { key, .. } => Some(*key),
-            Self::Close
-            | Self::DescribePortal
-            | Self::DescribeStatement { .. }
-            | Self::Parse { .. }
-            | Self::Sync => None,
+            Self::Bind { key } | Self::Execute { key, .. } | Self::Function { key } | Self::Query { key, .. } => {
+                Some(*key)
+            }
+            Self::Close | Self::DescribePortal | Self::DescribeStatement { .. } | Self::Parse { .. } | Self::Sync => {
+                None
+            }
         }
     }
 }
@@ -153,10 +151,7 @@ impl Tap {
             large: None,
             names: Names::default(),
             commands: Commands::default(),
-            trust: Trust {
-                epoch: 1,
-                ..Trust::default()
-            },
+            trust: Trust { epoch: 1, ..Trust::default() },
             segment_error: false,
         }
     }
@@ -192,22 +187,10 @@ impl Tap {
         self.push_entry(kind, false, false, None);
     }
 
-    fn push_entry(
-        &mut self,
-        kind: Kind,
-        renames: bool,
-        injected: bool,
-        refusal: Option<Box<Refusal>>,
-    ) {
+    fn push_entry(&mut self, kind: Kind, renames: bool, injected: bool, refusal: Option<Box<Refusal>>) {
         let number = self.number();
         self.unflushed = !kind.ends_with_ready();
-        self.queue.push_back(Entry {
-            number,
-            kind,
-            renames,
-            injected,
-            refusal,
-        });
+        self.queue.push_back(Entry { number, kind, renames, injected, refusal });
     }
 
     fn number(&mut self) -> u64 {
@@ -231,10 +214,8 @@ impl Trust {
         match name {
             b"standard_conforming_strings" => self.conforming = value == b"on",
             b"client_encoding" => {
-                self.opaque |= value == b"SHIFT_JIS_2004"
-                    || BACKSLASHED
-                        .iter()
-                        .any(|name| value.eq_ignore_ascii_case(name));
+                self.opaque |=
+                    value == b"SHIFT_JIS_2004" || BACKSLASHED.iter().any(|name| value.eq_ignore_ascii_case(name));
             }
             _ => {}
         }

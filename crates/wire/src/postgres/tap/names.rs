@@ -25,7 +25,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(
+    pub(in crate::postgres) fn new(
         id: u64,
         name: &[u8],
         text: Option<&[u8]>,
@@ -33,14 +33,7 @@ impl Prepared {
         class: Class,
     ) -> Arc<Self> {
         let described = OnceLock::new();
-        Arc::new(Self {
-            id,
-            name: key(name).into(),
-            text: text.map(Arc::from),
-            declared,
-            described,
-            class,
-        })
+        Arc::new(Self { id, name: key(name).into(), text: text.map(Arc::from), declared, described, class })
     }
 
     /// Its name, as far as the server looks at it.
@@ -132,9 +125,7 @@ impl Names {
 
     /// Whether a change of an earlier segment is still pending.
     pub(super) fn unsettled(&self, segment: u64) -> bool {
-        self.pending
-            .front()
-            .is_some_and(|pending| pending.segment < segment)
+        self.pending.front().is_some_and(|pending| pending.segment < segment)
     }
 
     /// Whether the unnamed statement exists or may come to exist.
@@ -149,23 +140,13 @@ impl Names {
                 continue;
             }
             let found = match &pending.change {
-                Change::Define(statement) | Change::Renew(statement) => {
-                    Lookup::Known(statement.clone())
-                }
+                Change::Define(statement) | Change::Renew(statement) => Lookup::Known(statement.clone()),
                 Change::Undefine => Lookup::Unknown,
                 Change::Open(_) | Change::Close => continue,
             };
-            return if pending.segment < segment {
-                Lookup::Ambiguous
-            } else {
-                found
-            };
+            return if pending.segment < segment { Lookup::Ambiguous } else { found };
         }
-        self.statements
-            .get(name)
-            .map_or(Lookup::Unknown, |statement| {
-                Lookup::Known(statement.clone())
-            })
+        self.statements.get(name).map_or(Lookup::Unknown, |statement| Lookup::Known(statement.clone()))
     }
 
     pub(super) fn portal(&self, name: &[u8], segment: u64) -> Lookup<Portal> {
@@ -179,15 +160,9 @@ impl Names {
                 Change::Close => Lookup::Unknown,
                 Change::Define(_) | Change::Renew(_) | Change::Undefine => continue,
             };
-            return if pending.segment < segment {
-                Lookup::Ambiguous
-            } else {
-                found
-            };
+            return if pending.segment < segment { Lookup::Ambiguous } else { found };
         }
-        self.portals
-            .get(name)
-            .map_or(Lookup::Unknown, |portal| Lookup::Known(*portal))
+        self.portals.get(name).map_or(Lookup::Unknown, |portal| Lookup::Known(*portal))
     }
 
     /// The portal's own run cannot have replaced it: it is as good as bound now.
@@ -208,11 +183,7 @@ impl Names {
 
     pub(super) fn expect(&mut self, segment: u64, name: &[u8], change: Change) {
         self.pending_bytes += change.bytes();
-        self.pending.push_back(Pending {
-            segment,
-            name: key(name).into(),
-            change,
-        });
+        self.pending.push_back(Pending { segment, name: key(name).into(), change });
     }
 
     /// Takes back the change that was expected last, and says of which name.

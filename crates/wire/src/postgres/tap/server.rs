@@ -1,8 +1,6 @@
 //! From the server: a walk over message headers. Rows and COPY data are not looked at.
 
-use super::types::{
-    CopyDirection, Effective, Event, ParseText, Refusal, ServerStep, TxStatus, Violation,
-};
+use super::types::{CopyDirection, Effective, Event, ParseText, Refusal, ServerStep, TxStatus, Violation};
 use super::{CommandOutcome, Entry, Kind, Tap};
 use crate::postgres::cursor::Cursor;
 use crate::postgres::fields::{ErrorFields, error_fields};
@@ -27,11 +25,7 @@ enum Fate {
 impl Tap {
     /// Follows the server's bytes, and stops after a message that made an event or that is dropped. What is neither
     /// passed nor skipped is to be given again with more bytes behind it.
-    pub fn server(
-        &mut self,
-        bytes: &[u8],
-        events: &mut Vec<Event>,
-    ) -> Result<ServerStep, Violation> {
+    pub fn server(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<ServerStep, Violation> {
         let mut step = ServerStep::default();
         loop {
             let rest = bytes.get(step.pass..).unwrap_or_default();
@@ -52,18 +46,20 @@ impl Tap {
             let Some(&[kind, a, b, c, d]) = rest.first_chunk::<HEADER_BYTES>() else {
                 return Ok(step);
             };
-            let total = server_total(kind, u32::from_be_bytes([a, b, c, d]))?;
-            let looked_at = if passes_in_pieces(kind) {
-                HEADER_BYTES
-            } else {
-                total.min(WHOLE_BYTES_MAX)
+            let total = match server_total(kind, u32::from_be_bytes([a, b, c, d])) {
+                Ok(total) => total,
+                Err(violation) => return after(step, violation),
             };
+            let looked_at = if passes_in_pieces(kind) { HEADER_BYTES } else { total.min(WHOLE_BYTES_MAX) };
             let Some(head) = rest.get(..looked_at) else {
                 return Ok(step);
             };
             let before = events.len();
             let body = head.get(HEADER_BYTES..).unwrap_or_default();
-            let fate = self.reply(kind, body, total, events)?;
+            let fate = match self.reply(kind, body, total, events) {
+                Ok(fate) => fate,
+                Err(violation) => return after(step, violation),
+            };
             let now = total.min(rest.len());
             self.server_body = total - now;
             self.server_body_dropped = !matches!(fate, Fate::Pass);
@@ -87,13 +83,7 @@ impl Tap {
         }
     }
 
-    fn reply(
-        &mut self,
-        kind: u8,
-        body: &[u8],
-        total: usize,
-        events: &mut Vec<Event>,
-    ) -> Result<Fate, Violation> {
+    fn reply(&mut self, kind: u8, body: &[u8], total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
         let desync = Err(Violation::ServerDesync { kind });
         match kind {
             b'A' => return Ok(Fate::Pass),
@@ -110,10 +100,7 @@ impl Tap {
                     return Err(Violation::ServerMalformed { kind });
                 };
                 self.trust.parameter(name, value);
-                events.push(Event::Parameter {
-                    name: name.to_vec(),
-                    value: value.to_vec(),
-                });
+                events.push(Event::Parameter { name: name.to_vec(), value: value.to_vec() });
                 return Ok(Fate::Pass);
             }
             b'E' => return self.error(error_fields(body), total, events),
@@ -148,9 +135,7 @@ impl Tap {
             }
             (b'T' | b'c', Kind::Query { .. } | Kind::Execute { .. }) => self.count(total),
             (b'C', Kind::Query { .. } | Kind::Execute { .. }) => {
-                let tag = Cursor(body)
-                    .string()
-                    .ok_or(Violation::ServerMalformed { kind })?;
+                let tag = Cursor(body).string().ok_or(Violation::ServerMalformed { kind })?;
                 self.complete(tag, total, events);
             }
             (b'I', Kind::Query { .. } | Kind::Execute { .. }) => self.complete(b"", total, events),
@@ -186,9 +171,7 @@ impl Tap {
                 self.stalled = false;
                 self.copy(CopyDirection::In, total);
             }
-            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => {
-                self.copy(CopyDirection::Out, total)
-            }
+            (b'H', Kind::Query { .. } | Kind::Execute { .. }) => self.copy(CopyDirection::Out, total),
             (b'V', Kind::Function { .. }) => {
                 if let Some(open) = self.front_command() {
                     open.executed();
@@ -223,22 +206,13 @@ impl Tap {
         if ends_execute {
             self.copy_in = false;
             self.pop();
-            self.commands
-                .relieve(self.limits.commands_in_flight_max, events);
+            self.commands.relieve(self.limits.commands_in_flight_max, events);
         }
     }
 
-    fn error(
-        &mut self,
-        fields: ErrorFields,
-        total: usize,
-        events: &mut Vec<Event>,
-    ) -> Result<Fate, Violation> {
+    fn error(&mut self, fields: ErrorFields, total: usize, events: &mut Vec<Event>) -> Result<Fate, Violation> {
         if fields.ends_session() {
-            events.push(Event::Fatal {
-                code: fields.code,
-                message: fields.message,
-            });
+            events.push(Event::Fatal { code: fields.code, message: fields.message });
             return Ok(Fate::Pass);
         }
         self.copy_in = false;
@@ -269,14 +243,13 @@ impl Tap {
         let fate = replaced(front.refusal.as_deref(), &fields);
         match &front.kind {
             Kind::Parse { prepared } => {
-                let user = self
-                    .queue
-                    .iter()
-                    .take_while(|entry| !matches!(entry.kind, Kind::Sync))
-                    .find_map(|entry| match entry.kind {
-                        Kind::Bind { key } if self.commands.uses(key, prepared.id()) => Some(key),
-                        _ => None,
-                    });
+                let user =
+                    self.queue.iter().take_while(|entry| !matches!(entry.kind, Kind::Sync)).find_map(
+                        |entry| match entry.kind {
+                            Kind::Bind { key } if self.commands.uses(key, prepared.id()) => Some(key),
+                            _ => None,
+                        },
+                    );
                 match user.and_then(|key| self.commands.get(key)) {
                     Some(open) => {
                         open.bytes_down(total);
@@ -331,13 +304,7 @@ impl Tap {
         self.skipping = true;
     }
 
-    fn parse_failed(
-        &mut self,
-        prepared: &super::Prepared,
-        fields: ErrorFields,
-        total: usize,
-        events: &mut Vec<Event>,
-    ) {
+    fn parse_failed(&mut self, prepared: &super::Prepared, fields: ErrorFields, total: usize, events: &mut Vec<Event>) {
         let mut outcome = CommandOutcome::of_error(fields);
         outcome.bytes_down = total as u64;
         let text = match prepared.text() {
@@ -380,12 +347,7 @@ impl Tap {
         if entry.number >= self.trust.doubted_at {
             self.trust.conforming_known = true;
         }
-        self.commands.ready(
-            entry.number,
-            status,
-            std::mem::take(&mut self.segment_error),
-            events,
-        );
+        self.commands.ready(entry.number, status, std::mem::take(&mut self.segment_error), events);
         events.push(Event::Ready(status));
         Ok(())
     }
@@ -426,11 +388,18 @@ impl Tap {
     }
 }
 
+/// What came before a violation passes first; the same bytes then violate again.
+fn after(mut step: ServerStep, violation: Violation) -> Result<ServerStep, Violation> {
+    if step.pass == 0 {
+        return Err(violation);
+    }
+    step.more = true;
+    Ok(step)
+}
+
 /// Length of the whole message, if its type may have it.
 fn server_total(kind: u8, length: u32) -> Result<usize, Violation> {
-    let total = usize::try_from(length)
-        .unwrap_or(usize::MAX)
-        .saturating_add(1);
+    let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1);
     let long = matches!(kind, b'A' | b'D' | b'E' | b'N' | b'T' | b'V' | b'd' | b't');
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) || (!long && total > WHOLE_BYTES_MAX) {
         return Err(Violation::ServerLength { kind, length });
@@ -455,5 +424,5 @@ fn replaced(refusal: Option<&Refusal>, fields: &ErrorFields) -> Fate {
 fn described(body: &[u8]) -> Option<Box<[u32]>> {
     let mut cursor = Cursor(body);
     let count = cursor.u16()?;
-    super::client::oids(cursor.0, count)
+    super::bodies::oids(cursor.0, count)
 }

@@ -87,11 +87,7 @@ pub struct Executing<'b> {
 
 impl<'b> Passive<'b> {
     pub(super) fn verbatim(bytes: &'b [u8]) -> Self {
-        Self {
-            inject: Vec::new(),
-            bytes,
-            consumed: bytes.len(),
-        }
+        Self { inject: Vec::new(), bytes, consumed: bytes.len() }
     }
 
     /// How many of the client's bytes these stand for; may be 0.
@@ -273,9 +269,7 @@ impl Refusal {
             }
             Self::PortalInDoubt => "OnRecord cannot tell what this portal would run".to_owned(),
             Self::PortalUnknown => "OnRecord does not know this portal".to_owned(),
-            Self::StatementInDoubt => {
-                "OnRecord cannot tell what this prepared statement would run".to_owned()
-            }
+            Self::StatementInDoubt => "OnRecord cannot tell what this prepared statement would run".to_owned(),
             Self::StatementUnknown => "OnRecord does not know this prepared statement".to_owned(),
         }
     }
@@ -305,12 +299,7 @@ impl Refusal {
 
     /// The ErrorResponse.
     pub fn error_response(&self) -> Vec<u8> {
-        message::error_response(
-            "ERROR",
-            self.code(),
-            &self.message(),
-            self.hint().as_deref(),
-        )
+        message::error_response("ERROR", self.code(), &self.message(), self.hint().as_deref())
     }
 }
 
@@ -550,10 +539,7 @@ impl Violation {
 impl<'b> Text<'b> {
     pub(super) fn of(prepared: &Prepared) -> Self {
         match prepared.text() {
-            Some(text) => Text::Prepared {
-                id: prepared.id(),
-                text: Arc::clone(text),
-            },
+            Some(text) => Text::Prepared { id: prepared.id(), text: Arc::clone(text) },
             None => Text::Spooled { id: prepared.id() },
         }
     }

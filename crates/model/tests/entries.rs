@@ -1,0 +1,251 @@
+//! An entry has exactly one encoding, and nothing else is read.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use model::seal::{ChunkOpener, ChunkSealer, Last, OpenError, SessionKey, open, seal};
+use model::*;
+use proptest::prelude::*;
+
+fn session() -> impl Strategy<Value = SessionId> {
+    any::<[u8; 16]>().prop_map(SessionId::from_bytes)
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    (session(), any::<u32>(), prop::option::of(any::<[u8; 32]>())).prop_map(|(session, number, previous)| Link {
+        session,
+        number,
+        previous: previous.map(Digest),
+    })
+}
+
+fn label() -> impl Strategy<Value = Label> {
+    prop_oneof![
+        any::<String>().prop_map(|text| Label::new(text.as_bytes())),
+        any::<[u8; 300]>().prop_map(|b| Label::new(&b))
+    ]
+}
+
+fn sealed() -> impl Strategy<Value = SealedField> {
+    (any::<[u8; 32]>(), any::<u64>(), any::<Vec<u8>>(), session())
+        .prop_map(|(key, number, text, id)| seal(id, &SessionKey::new(key).field(number), number, &text))
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    prop_oneof![
+        prop::sample::select(AbsentReason::ALL).prop_map(Field::Absent),
+        sealed().prop_map(Field::Sealed),
+        (sealed(), any::<[u8; 32]>(), any::<u64>(), prop::sample::select(BlobForm::ALL)).prop_map(
+            |(head, sha256, bytes, form)| Field::Blob(BlobField {
+                number: head.number,
+                length: bytes,
+                commitment: head.commitment,
+                sha256: Digest(sha256),
+                bytes,
+                form,
+                head,
+            })
+        ),
+    ]
+}
+
+fn who() -> impl Strategy<Value = Who> {
+    let name = ("[A-Za-z0-9._@-]{1,128}", prop::sample::select(IdentityKind::ALL))
+        .prop_map(|(name, kind)| IdentityName::new(kind, &name).unwrap());
+    let known = prop::sample::select(Known::ALL);
+    let behalf = (name.clone(), known.clone()).prop_map(|(name, known)| OnBehalfOf { name, known });
+    (name, known, prop::option::of(behalf)).prop_map(|(name, known, on_behalf_of)| Who { name, known, on_behalf_of })
+}
+
+fn intent() -> impl Strategy<Value = Body> {
+    let names = (any::<String>(), label(), prop::option::of(label()), prop::option::of(label()));
+    let sets = (
+        prop::sample::select(Via::ALL),
+        prop::sample::select(Transaction::ALL),
+        prop::sample::select(Fidelity::ALL),
+        prop::sample::select(Verdict::ALL),
+        prop::sample::select(Durability::ALL),
+    );
+    let rest =
+        (prop::collection::vec(any::<String>(), 0..3), prop::option::of(any::<[u8; 32]>()), any::<u64>(), 1..u32::MAX);
+    (link(), who(), names, field(), field(), sets, rest).prop_map(|(link, who, names, text, parameters, sets, rest)| {
+        Body::Intent(Intent {
+            link,
+            command: CommandId { session: link.session, ordinal: rest.3 },
+            who,
+            connection: names.0,
+            database: names.1,
+            via: sets.0,
+            text,
+            parameters,
+            statement: names.2,
+            portal: names.3,
+            transaction: sets.1,
+            effects: Effects::NotEstablished,
+            fidelity: sets.2,
+            verdict: sets.3,
+            rules: rest.0,
+            policy: rest.1.map(Digest),
+            durability: sets.4,
+            bytes: rest.2,
+        })
+    })
+}
+
+fn outcome() -> impl Strategy<Value = Body> {
+    let results = prop::collection::vec((any::<String>(), prop::option::of(any::<u64>())), 0..4);
+    let copy = prop::option::of((prop::sample::select(CopyDirection::ALL), any::<u64>()));
+    let sets = (
+        prop::sample::select(Status::ALL),
+        prop::option::of(prop::sample::select(Reason::ALL)),
+        prop::sample::select(Effective::ALL),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (
+        link(),
+        sets,
+        prop::option::of(any::<String>()),
+        field(),
+        results,
+        any::<[u64; 5]>(),
+        copy,
+        any::<[u32; 2]>(),
+        1..u32::MAX,
+    )
+        .prop_map(|(link, sets, code, message, results, n, copy, m, ordinal)| {
+            Body::Outcome(Outcome {
+                link,
+                of: CommandId { session: link.session, ordinal },
+                status: sets.0,
+                reason: sets.1,
+                code,
+                message,
+                results: results.into_iter().map(|(tag, rows)| StatementResult { tag, rows }).collect(),
+                results_count: n[0],
+                rows: n[1],
+                bytes_up: n[2],
+                bytes_down: n[3],
+                duration_us: n[4],
+                copy: copy.map(|(direction, bytes)| Copy { direction, bytes }),
+                fetches: m[0],
+                suspended: sets.3,
+                effective: sets.2,
+                notices: m[1],
+                executed: sets.4,
+            })
+        })
+}
+
+fn other() -> impl Strategy<Value = Body> {
+    let close = (link(), prop::sample::select(SessionEnd::ALL), any::<[u32; 2]>(), any::<[u64; 2]>()).prop_map(
+        |(link, reason, n, m)| {
+            Body::SessionClose(SessionClose {
+                link,
+                reason,
+                intents: n[0],
+                outcomes: n[1],
+                bytes_up: m[0],
+                bytes_down: m[1],
+            })
+        },
+    );
+    let refused = (
+        prop::sample::select(RefusedReason::ALL),
+        any::<String>(),
+        any::<u64>(),
+        0..4_000_000_000_000_000i64,
+        prop::option::of(label()),
+        prop::option::of(label()),
+    )
+        .prop_map(|(reason, source, count, first_us, user, connection)| {
+            Body::Refused(Refused { reason, source, count, first_us, user, connection })
+        });
+    let cancel = (prop::option::of(session()), any::<String>(), prop::sample::select(CancelResult::ALL), any::<u64>())
+        .prop_map(|(session, source, result, count)| Body::Cancel(Cancel { session, source, result, count }));
+    let start =
+        (any::<String>(), any::<String>(), prop::option::of(any::<[u8; 32]>()), prop::sample::select(ClockState::ALL))
+            .prop_map(|(boot_id, program, digest, clock)| {
+                Body::Start(Start { boot_id, program, configuration: digest.map(Digest), clock })
+            });
+    prop_oneof![close, refused, cancel, start]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (0..4_000_000_000_000_000i64, any::<u64>(), prop_oneof![intent(), outcome(), other()])
+        .prop_map(|(wall_us, boot_us, body)| Entry { time: Time { wall_us, boot_us }, body })
+}
+
+proptest! {
+    #[test]
+    fn entries_round_trip(entry in entry()) {
+        let mut leaf = Vec::new();
+        entry.encode(&mut leaf);
+        let begins = leaf.starts_with(br#"{"v":1,"k":""#);
+        prop_assert!(begins && !leaf.contains(&b'\n'));
+        prop_assert_eq!(&Entry::decode(&leaf).unwrap(), &entry);
+        let peek = Peek::new(&leaf).unwrap();
+        prop_assert_eq!(peek.kind, entry.body.kind());
+        prop_assert_eq!(peek.place, entry.body.link().map(|link| (link.session, link.number)));
+    }
+
+    #[test]
+    fn other_bytes_are_refused(entry in entry(), at in any::<prop::sample::Index>(), byte in any::<u8>(), insert in any::<bool>()) {
+        let mut leaf = Vec::new();
+        entry.encode(&mut leaf);
+        let mut changed = leaf.clone();
+        let at = at.index(leaf.len());
+        if insert { changed.insert(at, byte) } else { changed[at] = byte }
+        // Either it is refused, or it says something else: never the same in other bytes.
+        if changed != leaf && let Ok(decoded) = Entry::decode(&changed) {
+            prop_assert_ne!(decoded, entry);
+        }
+    }
+
+    #[test]
+    fn sealed_content_opens_with_its_key_only(key in any::<[u8; 32]>(), number in any::<u64>(), text in any::<Vec<u8>>(), id in session(), at in any::<prop::sample::Index>()) {
+        let session_key = SessionKey::new(key);
+        let mut sealed = seal(id, &session_key.field(number), number, &text);
+        prop_assert_eq!(open(id, &session_key.field(number), &sealed).unwrap(), text);
+        prop_assert_eq!(open(id, &session_key.field(number ^ 1), &sealed), Err(OpenError::WrongKey));
+        let other = SessionId::from_bytes([0x5a; 16]);
+        prop_assert_eq!(open(other, &session_key.field(number), &sealed), Err(OpenError::Altered));
+        let mut bytes = sealed.ciphertext.to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1;
+        sealed.ciphertext = bytes.into();
+        prop_assert_eq!(open(id, &session_key.field(number), &sealed), Err(OpenError::Altered));
+    }
+}
+
+#[test]
+fn chunks_open_in_their_order_and_to_their_end() {
+    let (id, key) = (SessionId::from_bytes([1; 16]), SessionKey::new([2; 32]).field(3));
+    let mut sealer = ChunkSealer::new(id, &key, 3);
+    let (mut a, mut b) = (b"first".to_vec(), b"second".to_vec());
+    sealer.seal(&mut a, Last::No);
+    sealer.seal(&mut b, Last::Yes);
+    let opener = || ChunkOpener::new(id, &key, 3, sealer.commitment()).unwrap();
+    let mut right = opener();
+    let (mut x, mut y) = (a.clone(), b.clone());
+    right.open(&mut x, Last::No).unwrap();
+    right.open(&mut y, Last::Yes).unwrap();
+    assert_eq!((x.as_slice(), y.as_slice()), (&b"first"[..], &b"second"[..]));
+    assert!(opener().open(&mut a.clone(), Last::Yes).is_err(), "cut after the first chunk");
+    assert!(opener().open(&mut b.clone(), Last::No).is_err(), "out of order");
+}
+
+#[test]
+fn later_versions_and_unknown_kinds_are_named() {
+    assert_eq!(Entry::decode(br#"{"v":2,"k":"intent"}"#), Err(DecodeError::Version(2)));
+    assert_eq!(Entry::decode(br#"{"v":1,"k":"future"}"#), Err(DecodeError::Kind("future".into())));
+    let stop = br#"{"v":1,"k":"stop","t":"2026-11-22T09:35:01.123456Z","b":7,"reason":"requested"}"#;
+    assert!(Entry::decode(stop).is_ok());
+    for other in [
+        r#"{"v":1,"k":"stop","b":7,"t":"2026-11-22T09:35:01.123456Z","reason":"requested"}"#,
+        r#"{"v":1,"k":"stop","t":"2026-11-22T09:35:01.123456Z","b":7,"reason":"requested","more":1}"#,
+        r#"{"v":1,"k":"stop","t":"2026-11-22T09:35:01.123456Z","b":7,"b":7,"reason":"requested"}"#,
+        r#"{"v":1, "k":"stop","t":"2026-11-22T09:35:01.123456Z","b":7,"reason":"requested"}"#,
+        r#"{"v":1,"k":"stop","t":"2026-11-22T09:35:01.123456Z","b":7,"reason":"\u0072equested"}"#,
+    ] {
+        assert_eq!(Entry::decode(other.as_bytes()), Err(DecodeError::NotCanonical), "{other}");
+    }
+}
