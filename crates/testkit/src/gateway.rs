@@ -149,6 +149,13 @@ impl Gateway {
         self.process.as_mut().expect("running")
     }
 
+    /// The most memory that it has had resident so far.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Whether it is still running.
     pub fn running(&mut self) -> bool {
         self.process.as_mut().is_some_and(|p| p.ended().is_none())

@@ -82,7 +82,11 @@ fn read_line(line: &[String], ran: &mut Vec<Ran>, state: &mut State) {
             let simple = message.strip_prefix("statement: ");
             let extended =
                 message.strip_prefix("execute ").and_then(|rest| rest.split_once(": ")).map(|(_, text)| text);
-            if let Some(text) = simple {
+            if message.starts_with("fastpath function call: ") {
+                // The protocol's function call has no text.
+                ran.push(entry("", None));
+                *state = State::Running;
+            } else if let Some(text) = simple {
                 ran.push(entry(text, None));
                 *state = State::Running;
             } else if let Some(text) = extended {

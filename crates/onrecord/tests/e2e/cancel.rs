@@ -43,6 +43,7 @@ fn only_the_session_whose_key_is_shown() {
     cancel(&target, pid, &secret);
     assert_eq!(kinds(&first.until_ready(1)), "TEZ");
 
+    assert!(gateway.entries("cancel") > 0, "no entry of a CancelRequest");
     let record = gateway.settled("app");
     for text in ["'first'", "'second'"] {
         let command = record.only(text);

@@ -104,7 +104,7 @@ fn bytes_behind_the_request_for_tls_are_no_startup() {
 
 #[test]
 fn nobody_gets_in_without_the_key() {
-    let (server, gateway) = start();
+    let (server, mut gateway) = start();
     let target = gateway.target();
     let wrong_key = refused(&target.with_user("copilot-agent", "onr_wrong"), &[], 0x0003_0000);
     let unknown = refused(&target.with_user("nobody-known", "onr_wrong"), &[], 0x0003_0000);
@@ -119,8 +119,10 @@ fn nobody_gets_in_without_the_key() {
     assert_eq!(refused(&no_such, &[], 0x0003_0000).field(b'S').as_deref(), Some("FATAL"));
     let walsender = refused(&target, &[("replication", "database")], 0x0003_0000);
     assert!(walsender.field(b'M').unwrap().contains("replication"), "{walsender:?}");
-    // Nothing of this reached the server.
+    // Nothing of this reached the server, and all of it is on the record.
     assert_eq!(server.log().sessions("app"), 0);
+    gateway.stop();
+    assert!(gateway.entries("refused") > 0, "no entry of a refused connection");
     gateway.verify();
 }
 

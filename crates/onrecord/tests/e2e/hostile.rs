@@ -1,13 +1,12 @@
 //! Ten thousand connections that want nothing good.
 
-use std::fs;
 use std::process::Command;
 use std::thread;
 
 use testkit::postgres::binary;
 use testkit::process;
 use testkit::raw::{Raw, kinds, query};
-use testkit::{Gateway, Postgres, Target};
+use testkit::{Postgres, Target};
 
 use crate::plan;
 
@@ -48,18 +47,12 @@ fn flood(target: &Target) {
     });
 }
 
-fn resident_kib(gateway: &Gateway) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[test]
 fn ten_thousand_strangers() {
     let server = Postgres::start();
     let mut gateway = plan().limits("connections_max = 2000").start(&server);
     let target = gateway.target();
-    let before = resident_kib(&gateway);
+    let before = gateway.peak_memory_kib();
     let mut honest = Raw::login(&target);
     flood(&target);
     // Who was inside stays inside, and new ones get in.
@@ -67,7 +60,7 @@ fn ten_thousand_strangers() {
     let mut psql = Command::new(binary("psql"));
     target.libpq(&mut psql).args(["-XAtqc", "select 'after'"]);
     assert_eq!(process::run(&mut psql, "").expect_success("psql").trim(), "after");
-    let after = resident_kib(&gateway);
+    let after = gateway.peak_memory_kib();
     assert!(after < before + 128 * 1024, "memory peaked at {after} KiB, from {before} KiB");
     assert!(gateway.running());
     assert!(!gateway.stderr().contains("panicked"), "{}", gateway.stderr());
@@ -102,4 +95,29 @@ fn more_connections_than_allowed() {
     assert!(matches!(refusal.field(b'C').as_deref(), None | Some("53300")), "{refusal:?}");
     drop(inside);
     process::poll("a place to become free", || Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).ok());
+}
+
+#[test]
+fn more_connections_of_one_identity_than_allowed() {
+    let server = Postgres::start();
+    let gateway = plan().limits("connections_per_identity_max = 3").start(&server);
+    let target = gateway.target();
+    let inside: Vec<Raw> = (0..3).map(|_| Raw::login(&target)).collect();
+    let refusal = Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).expect_err("a refusal");
+    assert_eq!(refusal.field(b'C').as_deref(), Some("53300"), "{refusal:?}");
+    // Another identity is not kept out by it.
+    Raw::login(&target.with_user("app_owner", &target.password));
+    drop(inside);
+    process::poll("a place to become free", || Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).ok());
+}
+
+#[test]
+fn the_idle_are_sent_away() {
+    let server = Postgres::start();
+    let gateway = plan().limits("idle_seconds_max = 1").start(&server);
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 1"), 1)), "TDCZ");
+    while let Some(last) = raw.read() {
+        assert_eq!(last.field(b'C').as_deref(), Some("57P05"), "{last:?}");
+    }
 }

@@ -10,6 +10,7 @@ mod faults;
 mod functions;
 mod greeting;
 mod hostile;
+mod large;
 mod names;
 mod pipelines;
 mod regress;

@@ -170,7 +170,7 @@ fn both_directions_full() {
     let raw = Raw::login(&gateway.target());
     let mut writer = raw.stream().try_clone().unwrap();
     let mut reader = raw;
-    let parameter = "p".repeat(64 * 1024);
+    let parameter = "p".repeat(512 * 1024);
     let one =
         [parse("", "select $1, repeat('r', 256 * 1024)"), bind("", "", &[&parameter]), execute("", 0), sync()].concat();
     let sent = Arc::new(AtomicUsize::new(0));
