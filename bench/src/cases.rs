@@ -162,7 +162,7 @@ impl Bench<'_> {
     fn pgbench(&self, target: &Target, mode: Mode, clients: u32, more: &[&str]) -> anyhow::Result<Done> {
         let log = self.directory.join("latencies");
         // pgbench's clock runs while it connects, which many clients on a busy machine take long to do.
-        let seconds = self.seconds + clients / 16;
+        let seconds = self.seconds + clients / 32;
         let mut pgbench = target.client(&self.programs.pgbench);
         pgbench
             .args(["--select-only", "--no-vacuum", "--protocol", mode.name()])
@@ -299,6 +299,6 @@ pub(crate) const IDLE_SESSIONS: u32 = 1000;
 const IDLE_WITHIN: Duration = Duration::from_secs(120);
 const ROWS: u32 = 500_000;
 /// Statements in one measurement: one alone is over in a quarter of a second.
-const ROWS_TIMES: u32 = 3;
+const ROWS_TIMES: u32 = 2;
 const ROWS_STATEMENT: &str = "select aid, bid, abalance, filler from pgbench_accounts limit 500000";
 const COPY_STATEMENT: &str = "copy (select aid, bid, abalance, filler from pgbench_accounts limit 500000) to stdout";

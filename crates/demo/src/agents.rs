@@ -58,7 +58,7 @@ impl Session {
             .password(key)
             .dbname(CONNECTION)
             .application_name("onrecord-demo")
-            .options(&format!("-c search_path={SCHEMA}"))
+            .options(format!("-c search_path={SCHEMA}"))
             .connect(NoTls)
             .await
             .with_context(|| format!("{} cannot sign in at the gateway", agent.name()))?;

@@ -33,9 +33,8 @@ pub(crate) fn run(place: &Place, upstream: Option<&str>, script: bool, screen: &
     screen.title(&place.shown())?;
 
     let (server, resource) = resource(place, upstream, &runtime, screen)?;
-    let (config, keys) = configuration(place, &resource, screen)?;
     set_aside_altered(place, screen)?;
-    let running = gateway(&config, screen)?;
+    let (running, keys) = gateway(place, &resource, screen)?;
     let done = show(place, &running, &keys, &runtime, script, &interrupted, screen);
     // In the order of who depends on whom: the gateway, its record, the server.
     let stopped = running.stop();
@@ -105,11 +104,21 @@ fn set_aside_altered(place: &Place, screen: &mut Screen) -> Result<()> {
     screen.note(&format!("the earlier record does not verify; it is set aside in {}", shown(&aside)))
 }
 
-fn gateway(config: &Config, screen: &mut Screen) -> Result<Running> {
+fn gateway(place: &Place, resource: &Resource, screen: &mut Screen) -> Result<(Running, Vec<(Agent, String)>)> {
+    let (mut config, mut keys) = configuration(place, resource, screen)?;
     if !config.gateway.data.exists() {
-        wiring::create_record(config)?;
+        wiring::create_record(&config)?;
     }
-    let running = wiring::start(config)?;
+    let running = loop {
+        match wiring::start(&config) {
+            Ok(running) => break running,
+            // Somebody took the port since it was found free.
+            Err(_) if config.listen.postgres.iter().any(|address| !setup::is_free(*address)) => {
+                (config, keys) = configuration(place, resource, screen)?;
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    };
     screen.step("record", &shown(&config.gateway.data), None, json!({"data": config.gateway.data}))?;
     let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
     let text = format!("postgres on {}", addresses.join(", "));
@@ -122,7 +131,7 @@ fn gateway(config: &Config, screen: &mut Screen) -> Result<Running> {
         })
         .collect();
     screen.step("identities", &people.join(", "), None, json!({"identities": people}))?;
-    Ok(running)
+    Ok((running, keys))
 }
 
 /// The agents at work, what the record says of it, and how to go on.

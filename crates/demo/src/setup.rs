@@ -120,7 +120,12 @@ pub(crate) fn key(place: &Place, agent: Agent) -> Result<String> {
 /// The first free port from the usual one.
 pub(crate) fn listen_address() -> SocketAddr {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    (PORT..PORT + PORTS).map(address).find(|address| TcpListener::bind(address).is_ok()).unwrap_or_else(|| address(0))
+    (PORT..PORT + PORTS).map(address).find(|address| is_free(*address)).unwrap_or_else(|| address(0))
+}
+
+/// Whether nobody listens there.
+pub(crate) fn is_free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
 }
 
 /// Whether this is not the usual port.
