@@ -77,7 +77,7 @@ impl Step {
 
 fn test(pace: Pace) -> Result<()> {
     match pace {
-        Pace::Full => shell::run(&mut shell::cargo(["test", "--workspace"])),
+        Pace::Full => shell::run(&mut shell::cargo(["test", "--workspace", "--no-fail-fast"])),
         Pace::Quick => {
             // The integration tests of these two start servers.
             let with_servers = ["onrecord", "testkit"];
