@@ -161,6 +161,13 @@ impl Gate {
         if let Some(result) = self.settled(position, level) {
             return Poll::Ready(result);
         }
+        if level == Level::Written {
+            // A write costs less than a second visit to the task, and the command leaves that much earlier.
+            self.log.write();
+            if let Some(result) = self.settled(position, level) {
+                return Poll::Ready(result);
+            }
+        }
         self.register(cx.waker(), position, level);
         // The syncer may have been faster than the registration.
         match self.settled(position, level) {
