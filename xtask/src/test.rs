@@ -68,7 +68,8 @@ impl Step {
             Step::Test => test(pace),
             Step::Regress => {
                 regress::prepare()?;
-                let test = ["test", "-p", "onrecord", "--test", "e2e", "--"];
+                // The whole workspace, as in the step before, so that nothing is built again for other features.
+                let test = ["test", "--workspace", "--test", "e2e", "--"];
                 shell::run(shell::cargo(test).args(["--ignored", "--nocapture", "regress::"]))
             }
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -52,5 +52,60 @@ impl AsyncWrite for Stream {
             Self::ServerTls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ClientTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+/// A stream with what both ends of a session do with it.
+pub(crate) struct Socket {
+    stream: Stream,
+    flushed: bool,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, flushed: true }
+    }
+
+    /// Writes `bytes` from `written` up to `end`, and moves `written`. Ready when that is done.
+    pub(crate) fn poll_write_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        written: &mut usize,
+        end: usize,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest) = bytes.get(*written..end)
+            && !rest.is_empty()
+        {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *written += count;
+            self.flushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready once after each time that something was written and has left.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.flushed {
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.flushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what the peer sent; 0 is its end.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Ends the stream towards the peer.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -4,32 +4,29 @@
 //! until a position of the record is durable.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use store::Position;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use crate::stream::Stream;
+use crate::stream::{Socket, Stream};
 
 /// A drained buffer larger than this is given back to the allocator.
 const KEEP_BYTES: usize = 4 * 1024;
 
 /// The client's end of a session.
 pub(crate) struct Downstream {
-    stream: Stream,
+    socket: Socket,
     out: Vec<u8>,
     written: usize,
     /// From this byte of `out` on, nothing leaves before the position is durable.
     hold: Option<(usize, Position)>,
-    flushed: bool,
     /// The client is gone: what is for it is dropped.
     deaf: bool,
 }
 
 impl Downstream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, out: Vec::new(), written: 0, hold: None, flushed: true, deaf: false }
+        Self { socket: Socket::new(stream), out: Vec::new(), written: 0, hold: None, deaf: false }
     }
 
     /// Queues bytes.
@@ -69,43 +66,30 @@ impl Downstream {
     pub(crate) fn close_ears(&mut self) {
         self.deaf = true;
         self.hold = None;
-        self.flushed = true;
         self.out = Vec::new();
         self.written = 0;
     }
 
     /// Writes `bytes` past the queue when the queue is empty, and queues what the socket does not take.
     pub(crate) fn push_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = bytes;
+        let mut written = 0;
         if self.out.is_empty() && self.hold.is_none() && !self.deaf {
-            while !rest.is_empty() {
-                match Pin::new(&mut self.stream).poll_write(cx, rest)? {
-                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(count) => {
-                        rest = rest.get(count..).unwrap_or_default();
-                        self.flushed = false;
-                    }
-                    Poll::Pending => break,
-                }
+            match self.socket.poll_write_until(cx, bytes, &mut written, bytes.len()) {
+                Poll::Ready(done) => done?,
+                Poll::Pending => {}
             }
         }
-        self.push(rest);
+        self.push(bytes.get(written..).unwrap_or_default());
         Ok(())
     }
 
     /// Writes what may leave. Ready when there was something to write and it has been written.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = self.hold.map_or(self.out.len(), |(at, _)| at.min(self.out.len()));
-        while let Some(bytes) = self.out.get(self.written..end)
-            && !bytes.is_empty()
-        {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += count;
-            self.flushed = false;
+        if self.deaf {
+            return Poll::Pending;
         }
+        let end = self.hold.map_or(self.out.len(), |(at, _)| at.min(self.out.len()));
+        ready!(self.socket.poll_write_until(cx, &self.out, &mut self.written, end))?;
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
@@ -116,23 +100,16 @@ impl Downstream {
                 self.out = Vec::new();
             }
         }
-        if self.flushed {
-            return Poll::Pending;
-        }
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.flushed = true;
-        Poll::Ready(Ok(()))
+        self.socket.poll_flush(cx)
     }
 
     /// Reads what the client sent; 0 is its end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
+        self.socket.poll_read(cx, into)
     }
 
     /// Ends the stream towards the client.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.socket.poll_shutdown(cx)
     }
 }

@@ -6,22 +6,20 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use policy::Permit;
 use store::{BlobReader, Recorded};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use wire::postgres::tap::{Executing, ExecutingLarge, Passive, PassiveLarge};
 
-use crate::stream::Stream;
+use crate::stream::{Socket, Stream};
 
 /// A drained buffer larger than this is given back to the allocator.
 const KEEP_BYTES: usize = 4 * 1024;
 
 /// The server's end of a session.
 pub(crate) struct Upstream {
-    stream: Stream,
+    socket: Socket,
     out: Vec<u8>,
     /// Prefix of `out` that has been written.
     written: usize,
@@ -31,7 +29,6 @@ pub(crate) struct Upstream {
     staged: VecDeque<usize>,
     /// The body of a message too large for memory, behind everything in `out`.
     spool: Option<BlobReader>,
-    flushed: bool,
 }
 
 /// A place in the stream that waits for its proofs.
@@ -41,7 +38,14 @@ pub(crate) struct Staged(());
 
 impl Upstream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, out: Vec::new(), written: 0, released: 0, staged: VecDeque::new(), spool: None, flushed: true }
+        Self {
+            socket: Socket::new(stream),
+            out: Vec::new(),
+            written: 0,
+            released: 0,
+            staged: VecDeque::new(),
+            spool: None,
+        }
     }
 
     /// Bytes that execute nothing. They keep their order behind what is staged.
@@ -101,44 +105,29 @@ impl Upstream {
     /// Writes what may leave. Ready when there was something to write and it has been written.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            while let Some(bytes) = self.out.get(self.written..self.released)
-                && !bytes.is_empty()
-            {
-                let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-                if count == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.written += count;
-                self.flushed = false;
+            ready!(self.socket.poll_write_until(cx, &self.out, &mut self.written, self.released))?;
+            if self.written < self.out.len() {
+                break;
             }
-            if self.written == self.out.len() {
-                self.out.clear();
-                (self.written, self.released) = (0, 0);
-                if let Some(spool) = &mut self.spool {
-                    match spool.next_chunk().map_err(io::Error::other)? {
-                        Some(chunk) => self.out.extend_from_slice(chunk),
-                        None => self.spool = None,
-                    }
-                    self.released = self.out.len();
-                    continue;
-                }
+            self.out.clear();
+            (self.written, self.released) = (0, 0);
+            let Some(spool) = &mut self.spool else {
                 if self.out.capacity() > KEEP_BYTES {
                     self.out = Vec::new();
                 }
+                break;
+            };
+            match spool.next_chunk().map_err(io::Error::other)? {
+                Some(chunk) => self.out.extend_from_slice(chunk),
+                None => self.spool = None,
             }
-            if !self.flushed {
-                ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-                self.flushed = true;
-                return Poll::Ready(Ok(()));
-            }
-            return Poll::Pending;
+            self.released = self.out.len();
         }
+        self.socket.poll_flush(cx)
     }
 
     /// Reads what the server sent; 0 is its end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
+        self.socket.poll_read(cx, into)
     }
 }

@@ -59,6 +59,20 @@ pub(super) struct Measured {
     pub(super) bytes_up: u64,
     pub(super) bytes_down: u64,
     pub(super) duration_us: u64,
+    /// Whether its effects lasted: an insert can be `ok` and its transaction undone.
+    pub(super) effective: &'static str,
+}
+
+impl Measured {
+    /// Rows as a table shows them: those that were sent, or else those that the tags say were affected.
+    fn rows_shown(&self) -> u64 {
+        if self.rows > 0 { self.rows } else { self.results.iter().filter_map(|result| result.rows).sum() }
+    }
+
+    /// It succeeded, and nothing of it is left.
+    fn undone(&self) -> bool {
+        self.effective == model::Effective::RolledBack.as_str()
+    }
 }
 
 /// The result of one statement of a command.
@@ -86,7 +100,8 @@ impl Row {
     /// The status as a table shows it: with its code or reason.
     pub(super) fn status_cell(&self) -> Cell {
         let tone = tone_of(self.status);
-        let detail = self.code.as_deref().or(self.reason);
+        let undone = self.status == "ok" && self.measured.as_ref().is_some_and(Measured::undone);
+        let detail = self.code.as_deref().or(self.reason).or(undone.then_some("undone"));
         match detail {
             Some(detail) => Cell::toned(tone, format!("{} {detail}", self.status)),
             None => Cell::toned(tone, self.status),
@@ -139,7 +154,7 @@ fn cells(row: &Row, time: &str) -> [Cell; 8] {
     let (tone, text) = row.text_or_why();
     // Indentation is for lines of their own; here it would only take room.
     let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
-    let rows = row.measured.as_ref().map(|measured| measured.rows).filter(|rows| *rows > 0);
+    let rows = row.measured.as_ref().map(Measured::rows_shown).filter(|rows| *rows > 0);
     let took = row.measured.as_ref().map(|measured| words::duration(measured.duration_us));
     [
         Cell::toned(Tone::Faint, time),

@@ -156,7 +156,6 @@ fn evidence(view: &CommandView, intent: &str, outcome: Option<&str>) -> Value {
         "portal": view.portal.as_ref().map(ToString::to_string),
         "durability": view.durability.as_str(),
         "copy": ended.and_then(|o| o.copy).map(|copy| json!({"direction": copy.direction.as_str(), "bytes": copy.bytes})),
-        "effective": ended.map(|o| o.effective.as_str()),
         "executed": ended.map(|o| o.executed),
         "suspended": ended.map(|o| o.suspended),
         "fetches": ended.map(|o| o.fetches),

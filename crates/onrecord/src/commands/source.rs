@@ -119,6 +119,7 @@ impl From<CommandView> for Row {
                 bytes_up: outcome.bytes_up,
                 bytes_down: outcome.bytes_down,
                 duration_us: outcome.duration_us,
+                effective: outcome.effective.as_str(),
             }),
             id: view.id,
         }
