@@ -13,7 +13,7 @@ use policy::Grants;
 use zeroize::Zeroizing;
 
 use crate::scram::{SaltedCache, Secret};
-use crate::tls::{ClientTls, ServerTls};
+use crate::tls::{ClientTls, ServerTls, Verify};
 
 /// Everything that a gateway needs besides its recorder.
 #[derive(Debug)]
@@ -95,6 +95,12 @@ pub enum Databases {
 }
 
 impl Connection {
+    /// Whether the password may be sent as it is: to this host, or to a server whose certificate was verified.
+    pub(crate) fn may_see_password(&self) -> bool {
+        let verified = self.tls.as_ref().is_some_and(|tls| tls.verify == Verify::Full);
+        verified || self.address.is_local()
+    }
+
     /// The database to ask for, or `None` when this connection does not reach it.
     pub(crate) fn database_for(&self, asked: Option<&str>) -> Option<String> {
         match asked {

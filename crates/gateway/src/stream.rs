@@ -97,6 +97,16 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// The peer does not take what was written.
+    pub(crate) fn forget_unflushed(&mut self) {
+        self.flushed = true;
+    }
+
+    /// Whether everything that was written has left.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.flushed
+    }
+
     /// Reads what the peer sent; 0 is its end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(into);

@@ -92,6 +92,7 @@ pub enum Verify {
 #[derive(Clone)]
 pub struct ClientTls {
     pub(crate) config: Arc<ClientConfig>,
+    pub(crate) verify: Verify,
 }
 
 impl std::fmt::Debug for ClientTls {
@@ -111,7 +112,7 @@ impl ClientTls {
                 .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
                 .with_no_client_auth(),
         };
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), verify })
     }
 }
 

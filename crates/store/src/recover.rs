@@ -82,9 +82,10 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64]) -> R
     if segment.header.origin != *origin {
         return Err(StoreError::malformed(&*segment.path, "the segment belongs to a log with another name"));
     }
-    let file = ready(disk, &segment.path, segment.offset, segment.length, &end)?;
-    let SegmentHeader { number, salt, .. } = segment.header;
     let clean = matches!(last, Some(Kind::Stop | Kind::Genesis)) && sessions.is_empty() && end.torn_bytes == 0;
+    let trust = if clean { Trust::Cache } else { Trust::Rewrite };
+    let file = ready(disk, &segment.path, segment.offset, segment.length, &end, trust)?;
+    let SegmentHeader { number, salt, .. } = segment.header;
     let recovery = Recovery {
         entries: end.entries,
         clean,
@@ -148,6 +149,34 @@ fn follow(sessions: &mut BTreeMap<SessionId, OpenSession>, peek: &Peek, hash: Di
     }
 }
 
+/// Whether what was read of the last segment is known to be on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// It was synced before the last stop.
+    Cache,
+    /// The last run may have ended over a failed sync. The system then calls pages clean that never reached the disk:
+    /// they are read from its cache, a further sync passes over them, and they are gone when it drops them (Rebello et
+    /// al., USENIX ATC 2020). So they are written again.
+    Rewrite,
+}
+
+/// How much of a segment is written again at a time.
+const REWRITE_BYTES: usize = 1024 * 1024;
+
+/// Writes what a file has before this offset over itself, so that the next sync covers it.
+fn rewrite(file: &dyn DiskFile, until: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; REWRITE_BYTES];
+    let mut at = 0;
+    while at < until {
+        let step = usize::try_from(until - at).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..step).unwrap_or_default();
+        let read = read_full(file, part, at)?;
+        write_all(file, part.get(..read).unwrap_or_default(), at)?;
+        at += u64::try_from(step).unwrap_or(u64::MAX);
+    }
+    Ok(())
+}
+
 /// Clears what was left after the last whole group, and makes all of the segment durable: whole groups that were not
 /// acknowledged are kept, and from now on they count.
 fn ready(
@@ -156,9 +185,13 @@ fn ready(
     offset: u64,
     length: u64,
     end: &End,
+    trust: Trust,
 ) -> Result<Box<dyn DiskFile>, StoreError> {
     let file = disk.open(path, Mode::Write).map_err(StoreError::disk(format!("opening {path}")))?;
     let clear = || {
+        if trust == Trust::Rewrite {
+            rewrite(&*file, offset)?;
+        }
         let zeros = vec![0; HEADER_BYTES];
         let stop = (offset + end.torn_bytes).min(length);
         let mut at = offset;

@@ -18,33 +18,74 @@ pub(crate) struct Downstream {
     socket: Socket,
     out: Vec<u8>,
     written: usize,
-    /// From this byte of `out` on, nothing leaves before the position is durable.
-    hold: Option<(usize, Position)>,
-    /// The client is gone: what is for it is dropped.
-    deaf: bool,
+    hold: Option<Hold>,
+    ears: Ears,
+}
+
+/// From byte `at` of the queue on, nothing leaves before the position is durable.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    at: usize,
+    position: Position,
+    between: Between,
+}
+
+/// Whether a place in the stream is between two messages of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Between {
+    Messages,
+    Parts,
+}
+
+/// What becomes of bytes for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ears {
+    /// They are sent.
+    Open,
+    /// What is queued is sent, and nothing more.
+    Muted,
+    /// The client is gone: they are dropped.
+    Deaf,
 }
 
 impl Downstream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { socket: Socket::new(stream), out: Vec::new(), written: 0, hold: None, deaf: false }
+        Self { socket: Socket::new(stream), out: Vec::new(), written: 0, hold: None, ears: Ears::Open }
     }
 
     /// Queues bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        if !self.deaf {
+        if self.ears == Ears::Open {
             self.out.extend_from_slice(bytes);
         }
     }
 
     /// Holds back everything queued after the first `keep` queued bytes until `position` is durable.
-    pub(crate) fn hold_from(&mut self, keep: usize, position: Position) {
-        let at = self.hold.map_or(keep, |(at, _)| at.min(keep));
-        self.hold = Some((at, position));
+    pub(crate) fn hold_from(&mut self, keep: usize, position: Position, between: Between) {
+        let hold = match self.hold {
+            Some(hold) if hold.at <= keep => Hold { position, ..hold },
+            _ => Hold { at: keep, position, between },
+        };
+        self.hold = Some(hold);
     }
 
     /// The position that is waited for.
     pub(crate) fn held_for(&self) -> Option<Position> {
-        self.hold.map(|(_, position)| position)
+        self.hold.map(|hold| hold.position)
+    }
+
+    /// Drops what is held, and says where that leaves the stream; none if nothing was held.
+    pub(crate) fn drop_held(&mut self) -> Option<Between> {
+        let hold = self.hold.take()?;
+        self.out.truncate(hold.at.max(self.written));
+        Some(hold.between)
+    }
+
+    /// What is queued is the last that the client gets.
+    pub(crate) fn mute(&mut self) {
+        if self.ears == Ears::Open {
+            self.ears = Ears::Muted;
+        }
     }
 
     /// What was held may leave.
@@ -57,6 +98,11 @@ impl Downstream {
         self.out.len() - self.written
     }
 
+    /// Whether everything that was queued has left.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.ears == Ears::Deaf || (self.queued() == 0 && self.socket.is_flushed())
+    }
+
     /// Length of the queue as [`Self::hold_from`] counts it.
     pub(crate) fn len(&self) -> usize {
         self.out.len()
@@ -64,7 +110,7 @@ impl Downstream {
 
     /// The client no longer reads: drops what is queued and what will be.
     pub(crate) fn close_ears(&mut self) {
-        self.deaf = true;
+        self.ears = Ears::Deaf;
         self.hold = None;
         self.out = Vec::new();
         self.written = 0;
@@ -73,7 +119,7 @@ impl Downstream {
     /// Writes `bytes` past the queue when the queue is empty, and queues what the socket does not take.
     pub(crate) fn push_through(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
-        if self.out.is_empty() && self.hold.is_none() && !self.deaf {
+        if self.out.is_empty() && self.hold.is_none() && self.ears == Ears::Open {
             match self.socket.poll_write_until(cx, bytes, &mut written, bytes.len()) {
                 Poll::Ready(done) => done?,
                 Poll::Pending => {}
@@ -85,16 +131,16 @@ impl Downstream {
 
     /// Writes what may leave. Ready when there was something to write and it has been written.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.ears == Ears::Deaf {
             return Poll::Pending;
         }
-        let end = self.hold.map_or(self.out.len(), |(at, _)| at.min(self.out.len()));
+        let end = self.hold.map_or(self.out.len(), |hold| hold.at.min(self.out.len()));
         ready!(self.socket.poll_write_until(cx, &self.out, &mut self.written, end))?;
         if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
-            if let Some((at, _)) = &mut self.hold {
-                *at = 0;
+            if let Some(hold) = &mut self.hold {
+                hold.at = 0;
             }
             if self.out.capacity() > KEEP_BYTES {
                 self.out = Vec::new();
@@ -108,8 +154,17 @@ impl Downstream {
         self.socket.poll_read(cx, into)
     }
 
-    /// Ends the stream towards the client.
-    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_shutdown(cx)
+    /// Ends the stream and waits until the client has, so that its last message is not lost: closing a socket with
+    /// unread bytes in it would reset the connection under that message.
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<()> {
+        if self.ears == Ears::Deaf || ready!(self.socket.poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        loop {
+            match ready!(self.socket.poll_read(cx, scratch)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) enum LoginError {
     Method(u32),
     #[error("the server asks for a password, and none is configured")]
     NoPassword,
-    #[error("the server asks for the password in clear text over a connection without TLS")]
+    #[error("the server asks for the password in clear text, and who it is was not verified (tls = \"verify-full\")")]
     ClearText,
     #[error("SCRAM with the server failed: {0}")]
     Scram(#[from] ScramError),
@@ -190,9 +190,9 @@ async fn authenticate(stream: &mut Stream, connection: &Connection, binding: &Bi
             0 if scram.is_none() && proof.is_none() => return Ok(()),
             // A server that asked for SCRAM and then skips its own proof is not the server.
             0 => return Err(ScramError::ServerProof.into()),
-            3 if matches!(stream, Stream::Tcp(_)) && !connection.address.is_local() => {
-                return Err(LoginError::ClearText);
-            }
+            // A server that has begun SCRAM and then wants less is not the server.
+            3 | 5 if scram.is_some() || proof.is_some() => return Err(ScramError::Malformed.into()),
+            3 if !connection.may_see_password() => return Err(LoginError::ClearText),
             3 => message::password_message(password()?),
             5 => {
                 let hash = md5_response(&connection.user, password()?, data);

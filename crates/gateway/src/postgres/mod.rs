@@ -255,8 +255,9 @@ async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &
 }
 
 async fn not_recorded(shared: &Shared, client: &mut Client, error: &RecordError) {
-    let text = format!("OnRecord takes no sessions because it cannot record: {}", error.for_client());
-    turn_away(shared, client, Reason::RecordingStopped, "58030", &text, None).await;
+    tracing::error!(%error, "a session cannot be recorded");
+    let text = "OnRecord takes no sessions because it cannot record them";
+    turn_away(shared, client, Reason::RecordingStopped, "58030", text, None).await;
 }
 
 /// Sends a last message and waits a moment for the client to read it: closing a socket with unread

@@ -102,6 +102,15 @@ impl Upstream {
         }
     }
 
+    /// The server does not take what is sent: forgets what has not left. It may still be read.
+    pub(crate) fn give_up_writing(&mut self) {
+        self.out = Vec::new();
+        (self.written, self.released) = (0, 0);
+        self.staged.clear();
+        self.spool = None;
+        self.socket.forget_unflushed();
+    }
+
     /// Writes what may leave. Ready when there was something to write and it has been written.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {

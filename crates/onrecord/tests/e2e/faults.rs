@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use testkit::clients::await_running;
 use testkit::postgres::binary;
 use testkit::process::{self, Process, find_program, poll, run};
-use testkit::raw::{Raw, kinds, query};
+use testkit::raw::{Raw, kinds, message, query};
 use testkit::{Gateway, Postgres};
 
 use crate::{plan, start};
@@ -123,6 +123,72 @@ fn a_flush_fails() {
     }
     assert_never_ran(&server, "after the flush failed");
     recovers(gateway);
+}
+
+/// What the client must not learn before it is on the record, it does not learn when the flush fails either.
+#[test]
+fn a_flush_fails_under_a_held_response() {
+    for durability in ["held", "both"] {
+        let server = Postgres::start();
+        let gateway = plan().durability(durability).start(&server);
+        let mut raw = Raw::login(&gateway.target());
+        assert_eq!(kinds(&raw.exchange(&query("select 'before'"), 1)), "TDCZ");
+        let Some(strace) = inject(&gateway, "fdatasync,fsync:error=EIO") else {
+            return;
+        };
+        let answer = raw.exchange(&query("select 'never seen'"), 1);
+        assert!(!kinds(&answer).contains('C') && !kinds(&answer).contains('Z'), "{durability}: {answer:?}");
+        assert!(!kinds(&answer).contains('D'), "{durability}: {answer:?}");
+        let error = answer.iter().find(|m| m.kind == b'E').unwrap_or_else(|| panic!("{durability}: no reason"));
+        assert_eq!(error.field(b'C').as_deref(), Some("58030"));
+        drop(strace);
+        recovers(gateway);
+    }
+}
+
+/// A command and a goodbye in one segment, and then the flush fails: the session ends, and so does the gateway.
+#[test]
+fn a_flush_fails_after_a_goodbye() {
+    let (server, mut gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 'before'"), 1)), "TDCZ");
+    let Some(strace) = inject(&gateway, "fdatasync,fsync:error=EIO") else {
+        return;
+    };
+    raw.send(&[query("select 'not any more'"), message(b'X', b"")].concat());
+    assert!(!kinds(&raw.until_ready(1)).contains('D'));
+    drop(strace);
+    assert_never_ran(&server, "not any more");
+    gateway.process().signal(Signal::TERM);
+    gateway.process().wait();
+}
+
+/// A client says goodbye behind a statement that takes for ever: a stop does not wait for it.
+#[test]
+fn a_stop_cuts_short_what_runs_after_a_goodbye() {
+    let (server, mut gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    raw.send(&[query("select pg_sleep(600), 'long'"), message(b'X', b"")].concat());
+    await_running(&server, "pg_sleep(600), 'long'");
+    drop(raw);
+    gateway.stop();
+    let gateway = gateway.restart();
+    assert_eq!(gateway.settled("app").only("'long'").status(), "cancelled");
+    gateway.verify();
+}
+
+/// A client resets its connection with the end of a result unread: the outcome is still the server's own.
+#[test]
+fn a_client_resets_its_connection_with_a_result_unread() {
+    let (_server, gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    raw.send(&query("select repeat('x', 1000) from generate_series(1, 20000) -- reset"));
+    // Something is there and is never read: closing now resets.
+    raw.stream().peek(&mut [0]).unwrap();
+    drop(raw);
+    let command = gateway.settled("app").only("-- reset").clone();
+    assert!(matches!(command.status(), "ok" | "cancelled"), "{command:?}");
+    gateway.verify();
 }
 
 /// A write fails.

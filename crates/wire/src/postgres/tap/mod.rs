@@ -178,6 +178,11 @@ impl Tap {
         self.queue.is_empty() && !self.skipping && self.client_body == 0 && self.large.is_none()
     }
 
+    /// Whether what of the server's bytes was passed so far ends with a whole message.
+    pub fn between_messages(&self) -> bool {
+        self.server_body == 0
+    }
+
     /// Whether the client must not be read until [`Tap::server`] has moved.
     pub fn waiting(&self) -> bool {
         self.stalled

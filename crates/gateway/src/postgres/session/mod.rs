@@ -16,32 +16,31 @@
 //! Cancel safe in the sense that dropping it closes both sockets; what was in flight then has no
 //! outcome, and recovery records `unknown`.
 
+mod ending;
+
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::future::Future;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use model::{BlobForm, Durability, Field, Reason, SessionEnd};
+use model::{BlobForm, Durability, Field, SessionEnd};
 use policy::{Admission, Permit, Verdict};
-use store::{
-    BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionClosing, SessionLog,
-};
+use store::{BlobReader, BlobWriter, Gate, Level, Pending, Position, Recorded, SessionLog};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use wire::postgres::message;
 use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
     ClientStep, CommandKey, Event, LargeDraft, LargePass, LargeStep, LargeText, ParseText, Refusal, Tap, Text,
     Violation,
 };
 
+use self::ending::{Ending, Fault};
 use super::cancel::{Busy, Minted};
-use super::downstream::Downstream;
+use super::downstream::{Between, Downstream};
 use super::entries;
 use super::upstream::{Staged, Upstream};
 use crate::Totals;
@@ -55,6 +54,10 @@ const TURNS_MAX: usize = 32;
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Sealed texts of prepared statements that are remembered.
 const SEALED_TEXTS_MAX: usize = 1024;
+/// Texts of prepared statements in blobs that are remembered; Binds of older ones are refused.
+const SPOOLED_TEXTS_MAX: usize = 256;
+/// After the end: how long the client may take to read why.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -86,7 +89,10 @@ pub(crate) struct Session {
     open: VecDeque<Open>,
     /// The last intent that was forwarded, for durability `held`.
     forwarded: Option<Position>,
+    /// Sealed texts of prepared statements, by the id of their Parse. Each can be sealed again.
     sealed: HashMap<u64, Field>,
+    /// Texts of prepared statements that are in blobs and nowhere else, by the id of their Parse.
+    spooled: BTreeMap<u64, Field>,
     events: Vec<Event>,
     scratch: Vec<u8>,
 
@@ -97,7 +103,10 @@ pub(crate) struct Session {
     ending: Option<Ending>,
     /// SQLSTATE of the server's FATAL, when it sent one.
     fatal: Option<String>,
+    /// The server has nothing more to say, or nothing that could be believed.
     upstream_dead: bool,
+    /// A write to the client failed while the server's bytes were being taken.
+    client_failed: bool,
     commands: u64,
     bytes_up: u64,
     bytes_down: u64,
@@ -125,21 +134,6 @@ struct Idle {
     limit: Duration,
     last: Instant,
     timer: Pin<Box<Sleep>>,
-}
-
-/// The session is over; what is in flight is waited for until the deadline.
-struct Ending {
-    reason: SessionEnd,
-    code: Option<String>,
-    deadline: Pin<Box<Sleep>>,
-    client: Client,
-}
-
-/// Whether the client's stream has been ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Client {
-    Listening,
-    Dismissed,
 }
 
 /// What a session needs to start.
@@ -179,6 +173,7 @@ impl Session {
             open: VecDeque::new(),
             forwarded: None,
             sealed: HashMap::new(),
+            spooled: BTreeMap::new(),
             events: Vec::new(),
             scratch: Vec::new(),
             session_bytes_max: parts.session_bytes_max,
@@ -192,6 +187,7 @@ impl Session {
             ending: None,
             fatal: None,
             upstream_dead: false,
+            client_failed: false,
             commands: 0,
             bytes_up: 0,
             bytes_down: 0,
@@ -200,11 +196,14 @@ impl Session {
 
     /// Runs to the end and records it. A panic ends this session, and the record says so.
     pub(crate) async fn run(mut self, totals: &Totals) {
-        let reason = std::future::poll_fn(|cx| {
+        let reason = poll_fn(|cx| {
             catch_unwind(AssertUnwindSafe(|| self.poll_pump(cx))).unwrap_or(Poll::Ready(SessionEnd::GatewayFault))
         })
         .await;
-        self.finish(reason, totals);
+        let mut client = self.finish(reason, totals);
+        let parting = poll_fn(|cx| SCRATCH.with_borrow_mut(|scratch| client.poll_part(cx, scratch)));
+        // A client that does not listen is left.
+        let _ = tokio::time::timeout(LINGER_MAX, parting).await;
     }
 
     /// Moves bytes until nothing moves.
@@ -217,7 +216,7 @@ impl Session {
                     Moved::Yes
                 }
             };
-            if let Some(reason) = self.poll_ended(cx) {
+            if let Some(reason) = self.poll_ended(cx, moved) {
                 return Poll::Ready(reason);
             }
             if moved == Moved::No {
@@ -235,12 +234,22 @@ impl Session {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let mut moved = Moved::No;
         moved |= self.admit(cx)?;
-        if !self.upstream_dead {
-            moved |= poll_moved(self.upstream.poll_drain(cx)).map_err(Fault::upstream)?;
+        match self.upstream.poll_drain(cx) {
+            Poll::Ready(Ok(())) => moved = Moved::Yes,
+            Poll::Ready(Err(_)) => {
+                // What the server said before it closed may still be on its way here.
+                self.upstream.give_up_writing();
+                return Err(Fault::new(SessionEnd::UpstreamGone));
+            }
+            Poll::Pending => {}
         }
         moved |= self.read_upstream(cx)?;
         moved |= self.release(cx)?;
-        moved |= poll_moved(self.client.poll_drain(cx)).map_err(Fault::client)?;
+        match self.client.poll_drain(cx) {
+            Poll::Ready(Ok(())) => moved = Moved::Yes,
+            Poll::Ready(Err(_)) => return Err(Fault::new(SessionEnd::ClientGone)),
+            Poll::Pending => {}
+        }
         moved |= self.read_client(cx)?;
         self.check_clocks(cx)?;
         Ok(moved)
@@ -261,7 +270,7 @@ impl Session {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = match self.client.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(Moved::No),
-                Poll::Ready(read) => read.map_err(Fault::client)?,
+                Poll::Ready(read) => read.map_err(|_| Fault::new(SessionEnd::ClientGone))?,
             };
             let bytes = scratch.get(..read).unwrap_or_default();
             if bytes.is_empty() {
@@ -322,7 +331,11 @@ impl Session {
                 ClientStep::Swallow(count) => taken += count,
                 ClientStep::Command(frames, draft) => {
                     taken += frames.consumed();
-                    let text = self.text_field(&draft.text);
+                    let Some(text) = self.text_field(&draft.text) else {
+                        let substitute = self.tap.deny(frames, draft.key, Refusal::StatementInDoubt);
+                        self.upstream.pass(substitute);
+                        continue;
+                    };
                     let parameters = self.parameters_field(draft.parameters.as_ref())?;
                     let shape = entries::Shape::of(&draft, frames.consumed());
                     let (permit, pending) = self.intend(shape, &text, &parameters)?;
@@ -332,7 +345,7 @@ impl Session {
                 ClientStep::Refuse { consumed, refusal, draft, substitute } => {
                     taken += consumed;
                     if let Some(draft) = draft {
-                        let text = self.text_field(&draft.text);
+                        let text = self.text_field(&draft.text).unwrap_or(entries::NOT_SEEN);
                         let parameters = self.parameters_field(draft.parameters.as_ref())?;
                         let shape = entries::Shape::of(&draft, consumed);
                         self.settle_denied(shape, &text, &parameters, &refusal)?;
@@ -390,16 +403,26 @@ impl Session {
     fn take_large(&mut self, large: LargeDraft, body: Field, reader: BlobReader) -> Result<(), Fault> {
         let bytes = body.length().unwrap_or(0);
         let (text, parameters) = match (&large.text, large.parameters.is_some()) {
-            (LargeText::Body(_), _) => (body, entries::NO_PARAMETERS),
+            (LargeText::Body(_), _) => (Some(body), entries::NO_PARAMETERS),
             (LargeText::Known(text), true) => (self.text_field(text), body),
             (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
+        };
+        let Some(text) = text else {
+            if let (LargePass::Executing(header), Some(key)) = (large.pass, large.key) {
+                let substitute = self.tap.deny_large(header, key, Refusal::StatementInDoubt);
+                self.upstream.pass(substitute);
+            }
+            return Ok(());
         };
         let (statement, portal) = (&large.statement, &large.portal);
         let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
         match large.pass {
             LargePass::Passive(header) => {
                 if let Some(id) = large.spooled_id {
-                    self.remember(id, text);
+                    self.spooled.insert(id, text);
+                    if self.spooled.len() > SPOOLED_TEXTS_MAX {
+                        self.spooled.pop_first();
+                    }
                 }
                 self.upstream.pass_large(header, reader);
             }
@@ -450,8 +473,9 @@ impl Session {
         Ok(())
     }
 
-    fn text_field(&mut self, text: &Text<'_>) -> Field {
-        match text {
+    /// The text of a command; none where it is not known any more, and then the command must not run.
+    fn text_field(&mut self, text: &Text<'_>) -> Option<Field> {
+        Some(match text {
             Text::Inline(text) => self.log.seal(text),
             Text::Prepared { id, text } => match self.sealed.get(id) {
                 Some(field) => field.clone(),
@@ -461,9 +485,9 @@ impl Session {
                     field
                 }
             },
-            Text::Spooled { id } => self.sealed.get(id).cloned().unwrap_or(entries::NOT_SEEN),
+            Text::Spooled { id } => return self.spooled.get(id).cloned(),
             Text::None => entries::NO_TEXT,
-        }
+        })
     }
 
     fn parameters_field(&mut self, parameters: Option<&Parameters<'_>>) -> Result<Field, Fault> {
@@ -490,8 +514,7 @@ impl Session {
 
     fn remember(&mut self, id: u64, field: Field) {
         if self.sealed.len() >= SEALED_TEXTS_MAX {
-            // Texts that live in a blob cannot be sealed again; the tap bounds how many there are.
-            self.sealed.retain(|_, field| matches!(field, Field::Blob { .. }));
+            self.sealed.clear();
         }
         self.sealed.insert(id, field);
     }
@@ -538,11 +561,11 @@ impl Session {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = match self.upstream.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(Moved::No),
-                Poll::Ready(read) => read.map_err(Fault::upstream)?,
+                Poll::Ready(read) => read.map_err(|_| Fault::server_gone())?,
             };
             let bytes = scratch.get(..read).unwrap_or_default();
             if bytes.is_empty() {
-                return Err(Fault::new(SessionEnd::UpstreamGone));
+                return Err(Fault::server_gone());
             }
             self.bytes_down += u64::try_from(read).unwrap_or(0);
             self.touch();
@@ -556,6 +579,9 @@ impl Session {
                 outbox.drain(..taken);
                 self.outbox = if outbox.is_empty() { Vec::new() } else { outbox };
             }
+            if std::mem::take(&mut self.client_failed) {
+                return Err(Fault::new(SessionEnd::ClientGone));
+            }
             Ok(Moved::Yes)
         })
     }
@@ -566,26 +592,27 @@ impl Session {
         if self.durability == Durability::Held
             && let Some(position) = self.forwarded
         {
-            self.client.hold_from(self.client.len(), position);
+            self.client.hold_from(self.client.len(), position, self.place());
         }
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let step = self.tap.server(rest, &mut self.events).map_err(Fault::violation)?;
+            let step = self.tap.server(rest, &mut self.events).map_err(Fault::server_violation)?;
             let pass = rest.get(..step.pass).unwrap_or_default();
             if self.durability == Durability::Both {
                 // The end of the response waits for its outcome, so it must not be written first.
                 let end = self.client.len() + step.boundary.unwrap_or(0);
                 self.client.push(pass);
                 if let Some(outcome) = self.record_events()? {
-                    self.client.hold_from(end, outcome);
+                    self.client.hold_from(end, outcome, Between::Messages);
                 }
             } else {
-                self.client.push_through(cx, pass).map_err(Fault::client)?;
+                // That the client is gone must not cost the outcomes that these bytes carry.
+                self.client_failed |= self.client.push_through(cx, pass).is_err();
                 self.record_events()?;
             }
             if !step.reply.is_empty() {
-                self.client.push_through(cx, &step.reply).map_err(Fault::client)?;
+                self.client_failed |= self.client.push_through(cx, &step.reply).is_err();
             }
             taken += step.pass + step.skip;
             if !step.more {
@@ -607,27 +634,21 @@ impl Session {
                     let message = self.message_field(outcome.message.as_deref());
                     let results = entries::results(&mut outcome);
                     let draft = entries::outcome(&outcome, message, &results);
-                    last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record)?);
+                    last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record_lost)?);
                 }
                 Event::ParseFailed { text, outcome, statement, .. } => {
                     let text = match text {
                         ParseText::Text(text) => self.log.seal(&text),
-                        ParseText::Spooled(id) => self.sealed.remove(&id).unwrap_or(entries::NOT_SEEN),
+                        ParseText::Spooled(id) => self.spooled.remove(&id).unwrap_or(entries::NOT_SEEN),
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
                     let intent = shape.intent(&text, &entries::NO_PARAMETERS);
                     let draft = entries::outcome(&outcome, message, &[]);
-                    let (_, position) = self.log.settled(&intent, &draft).map_err(Fault::record)?;
+                    let (_, position) = self.log.settled(&intent, &draft).map_err(Fault::record_lost)?;
                     last = Some(position);
                 }
-                Event::Fatal { code, .. } => {
-                    if let Some(ending) = &mut self.ending {
-                        ending.code.get_or_insert(code);
-                    } else {
-                        self.fatal = Some(code);
-                    }
-                }
+                Event::Fatal { code, .. } => self.fatal = Some(code),
                 Event::Parameter { .. } | Event::Ready(_) => {}
             }
         }
@@ -653,137 +674,11 @@ impl Session {
         match self.gate.poll(cx, position, Level::Durable) {
             Poll::Pending => Ok(Moved::No),
             Poll::Ready(reached) => {
-                reached.map_err(Fault::record)?;
+                reached.map_err(Fault::record_lost)?;
                 self.client.release();
                 Ok(Moved::Yes)
             }
         }
-    }
-
-    // ---- the end -------------------------------------------------------------------------
-
-    fn touch(&mut self) {
-        if let Some(idle) = &mut self.idle {
-            idle.last = Instant::now();
-        }
-    }
-
-    /// The idle limit and the gateway's own stop.
-    fn check_clocks(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
-        if self.ending.is_some() {
-            return Ok(());
-        }
-        let resting = self.tap.idle() && self.held.is_empty();
-        if self.stop.as_mut().poll(cx).is_ready() {
-            let text = "OnRecord is shutting down";
-            return Err(Fault::told(SessionEnd::GatewayStopped, "57P01", text));
-        }
-        if let Some(idle) = &mut self.idle
-            && idle.timer.as_mut().poll(cx).is_ready()
-        {
-            let quiet = idle.last.elapsed();
-            if resting && quiet >= idle.limit {
-                let text = "OnRecord ended this session: it was idle for longer than the limit";
-                return Err(Fault::told(SessionEnd::Idle, "57P05", text));
-            }
-            let next = idle.limit.saturating_sub(quiet).max(Duration::from_secs(1));
-            idle.timer.as_mut().reset(tokio::time::Instant::now() + next);
-            // Registers the waker for the new deadline.
-            let _ = idle.timer.as_mut().poll(cx);
-        }
-        Ok(())
-    }
-
-    /// Whether what was not forwarded yet never will be.
-    fn abandoned(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.reason != SessionEnd::ClientClosed)
-    }
-
-    /// Starts to end the session: tells the client, forwards nothing more, and asks the server to
-    /// stop what it runs so that its outcome can be recorded.
-    fn begin_ending(&mut self, fault: Fault) {
-        if self.ending.is_some() {
-            // A second fault while ending: whoever it was is gone for good.
-            if fault.reason != SessionEnd::ClientClosed {
-                self.client.close_ears();
-                self.upstream_dead |= fault.reason == SessionEnd::UpstreamGone;
-            }
-            return;
-        }
-        match fault.reason {
-            SessionEnd::ClientGone => self.client.close_ears(),
-            SessionEnd::UpstreamGone | SessionEnd::RecordingStopped => self.upstream_dead = true,
-            _ => {}
-        }
-        if let Some(response) = &fault.response {
-            self.client.release();
-            self.client.push(response);
-        }
-        // A client that said goodbye wants its statements to run to their end.
-        if fault.reason != SessionEnd::ClientClosed {
-            self.upstream.discard_staged();
-            if !self.open.is_empty() && !self.upstream_dead {
-                super::cancel_in_background(self.minted.target.clone());
-            }
-        }
-        self.ending = Some(Ending {
-            reason: fault.reason,
-            code: self.fatal.take(),
-            deadline: Box::pin(tokio::time::sleep(self.outcome_wait)),
-            client: Client::Listening,
-        });
-    }
-
-    /// Whether all that can still be learnt and said has been.
-    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<SessionEnd> {
-        let ending = self.ending.as_mut()?;
-        let waits_for_client = self.client.queued() > 0;
-        let waits_for_server = match ending.reason {
-            // Forwarding goes on until everything the client sent has run.
-            SessionEnd::ClientClosed => !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle(),
-            _ => !self.open.is_empty(),
-        };
-        let done = !waits_for_client && (self.upstream_dead || !waits_for_server);
-        // A statement that runs on for a client that said goodbye has no deadline.
-        let patient = ending.reason == SessionEnd::ClientClosed && !self.upstream_dead;
-        if !done && (patient || ending.deadline.as_mut().poll(cx).is_pending()) {
-            return None;
-        }
-        if ending.client == Client::Listening {
-            ending.client = Client::Dismissed;
-            let _ = self.client.poll_shutdown(cx);
-        }
-        Some(ending.reason)
-    }
-
-    /// Writes the last entries: an outcome for every command, and the close.
-    fn finish(mut self, reason: SessionEnd, totals: &Totals) {
-        let code = self.fatal.take().or_else(|| self.ending.as_mut().and_then(|ending| ending.code.take()));
-        let reason = match (reason, &code) {
-            (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
-            (reason, _) => reason,
-        };
-        let unknown = match reason {
-            SessionEnd::UpstreamGone | SessionEnd::UpstreamClosed => Reason::UpstreamGone,
-            SessionEnd::ClientGone => Reason::ClientGone,
-            SessionEnd::GatewayStopped => Reason::GatewayStopped,
-            SessionEnd::GatewayFault => Reason::GatewayFault,
-            SessionEnd::Violation => Reason::Violation,
-            SessionEnd::RecordingStopped => Reason::RecordingStopped,
-            SessionEnd::ClientClosed | SessionEnd::Idle | SessionEnd::Lost => Reason::SessionEnded,
-        };
-        // Errors here mean that recording has stopped; recovery then writes what is missing.
-        for open in self.open.drain(..) {
-            let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
-        }
-        for held in self.held.drain(..) {
-            let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
-        }
-        totals.commands.fetch_add(self.commands, Ordering::Relaxed);
-        totals.bytes_up.fetch_add(self.bytes_up, Ordering::Relaxed);
-        totals.bytes_down.fetch_add(self.bytes_down, Ordering::Relaxed);
-        let closing = SessionClosing { reason, bytes_up: self.bytes_up, bytes_down: self.bytes_down };
-        let _ = self.log.close(closing);
     }
 }
 
@@ -799,55 +694,5 @@ impl std::ops::BitOrAssign for Moved {
         if other == Self::Yes {
             *self = Self::Yes;
         }
-    }
-}
-
-fn poll_moved(polled: Poll<std::io::Result<()>>) -> std::io::Result<Moved> {
-    match polled {
-        Poll::Ready(Ok(())) => Ok(Moved::Yes),
-        Poll::Ready(Err(error)) => Err(error),
-        Poll::Pending => Ok(Moved::No),
-    }
-}
-
-/// Why a session ends, and what its client is told.
-struct Fault {
-    reason: SessionEnd,
-    response: Option<Vec<u8>>,
-}
-
-impl Fault {
-    fn new(reason: SessionEnd) -> Self {
-        Self { reason, response: None }
-    }
-
-    fn told(reason: SessionEnd, code: &str, text: &str) -> Self {
-        Self { reason, response: Some(message::error_response("FATAL", code, text, None)) }
-    }
-
-    fn client(_: std::io::Error) -> Self {
-        Self::new(SessionEnd::ClientGone)
-    }
-
-    fn upstream(_: std::io::Error) -> Self {
-        Self::new(SessionEnd::UpstreamGone)
-    }
-
-    fn violation(violation: Violation) -> Self {
-        let (code, text) = violation.for_client();
-        Self::told(SessionEnd::Violation, code, &text)
-    }
-
-    /// No record, no command.
-    fn record(error: RecordError) -> Self {
-        let response = message::error_response(
-            "FATAL",
-            "58030",
-            &format!("OnRecord refused this command because it cannot record it: {}", error.for_client()),
-            Some(
-                "The command was not sent to the server. Recording resumes when the gateway is restarted with a working disk.",
-            ),
-        );
-        Self { reason: SessionEnd::RecordingStopped, response: Some(response) }
     }
 }
