@@ -83,12 +83,24 @@ def pipeline(c):
     """Sent together under one Sync: the second fails, the third and fourth never run."""
     insert = "insert into numbers values (%s, 'pipelined')"
     text = "insert into numbers values ($1, 'pipelined')"
-    try:
-        with c.pipeline():
-            for value in (1, 1, 2, 3):
-                c.execute(insert, (value,), prepare=False)
-    except psycopg.errors.UniqueViolation:
-        pass
+    # By libpq itself: psycopg's own pipeline may notice the error before it has sent all four.
+    libpq = c.pgconn
+    libpq.enter_pipeline_mode()
+    for value in (b"1", b"1", b"2", b"3"):
+        libpq.send_query_params(text.encode(), [value], param_types=[23])
+    libpq.pipeline_sync()
+    statuses = []
+    while not statuses or statuses[-1] != psycopg.pq.ExecStatus.PIPELINE_SYNC:
+        result = libpq.get_result()
+        if result is not None:
+            statuses.append(psycopg.pq.ExecStatus(result.status))
+    libpq.exit_pipeline_mode()
+    assert [status.name for status in statuses[:4]] == [
+        "COMMAND_OK",
+        "FATAL_ERROR",
+        "PIPELINE_ABORTED",
+        "PIPELINE_ABORTED",
+    ], statuses
     told(text, ["1"], via="extended")
     told(text, ["1"], "error", "23505", via="extended")
     told(text, ["2"], "skipped", via="extended")
