@@ -80,6 +80,15 @@ pub enum Verdict {
 }
 
 /// Proof that a command may run. Consumed by no one, shown to the upstream.
+///
+/// It cannot be made up:
+/// ```compile_fail
+/// let forged = policy::Permit(());
+/// ```
+/// and not be copied:
+/// ```compile_fail
+/// fn twice(permit: policy::Permit) -> (policy::Permit, policy::Permit) { (permit.clone(), permit) }
+/// ```
 #[derive(Debug)]
 pub struct Permit(());
 

@@ -21,6 +21,7 @@ pub struct Plan {
     limits: String,
     data: Option<PathBuf>,
     durability: &'static str,
+    message_bytes_max: u64,
 }
 
 /// One connection of the configuration.
@@ -58,6 +59,7 @@ impl Plan {
             limits: String::new(),
             data: None,
             durability: "intent",
+            message_bytes_max: 1 << 30,
         }
     }
 
@@ -79,6 +81,12 @@ impl Plan {
     #[must_use]
     pub fn durability(self, durability: &'static str) -> Plan {
         Plan { durability, ..self }
+    }
+
+    /// A lower limit of a message's length for all connections.
+    #[must_use]
+    pub fn message_bytes_max(self, message_bytes_max: u64) -> Plan {
+        Plan { message_bytes_max, ..self }
     }
 
     /// The record in a directory of the test's own (a small file system, for example).
@@ -304,7 +312,8 @@ impl Gateway {
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
                  password = \"file:{password}\"\ntls = \"{tls}\"\n{ca}\
                  durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
-                 message_bytes_max = 1073741824\n\n",
+                 message_bytes_max = {message_bytes_max}\n\n",
+                message_bytes_max = self.plan.message_bytes_max,
                 port = server.port(),
                 password = dir.join("upstream.password").display(),
                 ca = if *tls == "verify-full" { ca.as_str() } else { "" },

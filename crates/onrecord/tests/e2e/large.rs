@@ -1,8 +1,9 @@
 //! Messages far larger than a session's memory: streamed, not held.
 
+use testkit::Postgres;
 use testkit::raw::{Raw, kinds, query};
 
-use crate::start;
+use crate::{plan, start};
 
 const MIB: usize = 1 << 20;
 
@@ -36,5 +37,24 @@ fn a_text_goes_to_a_blob_and_on() {
     assert!(text.starts_with(command.text()), "{} bytes", command.text().len());
     let bytes = (text.len() + 1).to_string();
     assert!(command.str("text_state").is_some_and(|s| s.contains(&bytes)), "{:?}", command.str("text_state"));
+    gateway.verify();
+}
+
+/// Above the connection's limit a message is refused by its header alone, in words, and that is on the record.
+#[test]
+fn a_message_above_the_limit_is_refused() {
+    let server = Postgres::start();
+    let gateway = plan().message_bytes_max(1 << 20).start(&server);
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 'before'"), 1)), "TDCZ");
+    // Its body is never sent.
+    let header = [&b"Q"[..], &(1_u32 << 21).to_be_bytes(), b"select 'too large'"].concat();
+    let answer = raw.exchange(&header, 1);
+    let refusal = answer.iter().find(|m| m.kind == b'E').unwrap_or_else(|| panic!("{answer:?}"));
+    assert_eq!((refusal.field(b'S').as_deref(), refusal.field(b'C').as_deref()), (Some("FATAL"), Some("54000")));
+    let record = gateway.settled("app");
+    let denied = record.commands.last().unwrap();
+    assert_eq!((denied.status(), denied.code()), ("denied", Some("54000")), "{denied:?}");
+    assert_eq!(server.log().ran("app").len(), 1);
     gateway.verify();
 }
