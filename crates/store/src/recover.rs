@@ -83,7 +83,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64]) -> R
         return Err(StoreError::malformed(&*segment.path, "the segment belongs to a log with another name"));
     }
     let clean = matches!(last, Some(Kind::Stop | Kind::Genesis)) && sessions.is_empty() && end.torn_bytes == 0;
-    let trust = if clean { Trust::Cache } else { Trust::Rewrite };
+    // Only what is durable is signed: a signature over all of it proves the last sync.
+    let trust = if clean && sizes.contains(&end.entries) { Trust::Cache } else { Trust::Rewrite };
     let file = ready(disk, &segment.path, segment.offset, segment.length, &end, trust)?;
     let SegmentHeader { number, salt, .. } = segment.header;
     let recovery = Recovery {

@@ -12,6 +12,8 @@ use crate::stream::{Socket, Stream};
 
 /// A drained buffer larger than this is given back to the allocator.
 const KEEP_BYTES: usize = 4 * 1024;
+/// Less than this is not worth moving the rest of the queue for.
+const COMPACT_BYTES: usize = 64 * 1024;
 
 /// The client's end of a session.
 pub(crate) struct Downstream {
@@ -74,6 +76,12 @@ impl Downstream {
         self.hold.map(|hold| hold.position)
     }
 
+    /// Drops what is queued from byte `at` on, or from where it is held if that is before.
+    pub(crate) fn cut(&mut self, at: usize) {
+        let at = self.hold.map_or(at, |hold| hold.at.min(at));
+        self.out.truncate(at.max(self.written));
+    }
+
     /// Drops what is held, and says where that leaves the stream; none if nothing was held.
     pub(crate) fn drop_held(&mut self) -> Option<Between> {
         let hold = self.hold.take()?;
@@ -134,6 +142,7 @@ impl Downstream {
         if self.ears == Ears::Deaf {
             return Poll::Pending;
         }
+        self.compact();
         let end = self.hold.map_or(self.out.len(), |hold| hold.at.min(self.out.len()));
         ready!(self.socket.poll_write_until(cx, &self.out, &mut self.written, end))?;
         if self.written == self.out.len() {
@@ -147,6 +156,18 @@ impl Downstream {
             }
         }
         self.socket.poll_flush(cx)
+    }
+
+    /// Gives up what has been written, once it is most of the queue: a client that is always a little slower than the
+    /// server would otherwise make the queue as long as all that it was ever sent.
+    fn compact(&mut self) {
+        if self.written >= COMPACT_BYTES && self.written * 2 >= self.out.len() {
+            self.out.drain(..self.written);
+            if let Some(hold) = &mut self.hold {
+                hold.at = hold.at.saturating_sub(self.written);
+            }
+            self.written = 0;
+        }
     }
 
     /// Reads what the client sent; 0 is its end.

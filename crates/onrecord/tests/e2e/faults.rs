@@ -146,6 +146,28 @@ fn a_flush_fails_under_a_held_response() {
     }
 }
 
+/// With `both`, the end of a response does not leave when its outcome cannot be recorded, even though its intent was.
+#[test]
+fn an_outcome_cannot_be_recorded() {
+    let server = Postgres::start();
+    let gateway = plan().durability("both").start(&server);
+    let mut raw = Raw::login(&gateway.target());
+    raw.send(&query("select pg_sleep(1), 'long enough'"));
+    await_running(&server, "'long enough'");
+    let Some(strace) = inject(&gateway, "fdatasync,fsync:error=EIO") else {
+        return;
+    };
+    // Whatever is recorded next fails, here the start of another session.
+    let another = Raw::connect(&gateway.target()).authenticate(&gateway.target(), 0x0003_0000, &[]);
+    another.expect_err("no record, no session");
+    let answer = raw.until_ready(1);
+    assert!(!kinds(&answer).contains('Z'), "{answer:?}");
+    drop(strace);
+    let gateway = gateway.restart();
+    assert_eq!(gateway.settled("app").only("'long enough'").status(), "unknown");
+    gateway.verify();
+}
+
 /// A command and a goodbye in one segment, and then the flush fails: the session ends, and so does the gateway.
 #[test]
 fn a_flush_fails_after_a_goodbye() {

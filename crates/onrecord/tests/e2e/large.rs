@@ -21,6 +21,28 @@ fn a_row_streams_through() {
     assert_eq!(record.only("repeat").rows(), Some(1));
 }
 
+/// A client that takes a little at a time slows the server; the gateway keeps no more than its share of the result.
+#[test]
+fn a_slow_reader_slows_the_server_and_nothing_else() {
+    let (_server, gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    let before = gateway.peak_memory_kib();
+    raw.send(&query("select repeat('x', 1000) from generate_series(1, 200 * 1024)"));
+    let mut rows = 0;
+    while let Some(message) = raw.read() {
+        rows += usize::from(message.kind == b'D');
+        if rows % 1024 == 0 && message.kind == b'D' {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        if message.kind == b'Z' {
+            break;
+        }
+    }
+    assert_eq!(rows, 200 * 1024);
+    let grown = gateway.peak_memory_kib() - before;
+    assert!(grown < 32 * 1024, "{grown} KiB more memory for a result of 200 MiB");
+}
+
 #[test]
 fn a_text_goes_to_a_blob_and_on() {
     let (_server, gateway) = start();

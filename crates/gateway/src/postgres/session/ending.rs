@@ -145,14 +145,18 @@ impl Session {
                 return self.client.close_ears();
             }
             // A server that ends after a goodbye does as it was told.
-            (Some(SessionEnd::ClientClosed), SessionEnd::UpstreamGone) if self.tap.idle() && self.held.is_empty() => {
+            (Some(SessionEnd::ClientClosed), SessionEnd::UpstreamGone) if self.goodbye_was_heard() => {
                 self.upstream_dead = true;
                 return;
             }
             (None | Some(SessionEnd::ClientClosed), _) => {}
             (Some(_), SessionEnd::ClientGone) => return self.client.close_ears(),
-            (Some(_), _) => {
+            (Some(_), reason) => {
                 self.upstream_dead |= fault.server == Server::Ignored;
+                // What is still held will never be durable.
+                if reason == SessionEnd::RecordingStopped {
+                    fault.response.iter().for_each(|response| self.say_goodbye(response));
+                }
                 return;
             }
         }
@@ -172,6 +176,11 @@ impl Session {
         self.upstream_dead |= fault.server == Server::Ignored;
         let deadline = Box::pin(tokio::time::sleep(self.outcome_wait));
         self.ending = Some(Ending { reason: fault.reason, deadline });
+    }
+
+    /// Whether the server got all that the client sent, with its goodbye, and owes nothing more.
+    fn goodbye_was_heard(&self) -> bool {
+        self.fatal.is_none() && self.held.is_empty() && self.upstream.is_empty() && !self.tap.owes_ready()
     }
 
     /// Where what was passed to the client ends.
@@ -199,7 +208,8 @@ impl Session {
                 SessionEnd::ClientClosed => !self.held.is_empty() || !self.upstream.is_empty() || !self.tap.idle(),
                 // Its last words and its end.
                 SessionEnd::UpstreamGone => true,
-                _ => !self.open.is_empty(),
+                // A suspended portal is open too, but nothing will come for it.
+                _ => !self.open.is_empty() && self.tap.owes(),
             };
         if !waits_for_client && !waits_for_server {
             return Some(ending.reason);

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use model::{BlobForm, Durability, Field, SessionEnd};
 use policy::{Admission, Permit, Verdict};
-use store::{BlobReader, BlobWriter, Gate, Level, Pending, Position, Recorded, SessionLog};
+use store::{BlobReader, BlobWriter, Gate, Level, Pending, Position, RecordError, Recorded, SessionLog};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::postgres::parameters::Parameters;
@@ -107,6 +107,8 @@ pub(crate) struct Session {
     upstream_dead: bool,
     /// A write to the client failed while the server's bytes were being taken.
     client_failed: bool,
+    /// An outcome could not be written while the server's bytes were being taken.
+    record_failed: Option<RecordError>,
     commands: u64,
     bytes_up: u64,
     bytes_down: u64,
@@ -188,6 +190,7 @@ impl Session {
             fatal: None,
             upstream_dead: false,
             client_failed: false,
+            record_failed: None,
             commands: 0,
             bytes_up: 0,
             bytes_down: 0,
@@ -330,14 +333,17 @@ impl Session {
                 }
                 ClientStep::Swallow(count) => taken += count,
                 ClientStep::Command(frames, draft) => {
-                    taken += frames.consumed();
+                    let consumed = frames.consumed();
+                    taken += consumed;
+                    let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                    let shape = entries::Shape::of(&draft, consumed);
                     let Some(text) = self.text_field(&draft.text) else {
-                        let substitute = self.tap.deny(frames, draft.key, Refusal::StatementInDoubt);
+                        let refusal = Refusal::StatementInDoubt;
+                        let substitute = self.tap.deny(frames, draft.key, refusal.clone());
+                        self.settle_denied(shape, &entries::NOT_SEEN, &parameters, &refusal)?;
                         self.upstream.pass(substitute);
                         continue;
                     };
-                    let parameters = self.parameters_field(draft.parameters.as_ref())?;
-                    let shape = entries::Shape::of(&draft, frames.consumed());
                     let (permit, pending) = self.intend(shape, &text, &parameters)?;
                     let staged = self.upstream.stage(frames);
                     self.held.push_back(Held { key: draft.key, staged, permit, pending });
@@ -407,13 +413,8 @@ impl Session {
             (LargeText::Known(text), true) => (self.text_field(text), body),
             (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
         };
-        let Some(text) = text else {
-            if let (LargePass::Executing(header), Some(key)) = (large.pass, large.key) {
-                let substitute = self.tap.deny_large(header, key, Refusal::StatementInDoubt);
-                self.upstream.pass(substitute);
-            }
-            return Ok(());
-        };
+        let known = text.is_some();
+        let text = text.unwrap_or(entries::NOT_SEEN);
         let (statement, portal) = (&large.statement, &large.portal);
         let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
         match large.pass {
@@ -425,6 +426,15 @@ impl Session {
                     }
                 }
                 self.upstream.pass_large(header, reader);
+            }
+            LargePass::Executing(header) if !known => {
+                let Some(key) = large.key else {
+                    return Err(Fault::new(SessionEnd::GatewayFault));
+                };
+                let refusal = Refusal::StatementInDoubt;
+                let substitute = self.tap.deny_large(header, key, refusal.clone());
+                self.settle_denied(shape, &text, &parameters, &refusal)?;
+                self.upstream.pass(substitute);
             }
             LargePass::Executing(header) => {
                 let Some(key) = large.key else {
@@ -579,6 +589,9 @@ impl Session {
                 outbox.drain(..taken);
                 self.outbox = if outbox.is_empty() { Vec::new() } else { outbox };
             }
+            if let Some(error) = self.record_failed.take() {
+                return Err(Fault::record_lost(error));
+            }
             if std::mem::take(&mut self.client_failed) {
                 return Err(Fault::new(SessionEnd::ClientGone));
             }
@@ -600,16 +613,22 @@ impl Session {
             let step = self.tap.server(rest, &mut self.events).map_err(Fault::server_violation)?;
             let pass = rest.get(..step.pass).unwrap_or_default();
             if self.durability == Durability::Both {
-                // The end of the response waits for its outcome, so it must not be written first.
+                // The end of the response waits for its outcome, so it must not be written first; and without an
+                // outcome on the record nothing more of it leaves.
                 let end = self.client.len() + step.boundary.unwrap_or(0);
-                self.client.push(pass);
-                if let Some(outcome) = self.record_events()? {
+                if self.record_failed.is_none() {
+                    self.client.push(pass);
+                }
+                let outcome = self.record_events();
+                if self.record_failed.is_some() {
+                    self.client.cut(end);
+                } else if let Some(outcome) = outcome {
                     self.client.hold_from(end, outcome, Between::Messages);
                 }
             } else {
                 // That the client is gone must not cost the outcomes that these bytes carry.
                 self.client_failed |= self.client.push_through(cx, pass).is_err();
-                self.record_events()?;
+                self.record_events();
             }
             if !step.reply.is_empty() {
                 self.client_failed |= self.client.push_through(cx, &step.reply).is_err();
@@ -621,8 +640,9 @@ impl Session {
         }
     }
 
-    /// Writes the outcomes that the server's bytes carried; gives the last one's position.
-    fn record_events(&mut self) -> Result<Option<Position>, Fault> {
+    /// Writes the outcomes that the server's bytes carried; gives the last one's position. A failure is kept for later:
+    /// it must not cost the outcomes behind it.
+    fn record_events(&mut self) -> Option<Position> {
         let mut last = None;
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
@@ -634,7 +654,10 @@ impl Session {
                     let message = self.message_field(outcome.message.as_deref());
                     let results = entries::results(&mut outcome);
                     let draft = entries::outcome(&outcome, message, &results);
-                    last = Some(self.log.outcome(open.recorded, &draft).map_err(Fault::record_lost)?);
+                    match self.log.outcome(open.recorded, &draft) {
+                        Ok(position) => last = Some(position),
+                        Err(error) => self.record_failed = self.record_failed.take().or(Some(error)),
+                    }
                 }
                 Event::ParseFailed { text, outcome, statement, .. } => {
                     let text = match text {
@@ -645,15 +668,17 @@ impl Session {
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
                     let intent = shape.intent(&text, &entries::NO_PARAMETERS);
                     let draft = entries::outcome(&outcome, message, &[]);
-                    let (_, position) = self.log.settled(&intent, &draft).map_err(Fault::record_lost)?;
-                    last = Some(position);
+                    match self.log.settled(&intent, &draft) {
+                        Ok((_, position)) => last = Some(position),
+                        Err(error) => self.record_failed = self.record_failed.take().or(Some(error)),
+                    }
                 }
                 Event::Fatal { code, .. } => self.fatal = Some(code),
                 Event::Parameter { .. } | Event::Ready(_) => {}
             }
         }
         self.events = events;
-        Ok(last)
+        last
     }
 
     fn message_field(&mut self, message: Option<&str>) -> Field {

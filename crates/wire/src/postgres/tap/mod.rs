@@ -178,6 +178,16 @@ impl Tap {
         self.queue.is_empty() && !self.skipping && self.client_body == 0 && self.large.is_none()
     }
 
+    /// Whether the server owes a reply.
+    pub fn owes(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether the server owes a ReadyForQuery.
+    pub fn owes_ready(&self) -> bool {
+        self.queue.iter().any(|entry| entry.kind.ends_with_ready())
+    }
+
     /// Whether what of the server's bytes was passed so far ends with a whole message.
     pub fn between_messages(&self) -> bool {
         self.server_body == 0
