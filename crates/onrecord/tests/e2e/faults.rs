@@ -150,7 +150,7 @@ fn a_flush_fails_under_a_held_response() {
 #[test]
 fn an_outcome_cannot_be_recorded() {
     let server = Postgres::start();
-    let gateway = plan().durability("both").start(&server);
+    let mut gateway = plan().durability("both").start(&server);
     let mut raw = Raw::login(&gateway.target());
     raw.send(&query("select pg_sleep(1), 'long enough'"));
     await_running(&server, "'long enough'");
@@ -163,6 +163,7 @@ fn an_outcome_cannot_be_recorded() {
     let answer = raw.until_ready(1);
     assert!(!kinds(&answer).contains('Z'), "{answer:?}");
     drop(strace);
+    gateway.kill9();
     let gateway = gateway.restart();
     assert_eq!(gateway.settled("app").only("'long enough'").status(), "unknown");
     gateway.verify();
