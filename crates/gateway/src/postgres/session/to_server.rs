@@ -1,0 +1,322 @@
+//! The way of the client's bytes: tap, policy, intent, stage, and forward once the record has them.
+
+use std::task::{Context, Poll};
+
+use model::{BlobForm, Durability, Field, SessionEnd};
+use policy::{Permit, Verdict};
+use store::{BlobReader, INLINE_BYTES_MAX, Level, Pending};
+use wire::postgres::parameters::Parameters;
+use wire::postgres::tap::{ClientStep, LargeDraft, LargePass, LargeStep, LargeText, Refusal, Text, Violation};
+
+use super::super::entries;
+use super::ending::Fault;
+use super::{Held, Moved, Open, SCRATCH, Session, Spool};
+
+/// Sealed texts of prepared statements that are remembered.
+const SEALED_TEXTS_MAX: usize = 1024;
+/// Texts of prepared statements in blobs that are remembered; Binds of older ones are refused.
+const SPOOLED_TEXTS_MAX: usize = 256;
+
+impl Session {
+    pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        if self.ending.is_some() || !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() {
+            return Ok(Moved::No);
+        }
+        if self.inbox_fresh {
+            let inbox = std::mem::take(&mut self.inbox);
+            let taken = self.take(&inbox)?;
+            self.keep_inbox(inbox, taken);
+            return Ok(Moved::Yes);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = match self.client.poll_read(cx, scratch) {
+                Poll::Pending => return Ok(Moved::No),
+                Poll::Ready(read) => read.map_err(|_| Fault::new(SessionEnd::ClientGone))?,
+            };
+            let bytes = scratch.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                return Err(Fault::new(SessionEnd::ClientGone));
+            }
+            self.bytes_up += u64::try_from(read).unwrap_or(0);
+            self.touch();
+            if self.inbox.is_empty() {
+                let taken = self.take(bytes)?;
+                self.inbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            } else {
+                let mut inbox = std::mem::take(&mut self.inbox);
+                inbox.extend_from_slice(bytes);
+                let taken = self.take(&inbox)?;
+                self.keep_inbox(inbox, taken);
+            }
+            Ok(Moved::Yes)
+        })
+    }
+
+    fn keep_inbox(&mut self, mut inbox: Vec<u8>, taken: usize) {
+        inbox.drain(..taken);
+        if inbox.is_empty() {
+            inbox = Vec::new();
+        }
+        self.inbox = inbox;
+    }
+
+    /// Takes whole messages from the front of `bytes`; gives how many bytes they were.
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        self.inbox_fresh = false;
+        let mut taken = 0;
+        loop {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            if self.spool.is_some() {
+                taken += self.spool(rest)?;
+                if self.spool.is_some() {
+                    return Ok(taken);
+                }
+                // Its body comes back from disk before anything that follows it.
+                self.inbox_fresh = taken < bytes.len();
+                return Ok(taken);
+            }
+            let step = match self.tap.client(rest) {
+                Ok(step) => step,
+                Err(violation) => return Err(self.refuse_message(rest, violation)),
+            };
+            match step {
+                ClientStep::NeedMore => return Ok(taken),
+                ClientStep::Wait => {
+                    self.inbox_fresh = true;
+                    return Ok(taken);
+                }
+                ClientStep::Pass(frames) => {
+                    taken += frames.consumed();
+                    self.upstream.pass(frames);
+                }
+                ClientStep::Swallow(count) => taken += count,
+                ClientStep::Command(frames, draft) => {
+                    let consumed = frames.consumed();
+                    taken += consumed;
+                    let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                    let shape = entries::Shape::of(&draft, consumed);
+                    let Some(text) = self.text_field(&draft.text) else {
+                        let refusal = Refusal::StatementInDoubt;
+                        let substitute = self.tap.deny(frames, draft.key, refusal.clone());
+                        self.settle_denied(shape, &entries::NOT_SEEN, &parameters, &refusal)?;
+                        self.upstream.pass(substitute);
+                        continue;
+                    };
+                    let (permit, pending) = self.intend(shape, &text, &parameters)?;
+                    let staged = self.upstream.stage(frames);
+                    self.held.push_back(Held { key: draft.key, staged, permit, pending });
+                }
+                ClientStep::Refuse { consumed, refusal, draft, substitute } => {
+                    taken += consumed;
+                    if let Some(draft) = draft {
+                        let text = self.text_field(&draft.text).unwrap_or(entries::NOT_SEEN);
+                        let parameters = self.parameters_field(draft.parameters.as_ref())?;
+                        let shape = entries::Shape::of(&draft, consumed);
+                        self.settle_denied(shape, &text, &parameters, &refusal)?;
+                    }
+                    self.upstream.pass(substitute);
+                }
+                ClientStep::Large { header, body_bytes, .. } => {
+                    taken += header.len();
+                    let blob = self.log.blob().map_err(Fault::record)?;
+                    self.spool = Some(Spool { left: body_bytes, blob });
+                }
+                ClientStep::End(frames) => {
+                    self.upstream.pass(frames);
+                    return Err(Fault::new(SessionEnd::ClientClosed));
+                }
+            }
+        }
+    }
+
+    /// Ends the session over a message that is not forwarded. One that is too large to be taken is
+    /// a command that was refused, and is recorded as one; its text was never read.
+    fn refuse_message(&mut self, message: &[u8], violation: Violation) -> Fault {
+        if let Violation::MessageTooLarge { bytes, .. } = violation {
+            let shape = entries::Shape::too_large(message.first().copied(), self.tap.transaction(), bytes);
+            let (code, text) = violation.for_client();
+            let message = self.log.seal(text.as_bytes());
+            let rules = [entries::RULE_SIZE.to_owned()];
+            let intent = shape.denied_intent(&entries::NOT_SEEN, &entries::NOT_SEEN, &rules);
+            if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
+                return Fault::record(error);
+            }
+        }
+        Fault::violation(violation)
+    }
+
+    /// Writes the body of a large message to its blob; at its end the message takes its place in
+    /// the stream, to be read back.
+    fn spool(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let Some(spool) = &mut self.spool else {
+            return Ok(0);
+        };
+        let chunk = bytes.get(..spool.left.min(bytes.len())).unwrap_or_default();
+        spool.blob.write(chunk).map_err(Fault::record)?;
+        spool.left -= chunk.len();
+        if let LargeStep::Done(large) = self.tap.large(chunk).map_err(Fault::violation)?
+            && let Some(spool) = self.spool.take()
+        {
+            let (field, body) = spool.blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+            self.take_large(large, field, body)?;
+        }
+        Ok(chunk.len())
+    }
+
+    /// Gives a large message, which is on disk by now, its place in the stream.
+    fn take_large(&mut self, large: LargeDraft, body: Field, reader: BlobReader) -> Result<(), Fault> {
+        let bytes = body.length().unwrap_or(0);
+        let (text, parameters) = match (&large.text, large.parameters.is_some()) {
+            (LargeText::Body(_), _) => (Some(body), entries::NO_PARAMETERS),
+            (LargeText::Known(text), true) => (self.text_field(text), body),
+            (LargeText::Known(text), false) => (self.text_field(text), entries::NO_PARAMETERS),
+        };
+        let known = text.is_some();
+        let text = text.unwrap_or(entries::NOT_SEEN);
+        let (statement, portal) = (&large.statement, &large.portal);
+        let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
+        match large.pass {
+            LargePass::Passive(header) => {
+                if let Some(id) = large.spooled_id {
+                    self.spooled.insert(id, text);
+                    if self.spooled.len() > SPOOLED_TEXTS_MAX {
+                        self.spooled.pop_first();
+                    }
+                }
+                self.upstream.pass_large(header, reader);
+            }
+            LargePass::Executing(header) if !known => {
+                let Some(key) = large.key else {
+                    return Err(Fault::new(SessionEnd::GatewayFault));
+                };
+                let refusal = Refusal::StatementInDoubt;
+                let substitute = self.tap.deny_large(header, key, refusal.clone());
+                self.settle_denied(shape, &text, &parameters, &refusal)?;
+                self.upstream.pass(substitute);
+            }
+            LargePass::Executing(header) => {
+                let Some(key) = large.key else {
+                    return Err(Fault::new(SessionEnd::GatewayFault));
+                };
+                let (permit, pending) = self.intend(shape, &text, &parameters)?;
+                let staged = self.upstream.stage_large(header, reader);
+                self.held.push_back(Held { key, staged, permit, pending });
+            }
+            LargePass::Refuse(refusal, substitute) => {
+                self.settle_denied(shape, &text, &parameters, &refusal)?;
+                self.upstream.pass(substitute);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides a command and writes its intent.
+    fn intend(
+        &mut self,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+    ) -> Result<(Permit, Pending), Fault> {
+        let permit = match self.admission.decide(&shape.request()) {
+            Verdict::Allow(permit) => permit,
+            // The tap refuses what these rules refuse before it gets here.
+            Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
+        };
+        let pending = self.log.intent(&shape.intent(text, parameters)).map_err(Fault::record)?;
+        Ok((permit, pending))
+    }
+
+    /// Records a command that the gateway refuses: it is never forwarded.
+    fn settle_denied(
+        &mut self,
+        shape: entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+        refusal: &Refusal,
+    ) -> Result<(), Fault> {
+        let message = self.log.seal(refusal.message().as_bytes());
+        let rules = [shape.denied_by()];
+        let intent = shape.denied_intent(text, parameters, &rules);
+        self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
+        Ok(())
+    }
+
+    /// The text of a command; none where it is not known any more, and then the command must not run.
+    fn text_field(&mut self, text: &Text<'_>) -> Option<Field> {
+        Some(match text {
+            Text::Inline(text) => self.log.seal(text),
+            Text::Prepared { id, text } => match self.sealed.get(id) {
+                Some(field) => field.clone(),
+                None => {
+                    let field = self.log.seal(text);
+                    self.remember(*id, field.clone());
+                    field
+                }
+            },
+            Text::Spooled { id } => return self.spooled.get(id).cloned(),
+            Text::None => entries::NO_TEXT,
+        })
+    }
+
+    fn parameters_field(&mut self, parameters: Option<&Parameters<'_>>) -> Result<Field, Fault> {
+        let Some(parameters) = parameters else {
+            return Ok(entries::NO_PARAMETERS);
+        };
+        let mut json = std::mem::take(&mut self.scratch);
+        json.clear();
+        let field = match parameters.to_json(&mut json, INLINE_BYTES_MAX) {
+            Ok(()) => Ok(self.log.seal(&json)),
+            // Too long to be written out: the values as they came.
+            Err(_) => self.raw_parameters(parameters.raw()),
+        };
+        self.scratch = json;
+        field
+    }
+
+    fn raw_parameters(&mut self, raw: &[u8]) -> Result<Field, Fault> {
+        let mut blob = self.log.blob().map_err(Fault::record)?;
+        blob.write(raw).map_err(Fault::record)?;
+        let (field, _) = blob.form(BlobForm::Message).finish().map_err(Fault::record)?;
+        Ok(field)
+    }
+
+    fn remember(&mut self, id: u64, field: Field) {
+        if self.sealed.len() >= SEALED_TEXTS_MAX {
+            self.sealed.clear();
+        }
+        self.sealed.insert(id, field);
+    }
+
+    /// Forwards what has become safe to forward.
+    pub(super) fn admit(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
+        let Some(last) = self.held.back() else {
+            return Ok(Moved::No);
+        };
+        if self.abandoned() {
+            return Ok(Moved::No);
+        }
+        let level = match self.durability {
+            Durability::Intent | Durability::Both => Level::Durable,
+            Durability::Held | Durability::Written => Level::Written,
+        };
+        match self.gate.poll(cx, last.pending.position(), level) {
+            Poll::Pending => return Ok(Moved::No),
+            Poll::Ready(reached) => reached.map_err(Fault::record)?,
+        }
+        while let Some(Held { key, staged, permit, pending }) = self.held.pop_front() {
+            match self.gate.admit(pending, level) {
+                Ok(recorded) => {
+                    self.forwarded = Some(recorded.position());
+                    self.upstream.forward(staged, &permit, &recorded);
+                    self.open.push_back(Open { key, recorded });
+                    self.commands += 1;
+                }
+                Err(pending) => {
+                    self.held.push_front(Held { key, staged, permit, pending });
+                    return Ok(Moved::No);
+                }
+            }
+        }
+        Ok(Moved::Yes)
+    }
+}
