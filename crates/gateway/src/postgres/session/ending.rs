@@ -74,9 +74,13 @@ impl Fault {
     /// No record, no command.
     pub(super) fn record(error: RecordError) -> Self {
         let text = format!("OnRecord refused this command because it cannot record it: {}", error.for_client());
-        let hint =
-            "It was not sent to the server. Recording resumes when the gateway is restarted with a working disk.";
         let server = Self::heard_after(&error);
+        let hint = match server {
+            Server::Ignored => {
+                "It was not sent to the server. Recording resumes when the gateway is restarted with a working disk."
+            }
+            Server::Heard => "It was not sent to the server. The gateway's operator should look at the record's disk.",
+        };
         Self { server, ..Self::told(SessionEnd::RecordingStopped, "58030", &text, Some(hint)) }
     }
 
