@@ -349,9 +349,11 @@ impl Log {
         writer.segment.sync()?;
         self.durable.fetch_max(self.written(), SeqCst);
         self.hurry.store(true, SeqCst);
-        let spare = lock(&self.spare).take();
+        // Held until the spare has its new name: the keeper would otherwise see none, make another under the old name,
+        // and that one would become the segment, while the entries go to a file without a name.
+        let mut place = lock(&self.spare);
         self.hurry.store(false, SeqCst);
-        let spare = match spare {
+        let spare = match place.take() {
             Some(spare) => spare,
             None => make_spare(&*self.disk, self.options.segment_bytes, None)?,
         };
@@ -366,6 +368,7 @@ impl Log {
         spare.file.sync()?;
         self.disk.rename(SPARE, &segment_path(first))?;
         self.disk.sync_dir("log")?;
+        drop(place);
         writer.segment = Arc::from(spare.file);
         writer.number += 1;
         writer.salt = header.salt;
