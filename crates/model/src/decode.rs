@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use crate::custody::*;
 use crate::entry::*;
 use crate::{
     AbsentReason, BlobField, ChannelBinding, Claim, CommandId, Digest, Field, Identity, IdentityName, Known, Label,
@@ -83,6 +84,7 @@ impl<'a> Object<'a> {
                 origin: self.string("origin")?,
                 vkey: self.string("vkey")?,
                 program: self.string("program")?,
+                previous: self.optional("previous", |o, k| o.object(k)?.previous())?,
             }),
             Kind::Start => Body::Start(Start {
                 boot_id: self.string("boot_id")?,
@@ -90,7 +92,10 @@ impl<'a> Object<'a> {
                 configuration: self.digest("configuration")?,
                 clock: self.word("clock", ClockState::parse)?,
             }),
-            Kind::Stop => Body::Stop(Stop { reason: self.word("reason", StopReason::parse)? }),
+            Kind::Stop => Body::Stop(Stop {
+                reason: self.word("reason", StopReason::parse)?,
+                next: self.optional("next", |o, k| o.string(k))?,
+            }),
             Kind::Recovery => Body::Recovery(Recovery {
                 entries: self.number("entries")?,
                 loss: self.word("loss", Loss::parse)?,
@@ -114,6 +119,7 @@ impl<'a> Object<'a> {
                 outcomes: self.small("outcomes")?,
                 bytes_up: self.number("bytes_up")?,
                 bytes_down: self.number("bytes_down")?,
+                root: self.optional("root", |o, k| o.digest(k)?.ok_or(Bad(k)))?,
             }),
             Kind::Intent => Body::Intent(self.intent()?),
             Kind::Outcome => Body::Outcome(self.outcome()?),
@@ -134,8 +140,68 @@ impl<'a> Object<'a> {
                 result: self.word("result", CancelResult::parse)?,
                 count: self.number("count")?,
             }),
+            Kind::Erase => Body::Erase(Erase {
+                session: self.session("session")?,
+                fields: self.optional("fields", |o, k| {
+                    o.array(k)?.iter().map(|field| field.as_u64().ok_or(Bad(k))).collect()
+                })?,
+                cause: self.word("cause", EraseCause::parse)?,
+                reason: self.string("reason")?,
+                by: self.actor()?,
+            }),
+            Kind::Hold => Body::Hold(Hold {
+                hold: self.string("hold")?,
+                action: self.word("action", HoldAction::parse)?,
+                session: self.optional("session", |o, k| o.session(k))?,
+                connection: self.optional("connection", |o, k| o.string(k))?,
+                identity: self.optional("identity", |o, k| o.name(k))?,
+                reason: self.string("reason")?,
+                by: self.actor()?,
+            }),
+            Kind::Witnesses => Body::Witnesses(Witnesses {
+                size: self.number("size")?,
+                enough: self.optional("enough", |o, k| o.number(k))?,
+                witnesses: self.witnesses()?,
+            }),
+            Kind::Export => Body::Export(Export {
+                by: self.actor()?,
+                selection: self.string("selection")?,
+                entries: self.number("entries")?,
+                disclosed: self.number("disclosed")?,
+                sha256: self.digest("sha256")?.ok_or(Bad("sha256"))?,
+            }),
         };
         Ok(Entry { time, body })
+    }
+
+    fn previous(&self) -> Read<PreviousLog> {
+        Ok(PreviousLog {
+            origin: self.string("origin")?,
+            vkey: self.string("vkey")?,
+            size: self.number("size")?,
+            root: self.digest("root")?.ok_or(Bad("root"))?,
+            witnessed: self.optional("witnessed", |o, k| o.number(k))?,
+            reason: self.word("reason", EpochReason::parse)?,
+        })
+    }
+
+    fn actor(&self) -> Read<Actor> {
+        let by = self.object("by")?;
+        Ok(Actor { name: by.string("name")?, known: by.word("known", Known::parse)? })
+    }
+
+    fn witnesses(&self) -> Read<Vec<WitnessStanding>> {
+        self.array("witnesses")?
+            .iter()
+            .map(|witness| {
+                let witness = Object { map: witness.as_object().ok_or(Bad("witnesses"))? };
+                Ok(WitnessStanding {
+                    name: witness.string("name")?,
+                    state: witness.word("state", WitnessState::parse)?,
+                    size: witness.optional("size", |o, k| o.number(k))?,
+                })
+            })
+            .collect()
     }
 
     fn session_open(&self) -> Read<SessionOpen> {
@@ -346,6 +412,7 @@ impl<'a> Object<'a> {
                 sha256: Digest::from_hex(blob.text("sha256")?).ok_or(Bad("sha256"))?,
                 bytes: blob.number("bytes")?,
                 form: blob.word("form", BlobForm::parse)?,
+                packing: blob.optional("packing", |o, k| o.word(k, Packing::parse))?,
                 head: blob.object("head")?.sealed()?,
             }))
         }

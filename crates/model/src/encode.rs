@@ -1,5 +1,6 @@
 //! Entry to bytes. The order of keys is part of the format; `docs/format.md` has it.
 
+use crate::custody::*;
 use crate::entry::*;
 use crate::json::{Json, decimal};
 use crate::{BlobField, Claim, CommandId, Digest, Field, Identity, Label, OnBehalfOf, SealedField, Time, write_wall};
@@ -14,10 +15,7 @@ impl Entry {
         match &self.body {
             Body::Genesis(b) => genesis(j, self.time, b),
             Body::Start(b) => start(j, self.time, b),
-            Body::Stop(b) => {
-                time(j, self.time);
-                j.key("reason").string(b.reason.as_str());
-            }
+            Body::Stop(b) => stop(j, self.time, b),
             Body::Recovery(b) => recovery(j, self.time, b),
             Body::Heartbeat(b) => heartbeat(j, self.time, b),
             Body::SessionOpen(b) => session_open(j, self.time, b),
@@ -26,6 +24,10 @@ impl Entry {
             Body::Outcome(b) => outcome(j, self.time, b),
             Body::Refused(b) => refused(j, self.time, b),
             Body::Cancel(b) => cancel(j, self.time, b),
+            Body::Erase(b) => erase(j, self.time, b),
+            Body::Hold(b) => hold(j, self.time, b),
+            Body::Witnesses(b) => witnesses(j, self.time, b),
+            Body::Export(b) => export(j, self.time, b),
         }
         j.raw(b"}");
     }
@@ -40,6 +42,22 @@ fn time(j: &mut Json<'_>, time: Time) {
 fn genesis(j: &mut Json<'_>, t: Time, b: &Genesis) {
     time(j, t);
     j.key("origin").string(&b.origin).key("vkey").string(&b.vkey).key("program").string(&b.program);
+    if let Some(previous) = &b.previous {
+        j.key("previous").raw(b"{").key("origin").string(&previous.origin).key("vkey").string(&previous.vkey);
+        j.key("size").number(previous.size).key("root").base64(&previous.root.0);
+        if let Some(witnessed) = previous.witnessed {
+            j.key("witnessed").number(witnessed);
+        }
+        j.key("reason").plain(previous.reason.as_str().as_bytes()).raw(b"}");
+    }
+}
+
+fn stop(j: &mut Json<'_>, t: Time, b: &Stop) {
+    time(j, t);
+    j.key("reason").string(b.reason.as_str());
+    if let Some(next) = &b.next {
+        j.key("next").string(next);
+    }
 }
 
 fn start(j: &mut Json<'_>, t: Time, b: &Start) {
@@ -93,6 +111,9 @@ fn session_close(j: &mut Json<'_>, t: Time, b: &SessionClose) {
     j.key("reason").string(b.reason.as_str()).key("intents").number(b.intents.into());
     j.key("outcomes").number(b.outcomes.into());
     j.key("bytes_up").number(b.bytes_up).key("bytes_down").number(b.bytes_down);
+    if let Some(root) = &b.root {
+        j.key("root").base64(&root.0);
+    }
 }
 
 fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
@@ -184,6 +205,66 @@ fn cancel(j: &mut Json<'_>, t: Time, b: &Cancel) {
     j.key("source").string(&b.source).key("result").string(b.result.as_str()).key("count").number(b.count);
 }
 
+fn erase(j: &mut Json<'_>, t: Time, b: &Erase) {
+    time(j, t);
+    j.key("session").plain(&b.session.text());
+    if let Some(fields) = &b.fields {
+        j.key("fields").raw(b"[");
+        for (i, field) in fields.iter().enumerate() {
+            j.raw(if i == 0 { b"" } else { b"," });
+            decimal(*field, j.out());
+        }
+        j.raw(b"]");
+    }
+    j.key("cause").string(b.cause.as_str()).key("reason").string(&b.reason);
+    actor(j, &b.by);
+}
+
+fn hold(j: &mut Json<'_>, t: Time, b: &Hold) {
+    time(j, t);
+    j.key("hold").string(&b.hold).key("action").string(b.action.as_str());
+    if let Some(session) = b.session {
+        j.key("session").plain(&session.text());
+    }
+    if let Some(connection) = &b.connection {
+        j.key("connection").string(connection);
+    }
+    if let Some(identity) = &b.identity {
+        j.key("identity").string(identity.as_str());
+    }
+    j.key("reason").string(&b.reason);
+    actor(j, &b.by);
+}
+
+fn witnesses(j: &mut Json<'_>, t: Time, b: &Witnesses) {
+    time(j, t);
+    j.key("size").number(b.size);
+    if let Some(enough) = b.enough {
+        j.key("enough").number(enough);
+    }
+    j.key("witnesses").raw(b"[");
+    for (i, witness) in b.witnesses.iter().enumerate() {
+        j.raw(if i == 0 { b"{" } else { b",{" }).key("name").string(&witness.name);
+        j.key("state").string(witness.state.as_str());
+        if let Some(size) = witness.size {
+            j.key("size").number(size);
+        }
+        j.raw(b"}");
+    }
+    j.raw(b"]");
+}
+
+fn export(j: &mut Json<'_>, t: Time, b: &Export) {
+    time(j, t);
+    actor(j, &b.by);
+    j.key("selection").string(&b.selection).key("entries").number(b.entries);
+    j.key("disclosed").number(b.disclosed).key("sha256").base64(&b.sha256.0);
+}
+
+fn actor(j: &mut Json<'_>, by: &Actor) {
+    j.key("by").raw(b"{").key("name").string(&by.name).key("known").string(by.known.as_str()).raw(b"}");
+}
+
 fn command(j: &mut Json<'_>, key: &str, id: CommandId) {
     j.key(key).raw(b"\"").raw(&id.session.text()).raw(b".");
     decimal(id.ordinal.into(), j.out());
@@ -261,7 +342,11 @@ fn sealed_field(j: &mut Json<'_>, b: &SealedField) {
 fn blob_field(j: &mut Json<'_>, b: &BlobField) {
     j.raw(b"{").key("f").number(b.number).key("l").number(b.length).key("c").base64(&b.commitment.0);
     j.key("sha256").plain(b.sha256.hex().as_bytes()).key("bytes").number(b.bytes);
-    j.key("form").plain(b.form.as_str().as_bytes()).key("head");
+    j.key("form").plain(b.form.as_str().as_bytes());
+    if let Some(packing) = b.packing {
+        j.key("packing").plain(packing.as_str().as_bytes());
+    }
+    j.key("head");
     sealed_field(j, &b.head);
     j.raw(b"}");
 }

@@ -3,6 +3,7 @@
 //! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
 
 use crate::closed::closed;
+use crate::custody::{Erase, Export, Hold, Witnesses};
 use crate::{Claim, CommandId, Digest, Field, Identity, IdentityName, Label, OnBehalfOf, SessionId, Time};
 
 /// An entry is at most this long, in bytes: the limit of tlog-tiles.
@@ -45,6 +46,14 @@ closed! {
         Refused = "refused",
         /// Someone asked for a running command to be cancelled.
         Cancel = "cancel",
+        /// The key of sensitive content was destroyed, and the content with it.
+        Erase = "erase",
+        /// A legal hold was placed or released.
+        Hold = "hold",
+        /// How far the witnesses are behind.
+        Witnesses = "witnesses",
+        /// A part of the record was handed out as evidence.
+        Export = "export",
     }
 }
 
@@ -74,6 +83,14 @@ pub enum Body {
     Refused(Refused),
     /// See [`Kind::Cancel`].
     Cancel(Cancel),
+    /// See [`Kind::Erase`].
+    Erase(Erase),
+    /// See [`Kind::Hold`].
+    Hold(Hold),
+    /// See [`Kind::Witnesses`].
+    Witnesses(Witnesses),
+    /// See [`Kind::Export`].
+    Export(Export),
 }
 
 impl Body {
@@ -92,6 +109,10 @@ impl Body {
             Self::Outcome(_) => Kind::Outcome,
             Self::Refused(_) => Kind::Refused,
             Self::Cancel(_) => Kind::Cancel,
+            Self::Erase(_) => Kind::Erase,
+            Self::Hold(_) => Kind::Hold,
+            Self::Witnesses(_) => Kind::Witnesses,
+            Self::Export(_) => Kind::Export,
         }
     }
 
@@ -109,7 +130,11 @@ impl Body {
             | Self::Recovery(_)
             | Self::Heartbeat(_)
             | Self::Refused(_)
-            | Self::Cancel(_) => None,
+            | Self::Cancel(_)
+            | Self::Erase(_)
+            | Self::Hold(_)
+            | Self::Witnesses(_)
+            | Self::Export(_) => None,
         }
     }
 }
@@ -135,6 +160,37 @@ pub struct Genesis {
     pub vkey: String,
     /// Name and version of the program that made it.
     pub program: String,
+    /// The log that this one continues, if it is not the first of its data directory.
+    pub previous: Option<PreviousLog>,
+}
+
+closed! {
+    /// Why a log does not go on, so that another begins.
+    EpochReason {
+        /// A witness knows more of it than the data directory has: an older copy was restored.
+        Rollback = "rollback",
+        /// It is damaged.
+        Damaged = "damaged",
+        /// Its key is to be used no longer.
+        Rotation = "rotation",
+    }
+}
+
+/// The end of the log before, as far as it is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousLog {
+    /// Its name.
+    pub origin: String,
+    /// Its public key.
+    pub vkey: String,
+    /// How many entries of it are there.
+    pub size: u64,
+    /// Their root.
+    pub root: Digest,
+    /// The largest size that a witness is known to have cosigned, if it is larger.
+    pub witnessed: Option<u64>,
+    /// Why it does not go on.
+    pub reason: EpochReason,
 }
 
 /// The gateway began to record.
@@ -167,6 +223,8 @@ closed! {
     StopReason {
         /// It was told to.
         Requested = "requested",
+        /// Another log, with another key, goes on from here.
+        Rotation = "rotation",
     }
 }
 
@@ -175,6 +233,8 @@ closed! {
 pub struct Stop {
     /// Why.
     pub reason: StopReason,
+    /// The public key of the log that goes on, if this one ends for good.
+    pub next: Option<String>,
 }
 
 closed! {
@@ -289,6 +349,9 @@ pub struct SessionClose {
     pub bytes_up: u64,
     /// Bytes to the client.
     pub bytes_down: u64,
+    /// The root, as of RFC 6962, over the leaf hashes of the session's entries before this one. Logs of versions before
+    /// 0.2 have none.
+    pub root: Option<Digest>,
 }
 
 /// Who sent a command, as each intent repeats it.
@@ -498,6 +561,14 @@ closed! {
         Parameters = "parameters",
         /// The body of a protocol message, as it came.
         Message = "message",
+    }
+}
+
+closed! {
+    /// How a blob's content was packed before it was sealed.
+    Packing {
+        /// DEFLATE, without a wrapper (RFC 1951).
+        Deflate = "deflate",
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::closed::closed;
-use crate::{BlobForm, Digest};
+use crate::{BlobForm, Digest, Packing};
 
 closed! {
     /// Why a field has no content.
@@ -56,6 +56,8 @@ pub struct BlobField {
     pub bytes: u64,
     /// What the content is.
     pub form: BlobForm,
+    /// How the content was packed before it was sealed; none if it was not.
+    pub packing: Option<Packing>,
     /// The first bytes of the content, sealed in the entry.
     pub head: SealedField,
 }

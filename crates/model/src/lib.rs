@@ -7,6 +7,7 @@
 //! [`Entry::encode`] would write, so that what is verified, what is shown and what was recorded are the same thing.
 
 mod closed;
+mod custody;
 mod decode;
 mod digest;
 mod encode;
@@ -19,13 +20,14 @@ mod peek;
 pub mod seal;
 mod time;
 
+pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
 pub use decode::DecodeError;
 pub use digest::Digest;
 pub use entry::{
     BlobForm, Body, Cancel, CancelResult, ClockState, Copy, CopyDirection, Durability, Effective, Effects, Entry,
-    Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss, Outcome, RESULTS_MAX, Reason, Recovery,
-    Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start, StatementResult, Status, Stop, StopReason,
-    Transaction, Verdict, Via, Who,
+    EpochReason, Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss, Outcome, Packing, PreviousLog,
+    RESULTS_MAX, Reason, Recovery, Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start,
+    StatementResult, Status, Stop, StopReason, Transaction, Verdict, Via, Who,
 };
 pub use field::{AbsentReason, BlobField, Field, SealedField};
 pub use id::{CommandId, IdError, SessionId};

@@ -31,7 +31,11 @@ impl Peek {
             | Kind::Recovery
             | Kind::Heartbeat
             | Kind::Refused
-            | Kind::Cancel => {
+            | Kind::Cancel
+            | Kind::Erase
+            | Kind::Hold
+            | Kind::Witnesses
+            | Kind::Export => {
                 return Some(Self { kind, command: None, place: None });
             }
         };

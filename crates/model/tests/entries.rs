@@ -5,6 +5,10 @@ use model::seal::{ChunkOpener, ChunkSealer, Last, OpenError, SessionKey, open, s
 use model::*;
 use proptest::prelude::*;
 
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest)
+}
+
 fn session() -> impl Strategy<Value = SessionId> {
     any::<[u8; 16]>().prop_map(SessionId::from_bytes)
 }
@@ -33,14 +37,15 @@ fn field() -> impl Strategy<Value = Field> {
     prop_oneof![
         prop::sample::select(AbsentReason::ALL).prop_map(Field::Absent),
         sealed().prop_map(Field::Sealed),
-        (sealed(), any::<[u8; 32]>(), any::<u64>(), prop::sample::select(BlobForm::ALL)).prop_map(
-            |(head, sha256, bytes, form)| Field::Blob(BlobField {
+        (sealed(), any::<[u8; 32]>(), any::<u64>(), prop::sample::select(BlobForm::ALL), any::<bool>()).prop_map(
+            |(head, sha256, bytes, form, packed)| Field::Blob(BlobField {
                 number: head.number,
                 length: bytes,
                 commitment: head.commitment,
                 sha256: Digest(sha256),
                 bytes,
                 form,
+                packing: packed.then_some(Packing::Deflate),
                 head,
             })
         ),
@@ -136,8 +141,9 @@ fn outcome() -> impl Strategy<Value = Body> {
 }
 
 fn other() -> impl Strategy<Value = Body> {
-    let close = (link(), prop::sample::select(SessionEnd::ALL), any::<[u32; 2]>(), any::<[u64; 2]>()).prop_map(
-        |(link, reason, n, m)| {
+    let root = prop::option::of(digest());
+    let close = (link(), prop::sample::select(SessionEnd::ALL), any::<[u32; 2]>(), any::<[u64; 2]>(), root).prop_map(
+        |(link, reason, n, m, root)| {
             Body::SessionClose(SessionClose {
                 link,
                 reason,
@@ -145,6 +151,7 @@ fn other() -> impl Strategy<Value = Body> {
                 outcomes: n[1],
                 bytes_up: m[0],
                 bytes_down: m[1],
+                root,
             })
         },
     );
@@ -166,7 +173,43 @@ fn other() -> impl Strategy<Value = Body> {
             .prop_map(|(boot_id, program, digest, clock)| {
                 Body::Start(Start { boot_id, program, configuration: digest.map(Digest), clock })
             });
-    prop_oneof![close, refused, cancel, start]
+    prop_oneof![close, refused, cancel, start, genesis_or_stop(), custody()]
+}
+
+fn genesis_or_stop() -> impl Strategy<Value = Body> {
+    let reason = prop::sample::select(EpochReason::ALL);
+    let previous = (any::<[String; 2]>(), any::<u64>(), digest(), prop::option::of(any::<u64>()), reason).prop_map(
+        |([origin, vkey], size, root, witnessed, reason)| PreviousLog { origin, vkey, size, root, witnessed, reason },
+    );
+    let genesis = (any::<[String; 3]>(), prop::option::of(previous))
+        .prop_map(|([origin, vkey, program], previous)| Body::Genesis(Genesis { origin, vkey, program, previous }));
+    let stop = (prop::sample::select(StopReason::ALL), prop::option::of(any::<String>()))
+        .prop_map(|(reason, next)| Body::Stop(Stop { reason, next }));
+    prop_oneof![genesis, stop]
+}
+
+fn custody() -> impl Strategy<Value = Body> {
+    let by = || (any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(name, known)| Actor { name, known });
+    let fields = prop::option::of(prop::collection::vec(any::<u64>(), 0..4));
+    let erase = (session(), fields, prop::sample::select(EraseCause::ALL), any::<String>(), by())
+        .prop_map(|(session, fields, cause, reason, by)| Body::Erase(Erase { session, fields, cause, reason, by }));
+    let scope = (prop::option::of(session()), prop::option::of(any::<String>()), prop::option::of(who()));
+    let hold = (any::<[String; 2]>(), prop::sample::select(HoldAction::ALL), scope, by()).prop_map(
+        |([hold, reason], action, (session, connection, who), by)| {
+            let identity = who.map(|who| who.name);
+            Body::Hold(Hold { hold, action, session, connection, identity, reason, by })
+        },
+    );
+    let standing = (any::<String>(), prop::sample::select(WitnessState::ALL), prop::option::of(any::<u64>()))
+        .prop_map(|(name, state, size)| WitnessStanding { name, state, size });
+    let witnesses = (any::<u64>(), prop::option::of(any::<u64>()), prop::collection::vec(standing, 0..4))
+        .prop_map(|(size, enough, witnesses)| Body::Witnesses(Witnesses { size, enough, witnesses }));
+    let export = (by(), any::<String>(), any::<[u64; 2]>(), digest()).prop_map(
+        |(by, selection, [entries, disclosed], sha256)| {
+            Body::Export(Export { by, selection, entries, disclosed, sha256 })
+        },
+    );
+    prop_oneof![erase, hold, witnesses, export]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

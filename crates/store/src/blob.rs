@@ -131,6 +131,7 @@ impl BlobWriter {
             sha256,
             bytes: self.offset,
             form: self.form,
+            packing: None,
             head: seal(self.session, &self.head_key, self.number + 1, &self.head),
         };
         let opener = ChunkOpener::new(self.session, &self.key, self.number, field.commitment)

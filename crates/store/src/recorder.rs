@@ -6,7 +6,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ledger::{Frontier, leaf_hash};
-use model::{Body, Cancel, Digest, Entry, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason};
+use model::{
+    Body, Cancel, Digest, Entry, Export, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason, Witnesses,
+};
 
 use crate::blob;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
@@ -71,6 +73,10 @@ pub enum GatewayEntry {
     Refused(Refused),
     /// Someone asked for a command to be cancelled.
     Cancel(Cancel),
+    /// How far the witnesses are.
+    Witnesses(Witnesses),
+    /// A part of the record was handed out.
+    Export(Export),
 }
 
 /// The open log of one gateway. Clones are the same log.
@@ -118,6 +124,7 @@ impl Recorder {
             origin: options.origin.clone(),
             vkey: vkey.clone(),
             program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
+            previous: None,
         });
         let mut leaf = Vec::new();
         Entry { time: clock.now(), body }.encode(&mut leaf);
@@ -223,6 +230,8 @@ impl Recorder {
             GatewayEntry::Heartbeat(body) => Body::Heartbeat(body),
             GatewayEntry::Refused(body) => Body::Refused(body),
             GatewayEntry::Cancel(body) => Body::Cancel(body),
+            GatewayEntry::Witnesses(body) => Body::Witnesses(body),
+            GatewayEntry::Export(body) => Body::Export(body),
         };
         self.0.log.note(body, Purpose::Complete)
     }
@@ -261,7 +270,7 @@ impl Recorder {
     pub fn stop(self) -> Result<(), RecordError> {
         let log = &self.0.log;
         threads::quit(log, std::mem::take(&mut *lock(&self.0.threads)));
-        log.note(Body::Stop(Stop { reason: StopReason::Requested }), Purpose::Complete)?;
+        log.note(Body::Stop(Stop { reason: StopReason::Requested, next: None }), Purpose::Complete)?;
         self.flush()?;
         log.checkpoint();
         log.check(Purpose::Complete)?;

@@ -44,6 +44,7 @@ pub(crate) struct Found {
 struct OpenSession {
     next_number: u32,
     previous: Option<Digest>,
+    tree: Frontier,
     intents: u32,
     outcomes: u32,
     open: BTreeSet<u32>,
@@ -137,6 +138,7 @@ fn follow(sessions: &mut BTreeMap<SessionId, OpenSession>, peek: &Peek, hash: Di
     let session = sessions.entry(id).or_default();
     session.next_number = number + 1;
     session.previous = Some(hash);
+    session.tree.append(hash);
     match (peek.kind, peek.command) {
         (Kind::Intent, Some(command)) => {
             session.intents += 1;
@@ -226,18 +228,20 @@ pub(crate) fn complete(log: &Log, found: &Unfinished, recovery: &Recovery) -> Re
     )?;
     for (&id, session) in &found.0 {
         let mut link = Link { session: id, number: session.next_number, previous: session.previous };
-        let append = |link: &mut Link, entry: Entry| {
+        let mut tree = session.tree.clone();
+        let append = |link: &mut Link, tree: &mut Frontier, entry: Entry| {
             let mut leaf = Vec::with_capacity(512);
             entry.encode(&mut leaf);
             let hash = leaf_hash(&leaf);
             link.number += 1;
             link.previous = Some(hash);
+            tree.append(hash);
             log.append(&leaf, hash, Purpose::Complete)
         };
         for &ordinal in &session.open {
             let of = CommandId { session: id, ordinal };
             let entry = lost_outcome(link, of, log.clock.now());
-            append(&mut link, entry)?;
+            append(&mut link, &mut tree, entry)?;
         }
         let body = Body::SessionClose(SessionClose {
             link,
@@ -246,8 +250,9 @@ pub(crate) fn complete(log: &Log, found: &Unfinished, recovery: &Recovery) -> Re
             outcomes: session.outcomes + u32::try_from(session.open.len()).unwrap_or(u32::MAX),
             bytes_up: 0,
             bytes_down: 0,
+            root: Some(tree.root()),
         });
-        append(&mut link, Entry { time: log.clock.now(), body })?;
+        append(&mut link, &mut tree, Entry { time: log.clock.now(), body })?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ledger::leaf_hash;
+use ledger::{Frontier, leaf_hash};
 use model::seal::{SessionKey, seal};
 use model::{
     AbsentReason, Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity, Field,
@@ -146,6 +146,8 @@ pub struct SessionLog {
     fields: u64,
     next_number: u32,
     previous: Option<Digest>,
+    /// The tree of the session's own entries.
+    tree: Frontier,
     intents: u32,
     outcomes: u32,
     /// Commands without an outcome, in order, and when each began.
@@ -196,6 +198,7 @@ impl SessionLog {
             fields: 0,
             next_number: 0,
             previous: None,
+            tree: Frontier::new(),
             intents: 0,
             outcomes: 0,
             open: Vec::new(),
@@ -361,6 +364,7 @@ impl SessionLog {
             outcomes: self.outcomes,
             bytes_up: closing.bytes_up,
             bytes_down: closing.bytes_down,
+            root: Some(self.tree.root()),
         });
         self.leaf.clear();
         Entry { time: self.log.clock.now(), body }.encode(&mut self.leaf);
@@ -386,6 +390,7 @@ impl SessionLog {
         let hash = leaf_hash(&self.leaf);
         let position = self.log.append(&self.leaf, hash, purpose)?;
         self.previous = Some(hash);
+        self.tree.append(hash);
         self.next_number += 1;
         Ok(position)
     }
