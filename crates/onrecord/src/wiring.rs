@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Databases, Gateway};
-use store::{Created, GatewayEntry, Options, Recorder, Recovery};
+use store::{Created, GatewayEntry, Health, Options, RecordError, Recorder, Recovery};
 
 use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
@@ -32,14 +32,36 @@ pub fn create_record(config: &Config) -> Result<Created, Failure> {
         .map_err(|error| Failure::new(format_args!("cannot create the record in {}: {error}", data.display())))
 }
 
-/// Opens the record and starts the gateway.
-pub fn start(config: &Config) -> Result<Running, Failure> {
-    // What the gateway is told comes first: a missing password is found before the record is touched.
-    let told = gateway_config(config)?;
+/// The record, open for writing.
+pub struct Opened {
+    recorder: Recorder,
+    recovery: Recovery,
+}
+
+/// Opens the record.
+pub fn open(config: &Config) -> Result<Opened, Failure> {
     let data = &config.gateway.data;
     let opened = Recorder::open_dir(data, Options::new(config.gateway.name.as_str()));
     let (recorder, recovery) =
         opened.map_err(|error| Failure::new(format_args!("cannot open the record in {}: {error}", data.display())))?;
+    Ok(Opened { recorder, recovery })
+}
+
+/// Opens the record and starts the gateway.
+pub fn start(config: &Config) -> Result<Running, Failure> {
+    // What the gateway is told comes first: a missing password is found before the record is touched.
+    let told = gateway_config(config)?;
+    start_on(config, told, open(config)?)
+}
+
+/// Starts the gateway again after recording had stopped, on the addresses where clients know it.
+pub fn start_again(config: &Config, addresses: Vec<SocketAddr>, opened: Opened) -> Result<Running, Failure> {
+    let told = gateway::Config { listen_postgres: addresses, ..gateway_config(config)? };
+    start_on(config, told, opened)
+}
+
+fn start_on(config: &Config, told: gateway::Config, opened: Opened) -> Result<Running, Failure> {
+    let Opened { recorder, recovery } = opened;
     let started = recorder.note(GatewayEntry::Start(start_entry(config)));
     let gateway = started.map_err(Failure::new).and_then(|_| {
         Gateway::start(told, recorder.clone())
@@ -69,6 +91,20 @@ impl Running {
     /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.gateway.addresses()
+    }
+
+    /// Why no new command is accepted, if none is.
+    pub fn stopped(&self) -> Option<RecordError> {
+        match self.recorder.health() {
+            Health::Accepting => None,
+            Health::Stopped { why } => Some(why),
+        }
+    }
+
+    /// Gives the data directory free once recording has stopped, so that [`open`] can try it again. Clients are still
+    /// answered, with refusals.
+    pub fn abandon(&self) {
+        self.recorder.abandon();
     }
 
     /// Ends the sessions, then the record.

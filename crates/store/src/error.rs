@@ -106,14 +106,14 @@ impl StoreError {
 /// Something could not be recorded, so it must not happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The disk refused once; nothing is accepted until a restart has checked the log.
-    #[error("recording has stopped: {why}. Restart the gateway to recover; until then nothing is accepted")]
+    /// The disk refused once; nothing is accepted until the log was opened and checked anew.
+    #[error("recording has stopped: {why}. Nothing is accepted until the record could be opened and checked again")]
     Stopped {
         /// What failed.
         why: Arc<str>,
     },
     /// There is no room for new commands; what is running can still be completed.
-    #[error("the disk of the record is full: no new commands until space is free and the gateway restarted")]
+    #[error("the disk of the record is full: no new commands until there is space again")]
     Full,
     /// The entry would be longer than an entry can be.
     #[error("the entry would have {bytes} bytes, and an entry has at most 65535")]

@@ -251,6 +251,14 @@ impl Recorder {
         }
     }
 
+    /// Gives the data directory free after recording has stopped by itself, so that it can be opened again as at a
+    /// restart: whatever this one had not made durable is then looked at anew. Nothing while recording works.
+    pub fn abandon(&self) {
+        if self.0.log.failure().is_some() {
+            self.0.log.release();
+        }
+    }
+
     /// Makes everything that was appended durable, and waits for it.
     ///
     /// # Errors

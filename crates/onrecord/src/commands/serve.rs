@@ -1,15 +1,26 @@
 //! `onrecord serve`: runs the gateway until it is told to stop.
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
-use store::Recovery;
+use store::{RecordError, Recovery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
 use super::words::counted;
+use crate::config::Config;
 use crate::output::Look;
+use crate::wiring::{Opened, Running};
 use crate::{Failure, wiring};
+
+/// Between two looks at whether the record is still being written.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// Between two tries to open the record again: doubled from the first to the last.
+const REOPEN_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// What must be free before a record that had no space is opened again: two segments, and room for long texts.
+const SPACE_BYTES_MIN: u64 = 192 << 20;
 
 /// Runs until SIGTERM or SIGINT; a second one does not wait for the sessions.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
@@ -19,11 +30,33 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let runtime = runtime.map_err(Failure::new)?;
     // The handlers come first: from here on a signal never ends the process by itself.
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(Failure::new)?;
-    let running = wiring::start(&config)?;
-    say(&format!("onrecord: {}", described(&running.recovery)));
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
-    say(&format!("onrecord: ready, postgres on {}", addresses.join(", ")));
-    runtime.block_on(signals.next());
+    let mut running = wiring::start(&config)?;
+    loop {
+        say_ready(&running);
+        let why = runtime.block_on(async {
+            tokio::select! {
+                () = signals.next() => None,
+                why = recording_stops(&running) => Some(why),
+            }
+        });
+        let Some(why) = why else { break };
+        say(&format!("onrecord: {why}"));
+        let again = runtime.block_on(async {
+            tokio::select! {
+                () = signals.next() => None,
+                again = possible_again(&config, &running, &why) => Some(again),
+            }
+        });
+        let Some(again) = again else { break };
+        let addresses = running.addresses().to_vec();
+        // Sessions that are left end here. What is lost of them with a log that failed, the new one declares.
+        let _ = running.stop();
+        let opened = match again {
+            Some(opened) => opened,
+            None => wiring::open(&config)?,
+        };
+        running = wiring::start_again(&config, addresses, opened)?;
+    }
     say("onrecord: stopping; a second signal does not wait for the sessions");
     std::thread::spawn(move || {
         runtime.block_on(signals.next());
@@ -32,6 +65,53 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     running.stop()?;
     say("onrecord: stopped, the record is complete");
     Ok(())
+}
+
+fn say_ready(running: &Running) {
+    say(&format!("onrecord: {}", described(&running.recovery)));
+    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
+    say(&format!("onrecord: ready, postgres on {}", addresses.join(", ")));
+}
+
+/// Returns when the record can no longer be written.
+async fn recording_stops(running: &Running) -> RecordError {
+    loop {
+        if let Some(why) = running.stopped() {
+            return why;
+        }
+        tokio::time::sleep(WATCH_PAUSE).await;
+    }
+}
+
+/// Returns when recording is possible again. A log that has failed is opened anew, exactly as at a restart: what the
+/// failed run left is read from the disk, checked against what was signed, and completed. A log that had no space left
+/// still takes the outcomes of what runs, so it is closed properly first. Until then clients are answered with refusals.
+async fn possible_again(config: &Config, running: &Running, why: &RecordError) -> Option<Opened> {
+    let [mut pause, longest] = REOPEN_PAUSES;
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+        if *why == RecordError::Full {
+            if has_space(&config.gateway.data) {
+                return None;
+            }
+            continue;
+        }
+        running.abandon();
+        match wiring::open(config) {
+            Ok(opened) => return Some(opened),
+            Err(failure) if failure.to_string() != said => {
+                said = failure.to_string();
+                say(&format!("onrecord: still not recording: {said}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn has_space(data: &Path) -> bool {
+    rustix::fs::statvfs(data).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_BYTES_MIN)
 }
 
 struct Signals {

@@ -115,13 +115,57 @@ fn a_flush_fails() {
     };
     let refusal = raw.exchange(&query("select 'after the flush failed'"), 1);
     assert_refused(&refusal);
-    drop(strace);
-    // One strike: that the disk works again changes nothing before a restart.
+    // One strike: nothing is accepted any more, until the log was read and checked as at a restart.
     let mut later = Raw::connect(&gateway.target());
     if later.authenticate(&gateway.target(), 0x0003_0000, &[]).is_ok() {
         assert_refused(&later.exchange(&query("select 'after the flush failed'"), 1));
     }
+    drop(strace);
     assert_never_ran(&server, "after the flush failed");
+    comes_back(&gateway);
+    recovers(gateway);
+}
+
+/// The data directory is gone, as when its file system is unmounted: commands are refused within the time in which a
+/// checkpoint would have been written, and run again once it is back.
+#[test]
+fn the_data_directory_vanishes() {
+    let (server, gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 'before'"), 1)), "TDCZ");
+    let away = gateway.data().with_extension("away");
+    fs::rename(gateway.data(), &away).unwrap();
+    let mut number = 0;
+    let refusal = poll("a refusal", || {
+        number += 1;
+        let answer = raw.exchange(&query(&format!("select 'away {number}'")), 1);
+        (kinds(&answer) != "TDCZ").then_some(answer)
+    });
+    assert_refused(&refusal);
+    assert_never_ran(&server, &format!("'away {number}'"));
+    fs::rename(&away, gateway.data()).unwrap();
+    comes_back(&gateway);
+    // What ran in between went to the very files that are back.
+    let record = gateway.settled("app");
+    (1..number).for_each(|n| _ = record.only(&format!("'away {n}'")));
+    recovers(gateway);
+}
+
+/// The file system of the record turns read-only, as Linux does when it finds an error in it.
+#[test]
+fn the_file_system_turns_read_only() {
+    let (server, gateway) = start();
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 'before'"), 1)), "TDCZ");
+    let calls = "pwrite64,pwritev,pwritev2,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat:error=EROFS";
+    let Some(strace) = inject(&gateway, calls) else {
+        return;
+    };
+    assert_refused(&raw.exchange(&query("select 'read-only'"), 1));
+    poll("a try to come back, in vain", || gateway.stderr().contains("still not recording").then_some(()));
+    drop(strace);
+    assert_never_ran(&server, "read-only");
+    comes_back(&gateway);
     recovers(gateway);
 }
 
@@ -264,6 +308,43 @@ fn the_disk_is_full() {
     recovers(gateway);
 }
 
+/// The room that is reserved ahead is used up, and no more can be had: new commands are refused while there is still
+/// space for the ends of those that run. With space, the gateway goes on by itself.
+#[test]
+fn the_reserve_is_used_up() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("a small file system is mounted by root only");
+    }
+    let server = Postgres::start();
+    let mount = Mount::new(420);
+    let gateway = plan().data(&mount.dir.path().join("data")).start(&server);
+    let mut running = Raw::login(&gateway.target());
+    running.send(&query("select pg_sleep(600), 'long'"));
+    await_running(&server, "'long'");
+    let filler = mount.dir.path().join("filler");
+    fs::write(&filler, vec![1u8; 420 << 20]).expect_err("a full disk");
+    let mut raw = Raw::login(&gateway.target());
+    let mut answered = 0;
+    // Each is short enough to stand in its entry.
+    let refusal = loop {
+        let text = format!("select {answered}, length('{}')", "x".repeat(15_000));
+        let answer = raw.exchange(&query(&text), 1);
+        if kinds(&answer) != "TDCZ" {
+            break answer;
+        }
+        answered += 1;
+        assert!(answered < 20_000, "the reserve was never used up");
+    };
+    assert_refused(&refusal);
+    server.sql_in("template1", "select pg_cancel_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'");
+    assert!(kinds(&running.until_ready(1)).contains('E'));
+    let record = gateway.settled("app");
+    assert_eq!(record.only("'long'").status(), "cancelled", "its outcome still finds room");
+    assert_eq!(record.texts().iter().filter(|t| t.contains("length")).count(), answered);
+    fs::remove_file(filler).unwrap();
+    comes_back(&gateway);
+}
+
 #[track_caller]
 fn assert_refused(answer: &[testkit::raw::Message]) {
     let error = answer.iter().find(|m| m.kind == b'E').unwrap_or_else(|| panic!("{answer:?}"));
@@ -277,6 +358,16 @@ fn assert_refused(answer: &[testkit::raw::Message]) {
 fn assert_never_ran(server: &Postgres, part: &str) {
     let ran = server.log().ran("app");
     assert!(!ran.iter().any(|r| r.text.contains(part)), "`{part}` reached the server");
+}
+
+/// Without a restart, commands run and are recorded again, at the same address, and the record verifies.
+#[track_caller]
+fn comes_back(gateway: &Gateway) {
+    poll("the gateway to come back", || (gateway.stderr().matches("onrecord: ready").count() > 1).then_some(()));
+    let mut raw = Raw::login(&gateway.target());
+    assert_eq!(kinds(&raw.exchange(&query("select 'back again'"), 1)), "TDCZ");
+    assert_eq!(gateway.settled("app").only("'back again'").status(), "ok");
+    gateway.verify();
 }
 
 /// After a restart commands run and are recorded, and the record verifies.
