@@ -1,8 +1,11 @@
 //! Processes killed and disks that refuse: the record stays honest, and says what it does not know.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use testkit::clients::await_running;
@@ -49,27 +52,50 @@ fn the_gateway_is_killed_in_mid_statement() {
     assert_eq!(gateway.settled("app").only("'after'").status(), "ok");
 }
 
-/// Killed again and again while clients work: nothing that a client saw answered is missing.
+/// Killed again and again, at whatever point it has reached, while several clients work. What a client saw answered is
+/// on the record, what the server ran is on the record, everything has an outcome, and the record verifies each time.
+/// `ONRECORD_KILL_ROUNDS` asks for more rounds.
 #[test]
-fn the_gateway_is_killed_under_load() {
-    let (_server, mut gateway) = start();
+fn the_gateway_is_killed_at_any_point_under_load() {
+    let rounds = std::env::var("ONRECORD_KILL_ROUNDS").map_or(20u16, |rounds| rounds.parse().expect("a number"));
+    let (server, mut gateway) = start();
     let mut answered = Vec::new();
-    for round in 0..5 {
-        let mut raw = Raw::login(&gateway.target());
-        for number in 0..50 {
-            let text = format!("select 'round {round} number {number}'");
-            assert_eq!(kinds(&raw.exchange(&query(&text), 1)), "TDCZ");
-            answered.push(text);
-        }
+    for round in 0..rounds {
+        let clients: Vec<_> = (0..4).map(|client| (client, Raw::login(&gateway.target()))).collect();
+        let working: Vec<_> = clients
+            .into_iter()
+            .map(|(client, raw)| thread::spawn(move || work_until_killed(raw, &format!("{round}.{client}"))))
+            .collect();
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).unwrap();
+        thread::sleep(Duration::from_micros(u64::from(u16::from_be_bytes(random)) * 3));
         gateway.kill9();
+        working.into_iter().for_each(|client| answered.extend(client.join().unwrap()));
         gateway = gateway.restart();
         gateway.verify();
     }
     let record = gateway.settled("app");
-    let texts: Vec<&str> = record.texts();
-    assert_eq!(texts, answered);
-    let honest = |c: &&testkit::Command| matches!(c.status(), "ok" | "unknown");
-    assert_eq!(record.commands.iter().filter(honest).count(), answered.len());
+    let statuses: BTreeMap<&str, &str> = record.commands.iter().map(|c| (c.text(), c.status())).collect();
+    assert_eq!(statuses.len(), record.commands.len(), "each text was sent once");
+    assert!(statuses.values().all(|status| matches!(*status, "ok" | "unknown")), "{statuses:?}");
+    assert!(answered.len() > usize::from(rounds) * 4, "clients were at work: {} answers", answered.len());
+    let missing: Vec<_> = answered.iter().filter(|text| !statuses.contains_key(text.as_str())).collect();
+    assert!(missing.is_empty(), "answered and not on the record: {missing:?}");
+    let ran = server.log().ran("app");
+    let missing: Vec<_> = ran.iter().filter(|ran| !statuses.contains_key(ran.text.as_str())).collect();
+    assert!(missing.is_empty(), "ran and not on the record: {missing:?}");
+}
+
+/// Sends one command after the other until the gateway is gone, and gives those that were answered.
+fn work_until_killed(mut raw: Raw, name: &str) -> Vec<String> {
+    let mut answered = Vec::new();
+    loop {
+        let text = format!("select 'client {name} number {}'", answered.len());
+        if raw.try_send(&query(&text)).is_err() || kinds(&raw.until_ready(1)) != "TDCZ" {
+            return answered;
+        }
+        answered.push(text);
+    }
 }
 
 #[test]
@@ -336,7 +362,8 @@ fn the_reserve_is_used_up() {
         assert!(answered < 20_000, "the reserve was never used up");
     };
     assert_refused(&refusal);
-    server.sql_in("template1", "select pg_cancel_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'");
+    server
+        .sql_in("template1", "select pg_cancel_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'");
     assert!(kinds(&running.until_ready(1)).contains('E'));
     let record = gateway.settled("app");
     assert_eq!(record.only("'long'").status(), "cancelled", "its outcome still finds room");
