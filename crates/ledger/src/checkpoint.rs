@@ -3,6 +3,7 @@
 use model::Digest;
 
 use crate::note::{NoteError, SigningKey, VerifierKey};
+use crate::tlog_proof::decimal;
 
 /// A log's size and root, under its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +53,17 @@ impl Checkpoint {
     /// # Errors
     /// The note is not rightly signed by the key, or it is no checkpoint of the log that the key belongs to.
     pub fn open(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let note = key.open(note)?;
+        Self::of_text(key.open(note)?.text(), key)
+    }
+
+    /// Reads the checkpoint in a text that was verified.
+    pub(crate) fn of_text(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
         // Lines after the third are extensions, which this version does not know and does not mind.
-        let mut lines = note.text().split('\n');
+        let mut lines = text.split('\n');
         let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
             return Err(CheckpointError::Malformed);
         };
-        let canonical = size == "0" || (!size.starts_with('0') && size.bytes().all(|b| b.is_ascii_digit()));
-        let size = size.parse().ok().filter(|_| canonical).ok_or(CheckpointError::Malformed)?;
+        let size = decimal(size).ok_or(CheckpointError::Malformed)?;
         let root = Digest::from_base64(root).ok_or(CheckpointError::Malformed)?;
         if origin == key.name() {
             Ok(Self { origin: origin.to_owned(), size, root })

@@ -1,4 +1,7 @@
-//! Signed notes with Ed25519 signatures: C2SP signed-note.
+//! Signed notes: C2SP signed-note, with Ed25519 signatures (type 0x01).
+//!
+//! A note carries any number of signatures, by the log and by witnesses. Those by unknown keys are kept and ignored; a
+//! wrong one by a known key spoils the note.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +17,7 @@ pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// A note has at most this many signatures.
 pub const SIGNATURES_MAX: usize = 64;
 
-const ED25519: u8 = 0x01;
+pub(crate) const ED25519: u8 = 0x01;
 
 /// A key that signs notes.
 pub struct SigningKey {
@@ -35,6 +38,24 @@ pub struct Note {
     text: String,
 }
 
+/// A note as it was received: its form was checked, its signatures were not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedNote {
+    text: String,
+    signatures: Vec<SignatureLine>,
+}
+
+/// One signature of a note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureLine {
+    /// The name of the key.
+    pub name: String,
+    /// The id of the key.
+    pub id: u32,
+    /// What follows the id; never empty.
+    pub signature: Vec<u8>,
+}
+
 /// What is wrong with a note or a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
@@ -44,6 +65,9 @@ pub enum NoteError {
     /// Not the text of a verifier key.
     #[error("a verifier key is written as <name>+<id>+<base64>, with the key type Ed25519")]
     VerifierKey,
+    /// Not the text of a witness's key.
+    #[error("a witness's key is written as <name>+<id>+<base64>, with the key type for Ed25519 cosignatures (0x04)")]
+    CosignerKey,
     /// A name that no key can have.
     #[error("a key name is not empty and has no spaces, no plus signs and no control characters")]
     Name,
@@ -74,7 +98,7 @@ impl SigningKey {
     /// The text is not of that form.
     pub fn from_text(text: &str) -> Result<Self, NoteError> {
         let rest = text.trim_end_matches('\n').strip_prefix("PRIVATE+KEY+").ok_or(NoteError::SigningKey)?;
-        let (name, id, bytes) = split_key(rest).ok_or(NoteError::SigningKey)?;
+        let (name, id, bytes) = split_key(rest, ED25519).ok_or(NoteError::SigningKey)?;
         let seed = bytes.try_into().map_err(|_| NoteError::SigningKey)?;
         let key = Self::new(name, &seed)?;
         if key.verifier().id() == id { Ok(key) } else { Err(NoteError::SigningKey) }
@@ -83,9 +107,7 @@ impl SigningKey {
     /// The text form. It is the secret itself.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut typed = vec![ED25519];
-        typed.extend_from_slice(self.key.as_bytes());
-        format!("PRIVATE+KEY+{}+{:08x}+{}", self.name, self.verifier().id(), STANDARD.encode(typed))
+        format!("PRIVATE+KEY+{}", key_text(&self.name, self.verifier().id(), ED25519, self.key.as_bytes()))
     }
 
     /// The key that verifies what this one signs.
@@ -100,9 +122,9 @@ impl SigningKey {
     /// The text cannot be that of a note.
     pub fn sign(&self, text: &str) -> Result<String, NoteError> {
         check_text(text)?;
-        let mut signature = self.verifier().id().to_be_bytes().to_vec();
-        signature.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
-        Ok(format!("{text}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature)))
+        let signature = self.key.sign(text.as_bytes()).to_bytes().to_vec();
+        let line = SignatureLine { name: self.name.clone(), id: self.verifier().id(), signature };
+        Ok(SignedNote { text: text.to_owned(), signatures: vec![line] }.to_string())
     }
 }
 
@@ -113,15 +135,16 @@ impl VerifierKey {
         &self.name
     }
 
+    /// The public key itself.
+    #[must_use]
+    pub fn key_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// The key's id: the first four bytes of `SHA-256(name || 0x0A || 0x01 || key)`.
     #[must_use]
     pub fn id(&self) -> u32 {
-        let mut hash = Sha256::new();
-        hash.update(self.name.as_bytes());
-        hash.update([b'\n', ED25519]);
-        hash.update(self.key.as_bytes());
-        let hash: [u8; 32] = hash.finalize().into();
-        hash.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id))
+        key_id(&self.name, ED25519, self.key.as_bytes())
     }
 
     /// Verifies that a note has a right signature by this key. Signatures by other keys are ignored.
@@ -129,32 +152,106 @@ impl VerifierKey {
     /// # Errors
     /// The note is malformed, or not signed by this key, or wrongly.
     pub fn open(&self, note: &str) -> Result<Note, NoteError> {
+        let note = SignedNote::parse(note)?;
+        note.verify(self)?;
+        Ok(Note { text: note.text })
+    }
+}
+
+impl SignedNote {
+    /// Reads a note. The last empty line ends its text: a text may itself contain empty lines.
+    ///
+    /// # Errors
+    /// It has not the form of a note, or is longer, or has more signatures, than this program reads.
+    pub fn parse(note: &str) -> Result<Self, NoteError> {
         if note.len() > NOTE_BYTES_MAX {
             return Err(NoteError::Malformed);
         }
-        // The last empty line ends the text: a text may itself contain empty lines.
         let at = note.rfind("\n\n").ok_or(NoteError::Malformed)? + 1;
         let (text, signatures) = note.split_at(at);
         check_text(text)?;
         let signatures =
             signatures.strip_prefix('\n').and_then(|s| s.strip_suffix('\n')).ok_or(NoteError::Malformed)?;
-        let mut found = false;
-        for (count, line) in signatures.split('\n').enumerate() {
-            let line = line.strip_prefix("\u{2014} ").ok_or(NoteError::Malformed)?;
-            let (name, signature) = line.split_once(' ').ok_or(NoteError::Malformed)?;
-            check_name(name).map_err(|_| NoteError::Malformed)?;
-            let signature = STANDARD.decode(signature).map_err(|_| NoteError::Malformed)?;
-            let (id, signature) = signature.split_first_chunk::<4>().ok_or(NoteError::Malformed)?;
-            if signature.is_empty() || count >= SIGNATURES_MAX {
-                return Err(NoteError::Malformed);
-            }
-            if name == self.name && u32::from_be_bytes(*id) == self.id() {
-                let signature = signature.try_into().map_err(|_| NoteError::BadSignature)?;
-                self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| NoteError::BadSignature)?;
-                found = true;
-            }
+        let signatures = signatures.split('\n').map(SignatureLine::parse).take(SIGNATURES_MAX + 1);
+        let signatures = signatures.collect::<Result<Vec<_>, _>>()?;
+        if signatures.len() > SIGNATURES_MAX {
+            return Err(NoteError::Malformed);
         }
-        if found { Ok(Note { text: text.to_owned() }) } else { Err(NoteError::NotSigned) }
+        Ok(Self { text: text.to_owned(), signatures })
+    }
+
+    /// The text, with its last newline. Nothing is known of it before a signature was verified.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The signatures, in their order.
+    #[must_use]
+    pub fn signatures(&self) -> &[SignatureLine] {
+        &self.signatures
+    }
+
+    /// Adds a signature at the end, instead of one by the same key if there is one. Nothing is added beyond
+    /// [`SIGNATURES_MAX`].
+    pub fn add(&mut self, line: SignatureLine) {
+        let same = |old: &SignatureLine| old.name == line.name && old.id == line.id;
+        self.signatures.retain(|old| !same(old));
+        if self.signatures.len() < SIGNATURES_MAX {
+            self.signatures.push(line);
+        }
+    }
+
+    /// Verifies that the note has a right signature by this key, and no wrong one.
+    ///
+    /// # Errors
+    /// It has none, or a wrong one.
+    pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
+        let mut found = false;
+        for line in self.by(&key.name, key.id()) {
+            verify_ed25519(&key.key, self.text.as_bytes(), &line.signature)?;
+            found = true;
+        }
+        if found { Ok(()) } else { Err(NoteError::NotSigned) }
+    }
+
+    /// The signatures by one key.
+    pub(crate) fn by<'a>(&'a self, name: &'a str, id: u32) -> impl Iterator<Item = &'a SignatureLine> {
+        self.signatures.iter().filter(move |line| line.id == id && line.name == name)
+    }
+}
+
+impl fmt::Display for SignedNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        self.signatures.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl SignatureLine {
+    /// Reads one line, without its newline.
+    ///
+    /// # Errors
+    /// It has not the form of a signature line.
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        let line = line.strip_prefix("\u{2014} ").ok_or(NoteError::Malformed)?;
+        let (name, signature) = line.split_once(' ').ok_or(NoteError::Malformed)?;
+        check_name(name).map_err(|_| NoteError::Malformed)?;
+        let signature = STANDARD.decode(signature).map_err(|_| NoteError::Malformed)?;
+        match signature.split_first_chunk::<4>() {
+            Some((id, signature)) if !signature.is_empty() => {
+                Ok(Self { name: name.to_owned(), id: u32::from_be_bytes(*id), signature: signature.to_vec() })
+            }
+            _ => Err(NoteError::Malformed),
+        }
+    }
+}
+
+impl fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.id.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&self.signature);
+        write!(f, "\u{2014} {} {}", self.name, STANDARD.encode(bytes))
     }
 }
 
@@ -168,9 +265,7 @@ impl Note {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut typed = vec![ED25519];
-        typed.extend_from_slice(self.key.as_bytes());
-        write!(f, "{}+{:08x}+{}", self.name, self.id(), STANDARD.encode(typed))
+        f.write_str(&key_text(&self.name, self.id(), ED25519, self.key.as_bytes()))
     }
 }
 
@@ -190,7 +285,7 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let (name, id, bytes) = split_key(text.trim_end_matches('\n')).ok_or(NoteError::VerifierKey)?;
+        let (name, id, bytes) = split_key(text.trim_end_matches('\n'), ED25519).ok_or(NoteError::VerifierKey)?;
         check_name(name)?;
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| NoteError::VerifierKey)?;
         let key = ed25519_dalek::VerifyingKey::from_bytes(&bytes).map_err(|_| NoteError::VerifierKey)?;
@@ -199,18 +294,47 @@ impl FromStr for VerifierKey {
     }
 }
 
-fn split_key(text: &str) -> Option<(&str, u32, Vec<u8>)> {
+/// Name, id and key bytes of a key's text form, if the key is of this type.
+pub(crate) fn split_key(text: &str, key_type: u8) -> Option<(&str, u32, Vec<u8>)> {
     let mut parts = text.splitn(3, '+');
     let (name, id, data) = (parts.next()?, parts.next()?, parts.next()?);
     let hexadecimal = id.len() == 8 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let data = STANDARD.decode(data).ok()?;
     match data.split_first() {
-        Some((&ED25519, bytes)) if hexadecimal => Some((name, u32::from_str_radix(id, 16).ok()?, bytes.to_vec())),
+        Some((found, bytes)) if hexadecimal && *found == key_type => {
+            Some((name, u32::from_str_radix(id, 16).ok()?, bytes.to_vec()))
+        }
         _ => None,
     }
 }
 
-fn check_name(name: &str) -> Result<(), NoteError> {
+/// The text form of a key: `<name>+<id>+base64(<type> || <bytes>)`.
+pub(crate) fn key_text(name: &str, id: u32, key_type: u8, bytes: &[u8]) -> String {
+    let mut typed = vec![key_type];
+    typed.extend_from_slice(bytes);
+    format!("{name}+{id:08x}+{}", STANDARD.encode(typed))
+}
+
+/// The first four bytes of `SHA-256(name || 0x0A || type || key)`.
+pub(crate) fn key_id(name: &str, key_type: u8, key: &[u8]) -> u32 {
+    let mut hash = Sha256::new();
+    hash.update(name.as_bytes());
+    hash.update([b'\n', key_type]);
+    hash.update(key);
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk::<4>().map_or(0, |id| u32::from_be_bytes(*id))
+}
+
+pub(crate) fn verify_ed25519(
+    key: &ed25519_dalek::VerifyingKey,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), NoteError> {
+    let signature = signature.try_into().map_err(|_| NoteError::BadSignature)?;
+    key.verify_strict(message, &signature).map_err(|_| NoteError::BadSignature)
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), NoteError> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '+';
     if name.is_empty() || name.contains(bad) { Err(NoteError::Name) } else { Ok(()) }
 }
