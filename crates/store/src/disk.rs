@@ -52,6 +52,19 @@ pub trait Disk: Send + Sync + 'static {
     /// As the system says.
     fn create_dir(&self, dir: &str) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Makes everything durable that was written to the file system of the data directory, names included (`syncfs`):
+    /// for many small files one call is cheaper than one for each.
+    ///
+    /// # Errors
+    /// As the system says. It may be about a file of someone else's.
+    fn sync_all(&self) -> io::Result<()>;
+
     /// Makes the names in a directory durable. The empty path is the data directory itself.
     ///
     /// # Errors
@@ -207,6 +220,14 @@ impl Disk for RealDisk {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path(dir))
+    }
+
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        std::fs::remove_dir(self.path(dir))
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(self.path(""))?)?)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

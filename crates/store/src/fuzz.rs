@@ -79,7 +79,15 @@ impl Disk for OneSegment {
         Ok(())
     }
 
+    fn remove_dir(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_dir(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
         Ok(())
     }
 

@@ -82,12 +82,15 @@ fn parse(slot: &[u8]) -> Option<Head> {
     Some(Head { size: size.parse().ok()?, root: Digest::from_base64(root)? })
 }
 
-/// The checkpoint, verified; none if the log has not signed one yet.
-pub(crate) fn read_checkpoint(disk: &dyn Disk, key: &VerifierKey) -> Result<Option<Checkpoint>, StoreError> {
+/// The checkpoint, verified, and its note; none if the log has not signed one yet.
+pub(crate) fn read_checkpoint(disk: &dyn Disk, key: &VerifierKey) -> Result<Option<(Checkpoint, String)>, StoreError> {
     let bytes = match read_file(disk, CHECKPOINT, 64 * 1024) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(StoreError::disk("reading checkpoint"))?,
     };
     let text = String::from_utf8(bytes).map_err(|_| StoreError::malformed(CHECKPOINT, "not text"))?;
-    Checkpoint::open(&text, key).map(Some).map_err(|error| StoreError::malformed(CHECKPOINT, error.to_string()))
+    let checkpoint = Checkpoint::open(&text, key);
+    checkpoint
+        .map(|checkpoint| Some((checkpoint, text)))
+        .map_err(|error| StoreError::malformed(CHECKPOINT, error.to_string()))
 }

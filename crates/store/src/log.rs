@@ -26,6 +26,7 @@ use crate::format::{
 use crate::gate::GateShared;
 use crate::head::{CHECKPOINT, Head, HeadRegister};
 use crate::keys::KeyPool;
+use crate::publish::{Board, Publisher};
 use crate::recorder::Options;
 
 /// The place of an entry in the log: its index.
@@ -63,6 +64,8 @@ pub(crate) struct Log {
     writer: Mutex<Writer>,
     spare: Mutex<Option<Spare>>,
     signer: Mutex<Signer>,
+    publisher: Mutex<Publisher>,
+    pub(crate) board: Arc<Board>,
     syncing: Mutex<()>,
     appended: AtomicU64,
     written: AtomicU64,
@@ -129,6 +132,8 @@ pub(crate) struct Signer {
     pub(crate) key: SigningKey,
     pub(crate) head: HeadRegister,
     pub(crate) signed: u64,
+    /// What was signed last in this run, and its note.
+    pub(crate) newest: Option<(Checkpoint, String)>,
 }
 
 /// How threads are told that there is work.
@@ -139,6 +144,8 @@ pub(crate) struct Signal {
     pub(crate) changed: Condvar,
     /// Wakes the keeper.
     pub(crate) keeper: Condvar,
+    /// Wakes the publisher.
+    pub(crate) publisher: Condvar,
     /// Something was appended since the syncer last looked.
     pub(crate) dirty: AtomicBool,
 }
@@ -149,6 +156,8 @@ pub(crate) struct Asks {
     pub(crate) sync: bool,
     /// Something was appended.
     pub(crate) dirty: bool,
+    /// A checkpoint was signed that is not published yet.
+    pub(crate) publish: bool,
     /// The threads must end.
     pub(crate) quit: bool,
 }
@@ -176,6 +185,8 @@ impl Log {
     pub(crate) fn new(parts: Parts) -> Self {
         let next = parts.writer.frontier.size();
         let room = usize::try_from(parts.options.segment_bytes).unwrap_or(usize::MAX);
+        let board = Arc::new(Board::default());
+        let publisher = Publisher::new(parts.disk.clone(), parts.signer.key.verifier(), board.clone());
         Self {
             origin: parts.signer.key.verifier().name().to_owned(),
             group_bytes_max: GROUP_BYTES_MAX.min(room.saturating_sub(HEADER_BYTES)),
@@ -190,6 +201,8 @@ impl Log {
             writer: Mutex::new(parts.writer),
             spare: Mutex::new(None),
             signer: Mutex::new(parts.signer),
+            publisher: Mutex::new(publisher),
+            board,
             syncing: Mutex::new(()),
             appended: AtomicU64::new(next),
             written: AtomicU64::new(next),
@@ -501,10 +514,26 @@ impl Log {
             }
         };
         match replace_file(&*self.disk, "", CHECKPOINT, note.as_bytes()) {
-            Ok(()) => signer.signed = head.size,
+            Ok(()) => {
+                signer.signed = head.size;
+                signer.newest = Some((checkpoint, note));
+                drop(signer);
+                lock(&self.signal.asks).publish = true;
+                self.signal.publisher.notify_one();
+            }
             // Without space the old checkpoint stays, which is older and still right.
             Err(error) if is_no_space(&error) => {}
             Err(error) => self.fail("writing the checkpoint", &error),
+        }
+    }
+}
+
+impl Log {
+    /// Publishes what was signed last. Not in any command's way: other threads read and write while this one works.
+    pub(crate) fn publish(&self) {
+        let newest = lock(&self.signer).newest.clone();
+        if let Some((checkpoint, note)) = newest {
+            lock(&self.publisher).publish(&checkpoint, &note);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ledger::{Frontier, leaf_hash};
+use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
     Body, Cancel, Digest, Entry, Export, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason, Witnesses,
 };
@@ -21,6 +21,7 @@ use crate::gate::{Gate, Opening};
 use crate::head::{self, HeadRegister};
 use crate::keys::{self, KeyPool};
 use crate::log::{Log, Parts, Position, Purpose, SPARE, Signer, lock, make_spare};
+use crate::publish::Published;
 use crate::recover::{self, Recovery};
 use crate::session::{SessionLog, SessionStart};
 use crate::threads;
@@ -169,7 +170,9 @@ impl Recorder {
         let (head, signed) = HeadRegister::open(&*disk)?;
         let checkpoint = head::read_checkpoint(&*disk, &verifier)?;
         let signed = signed.map(|head| (head.size, head.root));
-        let signed: Vec<_> = signed.into_iter().chain(checkpoint.map(|c| (c.size, c.root))).collect();
+        let newest = checkpoint.clone();
+        let checkpoint = checkpoint.map(|(checkpoint, _)| (checkpoint.size, checkpoint.root));
+        let signed: Vec<_> = signed.into_iter().chain(checkpoint).collect();
         let sizes: Vec<_> = signed.iter().map(|(size, _)| *size).collect();
         let found = recover::recover(&disk, &format::origin_hash(&options.origin), &sizes)?;
         for (size, root) in signed {
@@ -185,7 +188,7 @@ impl Recorder {
         let mut keys = KeyPool::open(&*disk)?;
         keys.refill(&mut *source).map_err(StoreError::disk("making session keys"))?;
         let (writer, unfinished, recovery) = found.split();
-        let signer = Signer { key, head, signed: sizes.into_iter().max().unwrap_or(0) };
+        let signer = Signer { key, head, signed: sizes.into_iter().max().unwrap_or(0), newest };
         let log = Arc::new(Log::new(Parts { disk, clock, options, random: source, keys, writer, signer, lock }));
         recover::complete(&log, &unfinished, &recovery)?;
         log.write();
@@ -242,6 +245,33 @@ impl Recorder {
         Gate::new(self.0.log.clone())
     }
 
+    /// The newest checkpoint of more than `after` entries whose tiles are published: its size and its signed note. Waits
+    /// for it as long as this.
+    #[must_use]
+    pub fn wait_checkpoint(&self, after: u64, timeout: Duration) -> Option<(u64, String)> {
+        self.0.log.board.wait(after, timeout)
+    }
+
+    /// Publishes the cosignatures that a checkpoint of this log got.
+    ///
+    /// # Errors
+    /// The disk refused; recording goes on.
+    pub fn cosigned(&self, note: &SignedNote) -> Result<(), StoreError> {
+        self.0.log.board.cosigned(&*self.0.log.disk, note)
+    }
+
+    /// Why the last checkpoint could not be published, if it could not. Recording goes on, and the next one is tried.
+    #[must_use]
+    pub fn unpublished(&self) -> Option<Arc<str>> {
+        self.0.log.board.failure()
+    }
+
+    /// The published log, for reading.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        Published::open(self.0.log.disk.clone())
+    }
+
     /// Whether new commands are accepted.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -282,6 +312,7 @@ impl Recorder {
         self.flush()?;
         log.checkpoint();
         log.check(Purpose::Complete)?;
+        log.publish();
         log.stop(RecordError::Stopped { why: "the gateway was told to stop".into() });
         log.release();
         Ok(())

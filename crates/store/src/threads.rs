@@ -1,8 +1,8 @@
-//! The store's two threads. They are owned by the recorder, which waits for them when it goes.
+//! The store's three threads. They are owned by the recorder, which waits for them when it goes.
 //!
 //! The *syncer* flushes when someone asks, and at the latest one interval after something was appended, so that
-//! outcomes become durable without anybody waiting for them. The *keeper* does everything that takes long: it prepares
-//! segments and keys ahead and signs checkpoints.
+//! outcomes become durable without anybody waiting for them. The *keeper* prepares segments and keys ahead and signs
+//! checkpoints. The *publisher* makes the tiles of what was signed.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, PoisonError};
@@ -12,16 +12,20 @@ use std::time::Instant;
 use crate::log::{Log, lock};
 
 pub(crate) fn start(log: &Arc<Log>) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let (for_syncer, for_keeper) = (log.clone(), log.clone());
-    let syncer = std::thread::Builder::new().name("store-syncer".into()).spawn(move || syncer(&for_syncer))?;
-    let keeper = std::thread::Builder::new().name("store-keeper".into()).spawn(move || keeper(&for_keeper));
-    match keeper {
-        Ok(keeper) => Ok(vec![syncer, keeper]),
-        Err(error) => {
-            quit(log, vec![syncer]);
-            Err(error)
+    type Work = fn(&Log);
+    let works: [(&str, Work); 3] = [("store-syncer", syncer), ("store-keeper", keeper), ("store-publisher", publisher)];
+    let mut threads = Vec::new();
+    for (name, work) in works {
+        let log_of_thread = log.clone();
+        match std::thread::Builder::new().name(name.into()).spawn(move || work(&log_of_thread)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                quit(log, threads);
+                return Err(error);
+            }
         }
     }
+    Ok(threads)
 }
 
 /// Ends the threads and waits for them.
@@ -29,6 +33,7 @@ pub(crate) fn quit(log: &Log, threads: Vec<JoinHandle<()>>) {
     lock(&log.signal.asks).quit = true;
     log.signal.changed.notify_all();
     log.signal.keeper.notify_all();
+    log.signal.publisher.notify_all();
     for thread in threads {
         // A thread that panicked has nothing more to say; the log is closed either way.
         let _ = thread.join();
@@ -108,5 +113,21 @@ fn keeper(log: &Log) {
         }
         let left = next_checkpoint.saturating_duration_since(Instant::now());
         drop(log.signal.keeper.wait_timeout(asks, left).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn publisher(log: &Log) {
+    // What an earlier run signed and could not publish comes first.
+    log.publish();
+    loop {
+        let mut asks = lock(&log.signal.asks);
+        while !asks.quit && !std::mem::take(&mut asks.publish) {
+            asks = log.signal.publisher.wait(asks).unwrap_or_else(PoisonError::into_inner);
+        }
+        if asks.quit {
+            return;
+        }
+        drop(asks);
+        log.publish();
     }
 }

@@ -47,6 +47,14 @@ impl Disk for Slow {
         self.0.sync_dir(dir)
     }
 
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
     fn lock(&self, path: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         self.0.lock(path)
     }

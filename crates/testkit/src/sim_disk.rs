@@ -354,6 +354,27 @@ impl Disk for SimDisk {
         State::after(fault)
     }
 
+    fn remove_dir(&self, dir: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if state.names.keys().any(|path| dir_of(path) == dir) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        // Whether the directory itself is found again after a crash makes no difference to anyone.
+        state.operate().map(drop)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let fault = state.operate()?;
+        for file in &mut state.files {
+            file.durable = file.now.clone();
+            file.unsynced.clear();
+        }
+        state.durable_names = state.names.clone();
+        state.renames.clear();
+        State::after(fault)
+    }
+
     fn lock(&self, _: &str) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut state = self.state();
         if std::mem::replace(&mut state.locked, true) {
