@@ -4,8 +4,8 @@
 //! [`report_bytes`] say it is. There is one caller, one thread and one call at a time, and whatever the page does wrong,
 //! it does to itself: this memory is its own.
 //!
-//! Two things here are `unsafe`, and nothing else is: a function that is exported by name (the linker cannot know that the
-//! name is taken once), and bytes that the page has written.
+//! Nothing here is `unsafe` but the attribute that exports a function by its name: the linker cannot know that the name is
+//! taken once.
 
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
 
