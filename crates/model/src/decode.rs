@@ -142,6 +142,8 @@ impl<'a> Object<'a> {
             }),
             Kind::Erase => Body::Erase(Erase {
                 session: self.session("session")?,
+                connection: self.string("connection")?,
+                identity: self.name("identity")?,
                 fields: self.optional("fields", |o, k| {
                     o.array(k)?.iter().map(|field| field.as_u64().ok_or(Bad(k))).collect()
                 })?,

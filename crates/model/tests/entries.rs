@@ -191,8 +191,13 @@ fn genesis_or_stop() -> impl Strategy<Value = Body> {
 fn custody() -> impl Strategy<Value = Body> {
     let by = || (any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(name, known)| Actor { name, known });
     let fields = prop::option::of(prop::collection::vec(any::<u64>(), 0..4));
-    let erase = (session(), fields, prop::sample::select(EraseCause::ALL), any::<String>(), by())
-        .prop_map(|(session, fields, cause, reason, by)| Body::Erase(Erase { session, fields, cause, reason, by }));
+    let of = (session(), any::<String>(), who());
+    let erase = (of, fields, prop::sample::select(EraseCause::ALL), any::<String>(), by()).prop_map(
+        |((session, connection, who), fields, cause, reason, by)| {
+            let identity = who.name;
+            Body::Erase(Erase { session, connection, identity, fields, cause, reason, by })
+        },
+    );
     let scope = (prop::option::of(session()), prop::option::of(any::<String>()), prop::option::of(who()));
     let hold = (any::<[String; 2]>(), prop::sample::select(HoldAction::ALL), scope, by()).prop_map(
         |([hold, reason], action, (session, connection, who), by)| {
