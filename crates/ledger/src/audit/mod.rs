@@ -8,6 +8,7 @@
 //! code. Not for: finding the bytes. Memory is that of the sessions that are open at one time, and of those erased
 //! sessions whose blobs are gone.
 
+mod published;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use model::{
     SessionClose, SessionEnd, SessionId, SessionOpen, Time,
 };
 
+pub use published::read_published;
 pub use report::{
     Away, AwayEnd, ClockStep, Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Report, Silence,
     Violation,
