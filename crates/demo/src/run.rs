@@ -158,7 +158,7 @@ fn show(
 
     screen.heading("The record, verified")?;
     std::thread::sleep(SIGNED_WITHIN.saturating_sub(worked.elapsed()));
-    let verdict = verify::print(&mut screen.console, &place.record(), None, 2)?;
+    let verdict = verify::print(&mut screen.console, &place.record(), 2)?;
     if !script {
         next(place, gateway, screen)?;
         let _ = interrupted.recv();

@@ -13,8 +13,9 @@ use crate::fields::FieldId;
 
 /// An entry of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Included {
+pub(crate) struct Included<'a> {
     pub(crate) index: u64,
+    pub(crate) leaf: &'a [u8],
     /// The hash of the leaf as it is in the bundle.
     pub(crate) hash: Digest,
     /// Where its line begins in the file.
@@ -39,7 +40,7 @@ pub(crate) fn write_entry(index: u64, leaf: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads `entries.txt`, and says of every line that is bad why it is.
-pub(crate) fn read_entries(bytes: &[u8]) -> (Vec<Included>, Vec<BadLine>) {
+pub(crate) fn read_entries(bytes: &[u8]) -> (Vec<Included<'_>>, Vec<BadLine>) {
     let (mut entries, mut bad) = (Vec::new(), Vec::new());
     let mut next = 0;
     for (at, line) in lines(bytes) {
@@ -54,7 +55,7 @@ pub(crate) fn read_entries(bytes: &[u8]) -> (Vec<Included>, Vec<BadLine>) {
     (entries, bad)
 }
 
-fn entry(at: usize, line: Result<&[u8], &'static str>, next: u64) -> Result<Included, BadLine> {
+fn entry<'a>(at: usize, line: Result<&'a [u8], &'static str>, next: u64) -> Result<Included<'a>, BadLine> {
     let bad = |index: Option<u64>, what: &dyn ToString| BadLine { at, index, what: what.to_string() };
     let line = line.map_err(|what| bad(None, &what))?;
     let form = "a line has an index, a hash and an entry";
@@ -71,7 +72,7 @@ fn entry(at: usize, line: Result<&[u8], &'static str>, next: u64) -> Result<Incl
     if index < next {
         return Err(bad(Some(index), &"the entries are not in the order of their indexes"));
     }
-    Ok(Included { index, hash, at, entry })
+    Ok(Included { index, leaf, hash, at, entry })
 }
 
 /// A hash in base64 on each line.

@@ -1,24 +1,20 @@
 //! A report as JSON, for programs and for the page in the browser.
 
 use ledger::Quorum;
+use ledger::audit::{CompletenessVerdict, Violation};
 use model::{CommandId, wall_text};
 use serde_json::{Map, Value, json};
 
-use crate::report::{Command, Complete, Content, From, Report, Violation};
+use crate::report::{Command, Content, From, Report};
 
 /// Of longer content, this many bytes are shown; `length` says how many there are.
 pub const SHOWN_BYTES_MAX: usize = 64 * 1024;
 
 impl Report {
-    /// The report without the commands.
+    /// What the bundle is, and how much of it can be read: what verdicts on any record do not have.
     #[must_use]
-    pub fn verdicts_json(&self) -> Value {
-        let integrity = &self.integrity;
-        let completeness = &self.completeness;
-        let outcomes: Map<String, Value> =
-            completeness.outcomes.iter().map(|(status, count)| (status.to_string(), json!(count))).collect();
-        let connections: Map<String, Value> =
-            self.coverage.connections.iter().map(|(name, times)| (name.clone(), span(times))).collect();
+    pub fn bundle_json(&self) -> Value {
+        let manifest = self.manifest.as_ref();
         let disclosure: Map<String, Value> = self
             .disclosure
             .iter()
@@ -30,32 +26,44 @@ impl Report {
             })
             .collect();
         json!({
+            "selection": manifest.map(|manifest| manifest.selection.clone()),
+            "program": manifest.map(|manifest| manifest.program.clone()),
+            "range": manifest.map(|manifest| manifest.range),
+            "left_out": self.left_out,
+            "selected": manifest.map(crate::Manifest::count),
+            "withheld": manifest.map(|manifest| {
+                manifest.withheld.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()
+            }),
+            "disclosure": disclosure,
+            "vkey_from": from(self.key_from),
+            "policy_from": self.witnessed.as_ref().map(|(_, whose)| from(*whose)),
+            "unknown_files": self.unknown_files,
+        })
+    }
+
+    fn verdicts_json(&self) -> Value {
+        let (integrity, completeness) = (&self.audit.integrity, &self.audit.completeness);
+        let coverage = &self.audit.coverage;
+        let outcomes: Map<String, Value> =
+            completeness.outcomes.iter().map(|(status, count)| (status.to_string(), json!(count))).collect();
+        let connections: Map<String, Value> =
+            coverage.connections.iter().map(|(name, times)| (name.clone(), span(times))).collect();
+        json!({
             "integrity": {
                 "verdict": if integrity.violation.is_none() { "ok" } else { "violated" },
                 "violation": integrity.violation.as_ref().map(violation),
                 "entries": integrity.entries,
                 "origin": integrity.origin,
                 "vkey": integrity.vkey,
-                "vkey_from": from(integrity.key_from),
-                "size": integrity.size,
+                "signed": integrity.signed,
                 "root": integrity.root.hex(),
-                "cosigned": integrity.cosigned.iter().map(|(name, seconds)| {
-                    json!({"witness": name, "time": seconds_text(*seconds)})
-                }).collect::<Vec<_>>(),
-                "quorum": integrity.quorum.map(|(quorum, _)| match quorum {
-                    Quorum::Reached => "reached",
-                    Quorum::NotReached => "not_reached",
-                    Quorum::NoneRequired => "none_required",
-                }),
-                "policy_from": integrity.quorum.map(|(_, whose)| from(whose)),
                 "blobs": integrity.blobs,
-                "unknown_files": integrity.unknown_files,
             },
             "completeness": {
                 "verdict": match completeness.verdict {
-                    Complete::Yes => "ok",
-                    Complete::No => "violated",
-                    Complete::NotEstablished => "not_established",
+                    CompletenessVerdict::Ok => "ok",
+                    CompletenessVerdict::Violated => "violated",
+                    CompletenessVerdict::NotEstablished => "not_established",
                 },
                 "gaps": completeness.gaps,
                 "gaps_count": completeness.gaps_count,
@@ -65,19 +73,24 @@ impl Report {
                 "sessions": completeness.sessions,
                 "sessions_open": completeness.sessions_open,
                 "sessions_lost": completeness.sessions_lost,
+                "erased_sessions": completeness.erased_sessions,
+                "erased_fields": completeness.erased_fields,
             },
             "coverage": {
-                "recorded": self.coverage.recorded.as_ref().map(span),
-                "range": self.manifest.as_ref().map(|manifest| manifest.range),
-                "left_out": self.coverage.left_out,
+                "recorded": coverage.recorded.as_ref().map(span),
                 "connections": connections,
             },
-            "selection": self.manifest.as_ref().map(|manifest| manifest.selection.clone()),
-            "selected": self.manifest.as_ref().map(crate::Manifest::count),
-            "withheld": self.manifest.as_ref().map(|manifest| {
-                manifest.withheld.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()
-            }),
-            "disclosure": disclosure,
+            "witnesses": self.witnessed.as_ref().map(|(evaluation, _)| json!({
+                "quorum": match evaluation.quorum {
+                    Quorum::Reached => "reached",
+                    Quorum::NotReached => "not_reached",
+                    Quorum::NoneRequired => "none_required",
+                },
+                "cosigned": evaluation.cosigned.iter().map(|(name, seconds)| {
+                    json!({"witness": name, "time": seconds_text(*seconds)})
+                }).collect::<Vec<_>>(),
+            })),
+            "bundle": self.bundle_json(),
         })
     }
 

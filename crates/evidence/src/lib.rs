@@ -22,7 +22,6 @@ mod manifest;
 mod names;
 mod readme;
 mod report;
-mod sessions;
 mod verify;
 
 pub use archive::{BUNDLE_BYTES_MAX, FILES_MAX};
@@ -31,7 +30,5 @@ pub use draft::{Draft, DraftError};
 pub use fields::{Disclosure, Erased, FieldId, Kind};
 pub use json::SHOWN_BYTES_MAX;
 pub use manifest::{Listed, Manifest};
-pub use report::{
-    Command, Complete, Completeness, Content, Counts, Coverage, From, GAPS_MAX, Integrity, Report, Violation,
-};
+pub use report::{Command, Content, Counts, From, Report};
 pub use verify::{Trust, verify};

@@ -3,9 +3,11 @@
 //! It goes on after the first finding, to name the entry that was altered rather than the file around it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ledger::{Checkpoint, Quorum, SignedNote, TlogProof, VerifierKey, WitnessPolicy, verify_leaves};
-use model::{Body, CommandId, Digest, Entry, Field, Outcome};
+use ledger::audit::{Audit, BlobState, Place, Scope, Violation};
+use ledger::{Checkpoint, Evaluation, SignedNote, TlogProof, VerifierKey, WitnessPolicy, verify_leaves};
+use model::{Body, CommandId, Digest, Entry, Field, SessionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, File};
@@ -14,8 +16,7 @@ use crate::entries::{BadLine, Included, read_entries, read_hashes, read_keys};
 use crate::fields::{self, Disclosure, Erased, FieldId, Kind};
 use crate::manifest::Manifest;
 use crate::names;
-use crate::report::{Command, Complete, Content, Counts, From, Integrity, Report, Violation};
-use crate::sessions::Sessions;
+use crate::report::{Command, Content, Counts, From, Report};
 
 /// What whoever verifies brings along, from somewhere else than the bundle.
 #[derive(Clone, Debug, Default)]
@@ -29,29 +30,39 @@ pub struct Trust {
 /// Verifies a bundle.
 #[must_use]
 pub fn verify(bytes: &[u8], trust: &Trust) -> Report {
-    let mut state = State::default();
-    let files = match archive::read(bytes) {
-        Ok(files) => files,
-        Err(error) => {
-            state.violate(None, &error.file, error.offset, error.what);
-            Vec::new()
+    let read = archive::read(bytes);
+    let list = read.as_deref().unwrap_or_default();
+    let files = Files(list.iter().map(|file| (file.name, *file)).collect());
+    let own: Option<VerifierKey> = files.text(names::VKEY).and_then(|(_, own)| own.strip_suffix('\n')?.parse().ok());
+    let key = trust.key.clone().or_else(|| own.clone());
+    let mut state = State::new(key.clone());
+    let key_from = if trust.key.is_some() { From::Verifier } else { From::Bundle };
+    match (&read, key) {
+        (Err(error), _) => state.violate(None, &error.file, error.offset, error.what),
+        (Ok(_), Some(key)) if own.as_ref() == Some(&key) => {
+            return state.verify(list, &files, &key, trust).report(key_from);
         }
-    };
-    state.verify(&files, trust)
+        // With another key, nothing else that could be said would mean anything.
+        (Ok(_), Some(_)) if own.is_some() => {
+            let what = "it is not the key that you gave: the bundle is of another log, or was not signed by this one";
+            state.violate(None, names::VKEY, files.get(names::VKEY).map_or(0, |file| file.offset), what);
+        }
+        (Ok(_), _) => state.violate(None, names::VKEY, 0, "there is no verifier key"),
+    }
+    state.report(key_from)
 }
 
-#[derive(Default)]
 struct State {
-    /// The violation, and how well it is known where: lower is better.
-    violation: Option<((u64, usize), Violation)>,
-    origin: String,
-    vkey: String,
-    size: u64,
-    root: Option<Digest>,
-    cosigned: Vec<(String, u64)>,
-    quorum: Option<(Quorum, From)>,
+    audit: Audit,
+    /// Whether there is a key at all.
+    keyed: bool,
+    manifest: Option<Manifest>,
+    checkpoint: Option<Checkpoint>,
+    witnessed: Option<(Evaluation, From)>,
     unknown_files: Vec<String>,
-    key_from: Option<From>,
+    left_out: u64,
+    disclosure: BTreeMap<Kind, Counts>,
+    commands: Vec<Command>,
 }
 
 /// The files of a bundle, by name.
@@ -74,40 +85,63 @@ impl<'a> Files<'a> {
 }
 
 impl State {
-    fn verify(mut self, list: &[File<'_>], trust: &Trust) -> Report {
-        let manifest = self.manifest(list);
-        if let Some(manifest) = &manifest {
-            self.listed(list, manifest);
+    fn new(key: Option<VerifierKey>) -> Self {
+        let keyed = key.is_some();
+        Self {
+            audit: Audit::new(Scope::Selection, &key.unwrap_or_else(nobody)),
+            keyed,
+            manifest: None,
+            checkpoint: None,
+            witnessed: None,
+            unknown_files: Vec::new(),
+            left_out: 0,
+            disclosure: BTreeMap::new(),
+            commands: Vec::new(),
         }
-        let files = Files(list.iter().map(|file| (file.name, *file)).collect());
-        self.known(list);
-        let checkpoint = self.checkpoint(&files, trust);
-        let (file, (entries, bad)) = match files.get(names::ENTRIES) {
-            Some(file) => (file, read_entries(file.content)),
-            None => {
-                self.missing(names::ENTRIES, !list.is_empty());
-                (File { name: names::ENTRIES, content: &[], offset: 0, intact: true }, Default::default())
-            }
+    }
+
+    fn verify(mut self, list: &[File<'_>], files: &Files<'_>, key: &VerifierKey, trust: &Trust) -> Self {
+        self.manifest = self.manifest(list);
+        if let Some(manifest) = self.manifest.take() {
+            self.listed(list, &manifest);
+            self.manifest = Some(manifest);
+        }
+        let unknown = list.iter().filter(|file| !names::is_known(file.name));
+        self.unknown_files = unknown.map(|file| file.name.to_owned()).collect();
+        self.checkpoint(files, key, trust);
+        let Some(file) = files.get(names::ENTRIES) else {
+            self.missing(names::ENTRIES);
+            return self;
         };
+        let (entries, bad) = read_entries(file.content);
         for BadLine { at, index, what } in bad {
             let index = index.or_else(|| place_of(&entries, at));
             self.violate(index, file.name, file.offset + at, &what);
         }
-        let sessions = Sessions::new(&entries);
-        for (place, what) in &sessions.wrong {
-            self.entry(file, entries.get(*place), what);
+        let keyring = self.keyring(files);
+        self.audit(file, &entries, &keyring);
+        self.proof(files, &entries);
+        self.genesis(file, entries.first(), key);
+        self.session_proofs(files, key, &entries);
+        if let Some(manifest) = self.manifest.take() {
+            self.content(file, &manifest, &entries, &keyring);
+            self.manifest = Some(manifest);
         }
-        if let Some(checkpoint) = &checkpoint {
-            self.proof(&files, checkpoint, &entries);
-            self.genesis(file, entries.first(), checkpoint);
-        }
-        self.session_proofs(&files, trust, &entries, &sessions);
-        let keyring = self.keyring(&files);
-        let (disclosure, commands) = match &manifest {
-            Some(manifest) => self.content(file, manifest, &entries, &sessions, &keyring),
-            None => Default::default(),
+        self
+    }
+
+    /// Sessions and everything else that entries say of each other: as in any record.
+    fn audit(&mut self, file: File<'_>, entries: &[Included<'_>], keyring: &Keyring<'_>) {
+        let name: Arc<str> = file.name.into();
+        let mut blob = |_: SessionId, blob: &model::BlobField| {
+            // One that is here has the name of its content; whether one should be here is another question.
+            if keyring.blobs.contains_key(&blob.sha256) { BlobState::Right } else { BlobState::Unchecked }
         };
-        self.report(manifest, &entries, sessions, &keyring, disclosure, commands)
+        for included in entries {
+            let offset = u64::try_from(file.offset + included.at).unwrap_or(u64::MAX);
+            let place = Place { file: name.clone(), offset, index: included.index };
+            self.audit.entry(&place, included.leaf, included.hash, &mut blob);
+        }
     }
 
     fn manifest(&mut self, list: &[File<'_>]) -> Option<Manifest> {
@@ -146,7 +180,7 @@ impl State {
             }
         }
         if let Some(missing) = listed.next() {
-            self.missing(&missing.name, true);
+            self.missing(&missing.name);
         }
         let sorted = manifest.files.iter().skip(1).map(|file| file.name.as_str());
         if !sorted.is_sorted_by(|before, after| before < after) {
@@ -154,53 +188,22 @@ impl State {
         }
     }
 
-    fn known(&mut self, list: &[File<'_>]) {
-        for file in list {
-            if !names::is_known(file.name) {
-                self.unknown_files.push(file.name.to_owned());
+    fn checkpoint(&mut self, files: &Files<'_>, key: &VerifierKey, trust: &Trust) {
+        let Some((file, note)) = files.text(names::CHECKPOINT) else {
+            return self.missing(names::CHECKPOINT);
+        };
+        match Checkpoint::open(note, key) {
+            Ok(checkpoint) => {
+                self.audit.expect(checkpoint.clone());
+                self.checkpoint = Some(checkpoint);
             }
+            Err(error) => return self.violate(None, file.name, file.offset, &error.to_string()),
         }
-    }
-
-    fn checkpoint(&mut self, files: &Files<'_>, trust: &Trust) -> Option<Checkpoint> {
-        let (Some((key_file, own)), Some((file, note))) = (files.text(names::VKEY), files.text(names::CHECKPOINT))
-        else {
-            self.missing("vkey or checkpoint", !files.0.is_empty());
-            return None;
-        };
-        let own: Option<VerifierKey> = own.strip_suffix('\n').and_then(|own| own.parse().ok());
-        let Some(own) = own else {
-            self.violate(None, key_file.name, key_file.offset, "it is no verifier key");
-            return None;
-        };
-        let key = trust.key.as_ref().unwrap_or(&own);
-        self.vkey = key.to_string();
-        self.key_from = Some(if trust.key.is_some() { From::Verifier } else { From::Bundle });
-        if *key != own {
-            let what = format!("the bundle's key is not yours: it says {own}");
-            self.violate(None, key_file.name, key_file.offset, &what);
-        }
-        let checkpoint = match Checkpoint::open(note, key) {
-            Ok(checkpoint) => checkpoint,
-            Err(error) => {
-                self.violate(None, file.name, file.offset, &error.to_string());
-                return None;
-            }
-        };
-        self.origin.clone_from(&checkpoint.origin);
-        self.size = checkpoint.size;
-        self.root = Some(checkpoint.root);
-        self.cosignatures(files, trust, file, note, key);
-        Some(checkpoint)
-    }
-
-    fn cosignatures(&mut self, files: &Files<'_>, trust: &Trust, file: File<'_>, note: &str, key: &VerifierKey) {
         let policy = match (&trust.policy, files.text(names::POLICY)) {
             (Some(policy), _) => Some((policy.clone(), From::Verifier)),
-            (None, Some((own, text))) => match text.parse() {
+            (None, Some((own, text))) => match text.parse::<WitnessPolicy>() {
                 Ok(policy) => Some((policy, From::Bundle)),
                 Err(error) => {
-                    let error: ledger::PolicyError = error;
                     self.violate(None, own.name, own.offset, &error.to_string());
                     None
                 }
@@ -218,16 +221,15 @@ impl State {
             let what = format!("the cosignature of the witness {name} is wrong");
             self.violate(None, file.name, file.offset, &what);
         }
-        if evaluation.quorum == Quorum::NotReached && from == From::Verifier {
-            self.violate(None, file.name, file.offset, "it has not the cosignatures that your policy asks for");
-        }
-        self.cosigned = evaluation.cosigned;
-        self.quorum = Some((evaluation.quorum, from));
+        self.witnessed = Some((evaluation, from));
     }
 
-    fn proof(&mut self, files: &Files<'_>, checkpoint: &Checkpoint, entries: &[Included]) {
+    fn proof(&mut self, files: &Files<'_>, entries: &[Included<'_>]) {
         let Some(file) = files.get(names::PROOF) else {
-            return self.missing(names::PROOF, true);
+            return self.missing(names::PROOF);
+        };
+        let Some(checkpoint) = self.checkpoint.clone() else {
+            return;
         };
         let leaves: Vec<_> = entries.iter().map(|included| (included.index, included.hash)).collect();
         let proven = match read_hashes(file.content) {
@@ -240,13 +242,13 @@ impl State {
         }
     }
 
-    fn genesis(&mut self, file: File<'_>, first: Option<&Included>, checkpoint: &Checkpoint) {
+    fn genesis(&mut self, file: File<'_>, first: Option<&Included<'_>>, key: &VerifierKey) {
         let what = match first {
             Some(Included { index: 0, entry: Entry { body: Body::Genesis(genesis), .. }, .. }) => {
-                if genesis.origin == checkpoint.origin && genesis.vkey == self.vkey {
+                if genesis.vkey == key.to_string() {
                     return;
                 }
-                "it is the first entry of another log, or of one with another key"
+                "it is the first entry of a log with another key"
             }
             Some(_) | None => "a bundle begins with the first entry of its log",
         };
@@ -254,15 +256,17 @@ impl State {
     }
 
     /// The standard proof of each session's last entry, under the very checkpoint of the bundle.
-    fn session_proofs(&mut self, files: &Files<'_>, trust: &Trust, entries: &[Included], sessions: &Sessions) {
-        let own = files.text(names::VKEY).and_then(|(_, own)| own.strip_suffix('\n')?.parse().ok());
-        let (Some(key), Some((_, note))) = (trust.key.clone().or(own), files.text(names::CHECKPOINT)) else {
-            return;
-        };
-        for (session, place) in &sessions.last {
-            let name = names::session_proof(*session);
-            let (Some(file), Some(last)) = (files.get(&name), entries.get(*place)) else {
-                self.missing(&name, true);
+    fn session_proofs(&mut self, files: &Files<'_>, key: &VerifierKey, entries: &[Included<'_>]) {
+        let mut last = BTreeMap::new();
+        for included in entries {
+            if let Some(link) = included.entry.body.link() {
+                last.insert(names::session_proof(link.session), included);
+            }
+        }
+        let note = files.text(names::CHECKPOINT).map_or("", |(_, note)| note);
+        for (name, last) in &last {
+            let Some(file) = files.get(name) else {
+                self.missing(name);
                 continue;
             };
             let proof: Option<TlogProof> = std::str::from_utf8(file.content).ok().and_then(|text| text.parse().ok());
@@ -271,16 +275,15 @@ impl State {
                 Some(proof) if proof.index != last.index || proof.checkpoint != note || proof.extra.is_some() => {
                     format!("it is not the proof of entry {} under the bundle's checkpoint", last.index)
                 }
-                Some(proof) => match proof.verify(&last.hash, &key) {
+                Some(proof) => match proof.verify(&last.hash, key) {
                     Ok(_) => continue,
                     Err(error) => format!("entry {}: {error}", last.index),
                 },
             };
             self.violate(None, file.name, file.offset, &what);
         }
-        let expected: BTreeSet<String> = sessions.last.keys().map(|session| names::session_proof(*session)).collect();
         for (_, file) in files.below(names::SESSIONS) {
-            if !expected.contains(file.name) {
+            if !last.contains_key(file.name) {
                 self.violate(None, file.name, file.offset, "no session of the bundle has this name");
             }
         }
@@ -307,30 +310,22 @@ impl State {
     }
 
     /// Opens what is disclosed, and checks that what is not is accounted for.
-    fn content(
-        &mut self,
-        file: File<'_>,
-        manifest: &Manifest,
-        entries: &[Included],
-        sessions: &Sessions,
-        keyring: &Keyring<'_>,
-    ) -> (BTreeMap<Kind, Counts>, Vec<Command>) {
-        if (manifest.origin.as_str(), manifest.size) != (self.origin.as_str(), self.size) && self.root.is_some() {
+    fn content(&mut self, file: File<'_>, manifest: &Manifest, entries: &[Included<'_>], keyring: &Keyring<'_>) {
+        if let Some(Checkpoint { origin, size, .. }) = &self.checkpoint
+            && (origin, *size) != (&manifest.origin, manifest.size)
+        {
             self.violate(None, names::MANIFEST, 0, "it is about another log or another size than the checkpoint");
         }
-        let of_sessions = || entries.iter().filter(|included| included.entry.body.link().is_some());
-        let range = of_sessions().map(|included| included.index);
-        if range.clone().min().zip(range.max()) != Some(manifest.range) {
-            self.violate(None, names::MANIFEST, 0, "the sessions of the bundle do not have the range that it says");
-        }
+        self.range(manifest, entries);
+        let plain = || entries.iter().map(|included| &included.entry);
+        let here: BTreeSet<CommandId> = plain().flat_map(fields::of).map(|(command, _, _)| command).collect();
         for (session, ordinals) in &manifest.commands {
-            let here = |ordinal: &u32| sessions.commands.contains(&CommandId { session: *session, ordinal: *ordinal });
-            if let Some(missing) = ordinals.iter().find(|ordinal| !here(ordinal)) {
+            let missing = |ordinal: &&u32| !here.contains(&CommandId { session: *session, ordinal: **ordinal });
+            if let Some(missing) = ordinals.iter().find(missing) {
                 let what = format!("command {session}.{missing} was selected, and is not in the bundle");
                 self.violate(None, names::MANIFEST, 0, &what);
             }
         }
-        let plain = || entries.iter().map(|included| &included.entry);
         let wanted = Disclosure::new(plain(), &manifest.commands, &manifest.withheld);
         let mut opening = Opening { file, wanted, erased: Erased::new(plain()), keyring, counts: BTreeMap::new() };
         let mut used = BTreeSet::new();
@@ -346,14 +341,29 @@ impl State {
             let name = format!("{}{}", names::BLOBS, name.hex());
             self.violate(None, &name, 0, "no selected command names it");
         }
-        (opening.counts, commands.into_values().collect())
+        self.disclosure = opening.counts;
+        self.commands = commands.into_values().collect();
+        self.commands.sort_by_key(|command| command.index);
+    }
+
+    /// The range that the manifest says, and how much of it is not here.
+    fn range(&mut self, manifest: &Manifest, entries: &[Included<'_>]) {
+        let of_sessions = entries.iter().filter(|included| included.entry.body.link().is_some());
+        let indexes = of_sessions.map(|included| included.index);
+        if indexes.clone().min().zip(indexes.max()) != Some(manifest.range) {
+            self.violate(None, names::MANIFEST, 0, "the sessions of the bundle do not have the range that it says");
+        }
+        let (first, last) = manifest.range;
+        let here = entries.iter().filter(|included| (first..=last).contains(&included.index)).count();
+        let all = last.saturating_sub(first).saturating_add(1);
+        self.left_out = all.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX));
     }
 
     fn opened(
         &mut self,
         opening: &mut Opening<'_>,
         manifest: &Manifest,
-        included: &Included,
+        included: &Included<'_>,
         used: &mut BTreeSet<FieldId>,
         commands: &mut BTreeMap<CommandId, Command>,
     ) {
@@ -390,7 +400,7 @@ impl State {
                 }
                 (Body::Outcome(outcome), _) => {
                     if let Some(command) = commands.get_mut(&outcome.of) {
-                        command.outcome = Some(Outcome::clone(outcome));
+                        command.outcome = Some(outcome.clone());
                         command.message = content;
                     }
                 }
@@ -399,81 +409,58 @@ impl State {
         }
     }
 
-    fn report(
-        mut self,
-        manifest: Option<Manifest>,
-        entries: &[Included],
-        sessions: Sessions,
-        keyring: &Keyring<'_>,
-        disclosure: BTreeMap<Kind, Counts>,
-        mut commands: Vec<Command>,
-    ) -> Report {
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let Sessions { mut completeness, mut coverage, .. } = sessions;
-        if manifest.is_none() || self.root.is_none() {
-            // Each of these was told already, unless the bundle is one of nothing at all.
+    fn report(mut self, key_from: From) -> Report {
+        if self.manifest.is_none() || self.checkpoint.is_none() {
+            // Told already, unless the bundle has neither.
             self.violate(None, names::MANIFEST, 0, "there is no manifest, or no checkpoint that can be verified");
         }
-        if self.violation.is_some() {
-            completeness.verdict = Complete::NotEstablished;
+        let root = self.checkpoint.map_or(ledger::EMPTY_ROOT, |checkpoint| checkpoint.root);
+        let mut audit = self.audit.finish_selection(root);
+        if !self.keyed {
+            audit.integrity.vkey.clear();
+            audit.integrity.origin.clear();
         }
-        if let Some(Manifest { range: (first, last), .. }) = &manifest {
-            let here = entries.iter().filter(|included| (*first..=*last).contains(&included.index)).count();
-            coverage.left_out = last.saturating_sub(*first).saturating_add(1).saturating_sub(count(here));
-        }
-        commands.sort_by_key(|command| command.index);
         Report {
-            manifest,
-            integrity: Integrity {
-                violation: self.violation.map(|(_, violation)| violation),
-                entries: count(entries.len()),
-                origin: self.origin,
-                vkey: self.vkey,
-                key_from: self.key_from.unwrap_or(From::Bundle),
-                size: self.size,
-                root: self.root.unwrap_or(ledger::EMPTY_ROOT),
-                cosigned: self.cosigned,
-                quorum: self.quorum,
-                blobs: count(keyring.blobs.len()),
-                unknown_files: self.unknown_files,
-            },
-            completeness,
-            coverage,
-            disclosure,
-            commands,
+            audit,
+            manifest: self.manifest,
+            key_from,
+            witnessed: self.witnessed,
+            left_out: self.left_out,
+            unknown_files: self.unknown_files,
+            disclosure: self.disclosure,
+            commands: self.commands,
         }
     }
 
-    fn missing(&mut self, name: &str, told: bool) {
-        if told {
-            self.violate(None, name, 0, "it is missing");
-        }
+    fn missing(&mut self, name: &str) {
+        self.violate(None, name, 0, "it is missing");
     }
 
-    fn entry(&mut self, file: File<'_>, included: Option<&Included>, what: &str) {
-        let at = included.map_or(0, |included| included.at);
+    fn entry(&mut self, file: File<'_>, included: Option<&Included<'_>>, what: &str) {
         let command = included.and_then(|included| match &included.entry.body {
             Body::Intent(intent) => Some(intent.command),
             Body::Outcome(outcome) => Some(outcome.of),
             _ => None,
         });
-        self.violate(included.map(|included| included.index), file.name, file.offset + at, what);
-        if let Some((_, violation)) = &mut self.violation
-            && violation.index == included.map(|included| included.index)
-        {
-            violation.command = violation.command.or(command);
-        }
+        let at = included.map_or(0, |included| included.at);
+        self.found(included.map(|included| included.index), command, file.name, file.offset + at, what);
     }
 
-    /// Keeps the first violation. One that names an entry is better than one that does not.
     fn violate(&mut self, index: Option<u64>, file: &str, offset: usize, what: &str) {
-        let rank = (index.unwrap_or(u64::MAX), usize::from(index.is_none()));
-        if self.violation.as_ref().is_none_or(|(known, _)| rank < *known) {
-            let offset = u64::try_from(offset).unwrap_or(u64::MAX);
-            let (file, what) = (file.to_owned(), what.to_owned());
-            self.violation = Some((rank, Violation { index, command: None, file, offset, what }));
-        }
+        self.found(index, None, file, offset, what);
     }
+
+    fn found(&mut self, index: Option<u64>, command: Option<CommandId>, file: &str, offset: usize, what: &str) {
+        let offset = u64::try_from(offset).unwrap_or(u64::MAX);
+        let violation = Violation { index, command, file: file.to_owned(), offset, what: what.to_owned() };
+        self.audit.violate(index.unwrap_or(u64::MAX), violation);
+    }
+}
+
+/// Stands in for the key of a bundle that has none; it verifies nothing.
+#[allow(clippy::expect_used, reason = "the name is one that a key can have")]
+fn nobody() -> VerifierKey {
+    ledger::SigningKey::new("nobody", &[0; 32]).expect("a name").verifier()
 }
 
 /// The opening of fields.
@@ -517,7 +504,7 @@ impl Opening<'_> {
 }
 
 /// The index of the entry whose line is at this place, as far as its neighbours tell.
-fn place_of(entries: &[Included], at: usize) -> Option<u64> {
+fn place_of(entries: &[Included<'_>], at: usize) -> Option<u64> {
     let next = entries.iter().find(|included| included.at > at);
     let before = entries.iter().rev().find(|included| included.at < at);
     match (before, next) {

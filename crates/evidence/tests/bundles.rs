@@ -3,7 +3,8 @@
 
 mod support;
 
-use evidence::{Complete, Content, From, Kind, Report, Trust, verify};
+use evidence::{Content, From, Kind, Report, Trust, verify};
+use ledger::audit::CompletenessVerdict as Complete;
 use ledger::{CosignerKey, Quorum, SigningKey, leaf_hash};
 use model::{Body, Entry, Field, Status};
 use proptest::prelude::*;
@@ -15,8 +16,8 @@ fn trust(log: &Log) -> Trust {
 
 #[track_caller]
 fn good(report: &Report) {
-    assert_eq!(report.integrity.violation, None);
-    assert_eq!(report.completeness.verdict, Complete::Yes, "{:?}", report.completeness.gaps);
+    assert_eq!(report.audit.integrity.violation, None);
+    assert_eq!(report.audit.completeness.verdict, Complete::Ok, "{:?}", report.audit.completeness.gaps);
 }
 
 fn texts(report: &Report) -> Vec<String> {
@@ -29,11 +30,11 @@ fn a_bundle_of_everything_verifies_and_shows_everything() {
     let bundle = log.build(&log.draft(&commands, &[]));
     let report = verify(&bundle, &trust(&log));
     good(&report);
-    assert_eq!(report.integrity.key_from, From::Verifier);
-    assert_eq!(report.integrity.entries, log.leaves.len() as u64 - 2, "all but the heartbeats");
-    assert_eq!((report.integrity.blobs, report.integrity.size), (2, log.leaves.len() as u64));
-    assert_eq!((report.completeness.commands, report.completeness.sessions), (5, 2));
-    assert_eq!(report.coverage.left_out, 1, "the heartbeat in between");
+    assert_eq!(report.key_from, From::Verifier);
+    assert_eq!(report.audit.integrity.entries, log.leaves.len() as u64 - 2, "all but the heartbeats");
+    assert_eq!((report.audit.integrity.blobs, report.audit.integrity.signed), (2, Some(log.leaves.len() as u64)));
+    assert_eq!((report.audit.completeness.commands, report.audit.completeness.sessions), (5, 2));
+    assert_eq!(report.left_out, 1, "the heartbeat in between");
     let texts = texts(&report);
     assert_eq!(texts[0], "select count(*) from orders");
     assert_eq!(texts[1], texts[2]);
@@ -45,7 +46,7 @@ fn a_bundle_of_everything_verifies_and_shows_everything() {
     // Without a key from elsewhere it verifies too, and says so.
     let report = verify(&bundle, &Trust::default());
     good(&report);
-    assert_eq!(report.integrity.key_from, From::Bundle);
+    assert_eq!(report.key_from, From::Bundle);
     assert_eq!(bundle, log.build(&log.draft(&commands, &[])), "the same again");
 }
 
@@ -60,8 +61,8 @@ fn every_flipped_byte_is_found() {
         let mut other = bundle.clone();
         other[at] ^= 1 << (at % 8);
         let report = verify(&other, &trust(&log));
-        let violation = report.integrity.violation.unwrap_or_else(|| panic!("byte {at}"));
-        assert_ne!(report.completeness.verdict, Complete::Yes);
+        let violation = report.audit.integrity.violation.unwrap_or_else(|| panic!("byte {at}"));
+        assert_ne!(report.audit.completeness.verdict, Complete::Ok);
         if (entries..end).contains(&at) {
             named += usize::from(violation.index == entry_at(&bundle[entries..end], at - entries));
         }
@@ -97,7 +98,7 @@ fn withheld_content_is_said_to_be_withheld() {
         }
         if kinds.contains(&Kind::Statement) {
             assert!(report.commands.iter().all(|command| command.text == Content::Withheld));
-            assert_eq!(report.integrity.blobs, 0);
+            assert_eq!(report.audit.integrity.blobs, 0);
         }
     }
 }
@@ -133,19 +134,19 @@ fn a_key_that_is_missing_without_a_word_is_a_violation() {
     let mut draft = log.draft(&commands, &[]);
     let id = *draft.keys.keys().next().unwrap();
     draft.keys.remove(&id);
-    let violation = verify(&log.build(&draft), &trust(&log)).integrity.violation.unwrap();
+    let violation = verify(&log.build(&draft), &trust(&log)).audit.integrity.violation.unwrap();
     assert!(violation.what.contains("missing"), "{violation:?}");
     assert_eq!(violation.command, Some(commands[0]));
     // Nor one that opens something else.
     let mut draft = log.draft(&commands, &[]);
     let other = draft.keys.values().last().unwrap().clone();
     draft.keys.insert(id, other);
-    let violation = verify(&log.build(&draft), &trust(&log)).integrity.violation.unwrap();
+    let violation = verify(&log.build(&draft), &trust(&log)).audit.integrity.violation.unwrap();
     assert!(violation.what.contains("not the one that the entry commits to"), "{violation:?}");
     // Nor a blob that is not there.
     let mut draft = log.draft(&commands, &[]);
     draft.blobs.pop_first();
-    let violation = verify(&log.build(&draft), &trust(&log)).integrity.violation.unwrap();
+    let violation = verify(&log.build(&draft), &trust(&log)).audit.integrity.violation.unwrap();
     assert!(violation.what.contains("is missing"), "{violation:?}");
 }
 
@@ -155,9 +156,9 @@ fn another_key_does_not_verify_it() {
     let bundle = log.build(&log.draft(&commands, &[]));
     let other = SigningKey::new(ORIGIN, &[2; 32]).unwrap().verifier();
     let report = verify(&bundle, &Trust { key: Some(other), policy: None });
-    let violation = report.integrity.violation.unwrap();
+    let violation = report.audit.integrity.violation.unwrap();
     assert_eq!(violation.file, "vkey");
-    assert!(violation.what.contains("not yours"), "{violation:?}");
+    assert!(violation.what.contains("not the key that you gave"), "{violation:?}");
 }
 
 #[test]
@@ -169,13 +170,13 @@ fn a_rewritten_entry_is_found_though_everything_around_it_was_made_to_fit() {
     let text = String::from_utf8(leaf.clone()).unwrap().replace("\"bytes_down\":30", "\"bytes_down\":31");
     *leaf = text.into_bytes();
     let index = *index;
-    let violation = verify(&log.build(&draft), &trust(&log)).integrity.violation.unwrap();
+    let violation = verify(&log.build(&draft), &trust(&log)).audit.integrity.violation.unwrap();
     assert_eq!((violation.index, violation.command), (Some(index), Some(commands[0])), "{violation:?}");
     // One that no other entry names: the root does not fit.
     let mut draft = log.draft(&commands, &[]);
     let start = draft.entries.get_mut(&1).unwrap();
     *start = String::from_utf8(start.clone()).unwrap().replace("\"boot_id\":\"b\"", "\"boot_id\":\"c\"").into_bytes();
-    let violation = verify(&log.build(&draft), &trust(&log)).integrity.violation.unwrap();
+    let violation = verify(&log.build(&draft), &trust(&log)).audit.integrity.violation.unwrap();
     assert!(violation.what.contains("not those of the signed log"), "{violation:?}");
 }
 
@@ -193,10 +194,11 @@ fn entries_that_were_left_out_are_missed() {
         let mut draft = draft.clone();
         let leaf = draft.entries.remove(&index).unwrap();
         let report = verify(&log.build(&draft), &trust(&log));
-        let found = report.integrity.violation.is_some() || report.completeness.verdict == Complete::No;
+        let found =
+            report.audit.integrity.violation.is_some() || report.audit.completeness.verdict == Complete::Violated;
         // The end of a session cannot be told from one that was still open, but the counts say it.
         let close = matches!(Entry::decode(&leaf).unwrap().body, Body::SessionClose(_));
-        assert!(found || (close && report.completeness.sessions_open == 1), "entry {index}");
+        assert!(found || (close && report.audit.completeness.sessions_open == 1), "entry {index}");
     }
 }
 
@@ -212,12 +214,13 @@ fn witnesses_count_by_the_policy_of_whoever_verifies() {
     let bundle = log.build(&draft);
     let report = verify(&bundle, &trust(&log));
     good(&report);
-    assert_eq!(report.integrity.cosigned, [("w".to_owned(), 1_763_804_200)]);
-    assert_eq!(report.integrity.quorum, Some((Quorum::Reached, From::Bundle)));
+    let (evaluation, from) = report.witnessed.unwrap();
+    assert_eq!(evaluation.cosigned, [("w".to_owned(), 1_763_804_200)]);
+    assert_eq!((evaluation.quorum, from), (Quorum::Reached, From::Bundle));
     let mine = |key: &CosignerKey| Trust { policy: Some(policy(key).parse().unwrap()), ..trust(&log) };
     good(&verify(&bundle, &mine(&witness)));
-    let violation = verify(&bundle, &mine(&other)).integrity.violation.unwrap();
-    assert_eq!(violation.file, "checkpoint");
+    let (evaluation, from) = verify(&bundle, &mine(&other)).witnessed.unwrap();
+    assert_eq!((evaluation.quorum, from), (Quorum::NotReached, From::Verifier));
 }
 
 #[test]
@@ -228,8 +231,8 @@ fn a_running_command_is_pending_and_an_open_session_is_counted() {
     commands.push(log.intent(session, text, Field::NONE));
     let report = verify(&log.build(&log.draft(&commands[5..], &[])), &trust(&log));
     good(&report);
-    assert_eq!((report.completeness.pending, report.completeness.sessions_open), (1, 1));
-    assert_eq!(report.completeness.outcomes.get(&Status::Ok), None);
+    assert_eq!((report.audit.completeness.pending, report.audit.completeness.sessions_open), (1, 1));
+    assert_eq!(report.audit.completeness.outcomes.get(&Status::Ok), None);
 }
 
 /// Makes the corpus: run it when the format changes, with `--ignored`.
@@ -289,8 +292,8 @@ proptest! {
         (0..more).for_each(|_| log.heartbeat());
         let selected: Vec<_> = picks.iter().map(|pick| commands[*pick]).collect();
         let report = verify(&log.build(&log.draft(&selected, &kinds)), &trust(&log));
-        prop_assert_eq!(&report.integrity.violation, &None);
-        prop_assert_eq!(report.completeness.verdict, Complete::Yes);
+        prop_assert_eq!(&report.audit.integrity.violation, &None);
+        prop_assert_eq!(report.audit.completeness.verdict, Complete::Ok);
         prop_assert_eq!(report.commands.len(), selected.len());
     }
 

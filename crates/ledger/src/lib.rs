@@ -6,6 +6,7 @@
 //!
 //! The invariant kept here: nothing is accepted that another implementation of the same specifications would refuse.
 
+pub mod audit;
 mod checkpoint;
 mod cosignature;
 mod frontier;

@@ -28,6 +28,10 @@ closed! {
 pub struct Erase {
     /// The session whose content it was.
     pub session: SessionId,
+    /// The connection of that session.
+    pub connection: String,
+    /// The identity of that session.
+    pub identity: IdentityName,
     /// The fields, by their numbers in the session; none for all of them.
     pub fields: Option<Vec<u64>>,
     /// Why.

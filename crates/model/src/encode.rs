@@ -207,7 +207,8 @@ fn cancel(j: &mut Json<'_>, t: Time, b: &Cancel) {
 
 fn erase(j: &mut Json<'_>, t: Time, b: &Erase) {
     time(j, t);
-    j.key("session").plain(&b.session.text());
+    j.key("session").plain(&b.session.text()).key("connection").string(&b.connection);
+    j.key("identity").string(b.identity.as_str());
     if let Some(fields) = &b.fields {
         j.key("fields").raw(b"[");
         for (i, field) in fields.iter().enumerate() {

@@ -196,8 +196,16 @@ impl BlobReader {
     }
 }
 
+/// Why a blob is not what an entry names.
+pub(crate) enum Bad {
+    /// It is not there.
+    Missing(String),
+    /// It is something else, or cannot be read.
+    Wrong(String),
+}
+
 /// Checks a blob's bytes against its name.
-pub(crate) fn check(disk: &dyn Disk, blob: &BlobField) -> Result<(), String> {
+pub(crate) fn check(disk: &dyn Disk, blob: &BlobField) -> Result<(), Bad> {
     let read = || -> io::Result<(u64, Digest)> {
         let file = disk.open(&blob_path(&blob.sha256), Mode::Read)?;
         let (mut hash, mut offset, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK_BYTES]);
@@ -212,8 +220,11 @@ pub(crate) fn check(disk: &dyn Disk, blob: &BlobField) -> Result<(), String> {
     };
     match read() {
         Ok((bytes, digest)) if bytes == blob.bytes && digest == blob.sha256 => Ok(()),
-        Ok(_) => Err(format!("{} is not the content that the entry names", blob_path(&blob.sha256))),
-        Err(error) => Err(format!("{}: {error}", blob_path(&blob.sha256))),
+        Ok(_) => Err(Bad::Wrong(format!("{} is not the content that the entry names", blob_path(&blob.sha256)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Bad::Missing(format!("{} is not there, and nothing says that it was erased", blob_path(&blob.sha256))))
+        }
+        Err(error) => Err(Bad::Wrong(format!("{}: {error}", blob_path(&blob.sha256)))),
     }
 }
 

@@ -30,7 +30,7 @@ pub fn segment(data: &[u8]) {
     };
     for segment in [data.to_vec(), [header.encode(), data.to_vec()].concat()] {
         let disk: Arc<dyn Disk> = Arc::new(OneSegment { segment, vkey: format!("{}\n", key.verifier()) });
-        let report = verify_on(disk.clone(), None, &mut |_| {});
+        let report = verify_on(disk.clone(), None, &[], &mut |_| {});
         let read = Reader::on(disk.clone()).map(|reader| reader.entries(0).take_while(Result::is_ok).count());
         let recovered = recover(&disk, &origin_hash(ORIGIN), &[]);
         if let (Ok(report), Ok(found)) = (&report, &recovered) {

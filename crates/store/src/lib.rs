@@ -33,6 +33,10 @@ pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
 pub use disk::{Disk, DiskFile, Mode, RealDisk};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
+pub use ledger::audit::{
+    Away, AwayEnd, ClockStep, Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Report, SILENCE_US,
+    Silence, Violation,
+};
 pub use log::Position;
 pub use publish::Published;
 pub use reader::{Entries, OPENED_BYTES_MAX, Opened, Reader, Stored};
@@ -40,10 +44,7 @@ pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
 pub use session::{INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart};
 pub use tamper::{Tampered, tamper, tamper_on};
-pub use verify::{
-    Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Progress, Report, SILENCE_US, Silence, Violation,
-    verify, verify_on,
-};
+pub use verify::{Progress, verify, verify_on};
 pub use views::{
     CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands, sessions,
 };

@@ -372,18 +372,7 @@ fn read_tile(disk: &dyn Disk, tile: &Tile) -> Result<Vec<u8>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !tile.is_full() => read(&tile.full()),
         bytes => return bytes.map_err(StoreError::disk(format!("reading {}", path_of(tile)))),
     };
-    let mut whole = whole.map_err(StoreError::disk(format!("reading {}", path_of(tile))))?;
-    whole.truncate(match tile.kind() {
-        TileKind::Hashes(_) => usize::from(tile.width()) * 32,
-        TileKind::Entries => first_entries(&whole, tile.width()),
-    });
-    Ok(whole)
-}
-
-/// How many bytes the first entries of a bundle take.
-fn first_entries(bundle: &[u8], count: u16) -> usize {
-    let entries = ledger::bundle_entries(bundle).take(count.into());
-    entries.map_while(Result::ok).map(|entry| 2 + entry.len()).sum()
+    whole.map(|full| tile.cut(full)).map_err(StoreError::disk(format!("reading {}", path_of(tile))))
 }
 
 fn path_of(tile: &Tile) -> String {

@@ -259,7 +259,7 @@ fn altered(group: &GroupAt, before: &Digest) -> Option<Damage> {
     let first = group.header.first;
     let mut count = 0u32;
     for entry in entries(&group.body) {
-        if !entry.intact {
+        if !entry.is_intact() {
             let at = body + u64::try_from(entry.at).unwrap_or(0);
             return damage(first + u64::from(count), at, Some(entry.leaf), "the entry's checksum is wrong");
         }
@@ -341,7 +341,7 @@ impl Segment {
             None => return Ok(damage),
         };
         for (index, entry) in (next..).zip(entries(body)) {
-            if !entry.intact {
+            if !entry.is_intact() {
                 damage.index = index;
                 damage.offset = offset + u64::try_from(GROUP_HEADER_BYTES + entry.at).unwrap_or(0);
                 damage.command = Peek::new(entry.leaf).and_then(|peek| peek.command);

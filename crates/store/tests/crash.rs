@@ -35,12 +35,12 @@ fn seen(disk: &SimDisk) -> BTreeMap<CommandId, CommandView> {
 /// What must hold of a disk on which a gateway had acknowledged this much.
 fn check(disk: &SimDisk, acknowledged: &Acknowledged, what: &str) {
     // Before anything is repaired: what is there, verifies, and what is torn is not taken for an entry.
-    let report = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap();
     assert_eq!(report.integrity.violation, None, "{what}: before recovery");
 
     let (recorder, recovery) = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     drop(recorder);
-    let report = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{what}: {report:#?}");
     assert_eq!(report.integrity.torn_bytes, 0, "{what}");
     let seen = seen(disk);

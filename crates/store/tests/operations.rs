@@ -197,7 +197,7 @@ impl World {
 }
 
 fn check(disk: &SimDisk, expected: &mut BTreeMap<CommandId, Expected>) {
-    let report = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:#?}");
     let reader = Reader::on(Arc::new(disk.clone())).unwrap();
     let seen: BTreeMap<_, _> = commands(&reader, Filter::default()).map(Result::unwrap).map(|v| (v.id, v)).collect();

@@ -108,7 +108,7 @@ fn checkpoints_are_signed_while_entries_flow() {
         assert!(std::time::Instant::now() < deadline);
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    let report = verify_on(Arc::new(disk), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk), None, &[], &mut |_| {}).unwrap();
     assert!(report.is_ok() && report.integrity.signed.is_some(), "{report:?}");
 }
 
@@ -124,7 +124,7 @@ fn a_dropped_session_is_completed() {
     let _recorded = admit(&gate, pending).unwrap();
     drop(session);
     recorder.stop().unwrap();
-    let report = verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:?}");
     assert_eq!(report.completeness.outcomes[&Status::Unknown], 1);
     let reader = Reader::on(Arc::new(disk)).unwrap();
@@ -149,14 +149,14 @@ fn many_segments_read_as_one_log() {
     let indexes: Vec<_> = reader.entries(0).map(|entry| entry.unwrap().index).collect();
     assert_eq!(indexes, (0..indexes.len() as u64).collect::<Vec<_>>());
     assert_eq!(reader.entries(500).next().unwrap().unwrap().index, 500);
-    assert!(verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap().is_ok());
+    assert!(verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap().is_ok());
     assert!(open(&disk).unwrap().1.clean);
 
     // A segment in the middle that is gone is noticed.
     let middle = disk.paths().into_iter().filter(|path| path.ends_with(".seg")).nth(1).unwrap();
     let broken = disk.copy();
     store::Disk::remove(&broken, &middle).unwrap();
-    let report = verify_on(Arc::new(broken.clone()), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(broken.clone()), None, &[], &mut |_| {}).unwrap();
     assert!(report.integrity.violation.unwrap().what.contains("missing"));
     assert!(matches!(open(&broken), Err(StoreError::Corrupt { .. })));
 }
@@ -220,7 +220,7 @@ fn content_opens_field_by_field_and_can_be_erased() {
     keys[slot..slot + 64].fill(0);
     disk.set_bytes("keys/sessions", &keys);
     assert_eq!(reader.open_field(id, &intent.text).unwrap(), Opened::Erased);
-    assert!(verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap().is_ok());
+    assert!(verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap().is_ok());
     store::Disk::remove(&disk, "keys/seal").unwrap();
     assert_eq!(Reader::on(Arc::new(disk)).unwrap().open_field(id, &intent.text).unwrap(), Opened::NoKey);
 }
@@ -260,13 +260,13 @@ fn blobs_read_back_whole_and_are_verified() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(verify_on(Arc::new(disk.clone()), None, &mut |_| {}).unwrap().is_ok());
+        assert!(verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap().is_ok());
         let Field::Blob(blob) = field else { panic!("not a blob") };
         let path = format!("blobs/{}/{}", &blob.sha256.hex()[..2], blob.sha256.hex());
         let mut bytes = disk.bytes(&path).unwrap();
         bytes[100] ^= 1;
         disk.set_bytes(&path, &bytes);
-        let violation = verify_on(Arc::new(disk), None, &mut |_| {}).unwrap().integrity.violation.unwrap();
+        let violation = verify_on(Arc::new(disk), None, &[], &mut |_| {}).unwrap().integrity.violation.unwrap();
         assert!(violation.what.contains(&blob.sha256.hex()) && violation.command.is_some(), "{violation:?}");
     }
 }
@@ -285,7 +285,7 @@ fn a_leaf_that_is_too_long_is_refused_and_nothing_is_lost() {
     assert_eq!(command(&gate, &mut session, "select 2").unwrap().ordinal, 1);
     session.close(SessionClosing { reason: SessionEnd::Idle, ..closing() }).unwrap();
     recorder.stop().unwrap();
-    assert!(verify_on(Arc::new(disk), None, &mut |_| {}).unwrap().is_ok());
+    assert!(verify_on(Arc::new(disk), None, &[], &mut |_| {}).unwrap().is_ok());
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn the_keeper_comes_by_while_the_spare_is_being_named() {
     recorder.stop().unwrap();
     let segments = disk.paths().iter().filter(|path| path.ends_with(".seg")).count();
     assert!(segments >= 4, "{segments} segments");
-    let report = verify_on(Arc::new(disk), None, &mut |_| {}).unwrap();
+    let report = verify_on(Arc::new(disk), None, &[], &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{report:#?}");
     assert_eq!(report.completeness.commands, 50);
 }

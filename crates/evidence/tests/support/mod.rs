@@ -233,6 +233,8 @@ impl Log {
     pub fn erase(&mut self, session: SessionId, fields: Option<Vec<u64>>) {
         self.push(Body::Erase(Erase {
             session,
+            connection: "app".into(),
+            identity: "agent:copilot-agent".parse().unwrap(),
             fields,
             cause: EraseCause::Request,
             reason: "asked for".into(),
