@@ -1,14 +1,16 @@
 //! Opens what a bundle discloses, and says of everything else why it stays closed.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
+use flate2::read::DeflateDecoder;
 use model::seal::{CHUNK_BYTES, ChunkOpener, FieldKey, Last, TAG_BYTES, open};
 use model::{BlobField, Digest, Field, Packing, SessionId};
 
 use crate::fields::FieldId;
 
 /// Content that was packed is at most this long, in bytes: what a small file unpacks to must not fill the memory.
-pub const UNPACKED_BYTES_MAX: usize = 256 << 20;
+pub const UNPACKED_BYTES_MAX: u64 = 256 << 20;
 
 /// The keys and the blobs of a bundle.
 pub(crate) struct Keyring<'a> {
@@ -49,8 +51,7 @@ impl Keyring<'_> {
         let content = match blob.packing {
             None => packed,
             Some(Packing::Deflate) => {
-                miniz_oxide::inflate::decompress_to_vec_with_limit(&packed, UNPACKED_BYTES_MAX)
-                    .map_err(|_| format!("the blob {name} does not unpack, or to more than 256 MiB"))?
+                unpack(&packed).ok_or_else(|| format!("the blob {name} does not unpack, or to more than 256 MiB"))?
             }
         };
         if u64::try_from(content.len()) != Ok(blob.length) {
@@ -79,4 +80,10 @@ fn chunks(session: SessionId, key: &FieldKey, blob: &BlobField, sealed: &[u8]) -
         }
         rest = after;
     }
+}
+
+fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = DeflateDecoder::new(packed).take(UNPACKED_BYTES_MAX + 1).read_to_end(&mut content).ok()?;
+    (u64::try_from(read).ok()? <= UNPACKED_BYTES_MAX).then_some(content)
 }

@@ -120,8 +120,8 @@ impl Disclosure {
     }
 }
 
-/// The numbers of a field's keys.
-pub(crate) fn numbers(field: &Field) -> impl Iterator<Item = u64> + Clone + use<> {
+/// The numbers of a field's keys: content in a blob has two.
+pub fn numbers(field: &Field) -> impl Iterator<Item = u64> + Clone + use<> {
     let (sealed, blob) = sealed(field);
     sealed.map(|sealed| sealed.number).into_iter().chain(blob.map(|blob| blob.number))
 }

@@ -71,6 +71,9 @@ enum Command {
     Replay(commands::replay::Replay),
     /// Verify the record: unaltered, complete, and what it covers
     Verify(commands::verify::Verify),
+    /// Hand out a part of the record as one file that proves itself
+    #[command(subcommand)]
+    Evidence(commands::evidence::EvidenceCommand),
     /// Print a shell's completions
     Completions(commands::completions::Completions),
 }
@@ -110,6 +113,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Show(show) => show.run(context),
         Command::Replay(replay) => replay.run(context),
         Command::Verify(verify) => verify.run(context),
+        Command::Evidence(evidence) => evidence.run(context),
         Command::Completions(completions) => completions.run(context),
     }
 }

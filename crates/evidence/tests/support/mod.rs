@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io::Write as _;
 
 use evidence::{Disclosure, Draft, Erased, Kind};
 use ledger::{Checkpoint, Nodes, SignedNote, SigningKey, leaf_hash, root};
@@ -126,7 +127,11 @@ impl Log {
         of.fields += 2;
         let packed = match packing {
             None => content.to_vec(),
-            Some(Packing::Deflate) => miniz_oxide::deflate::compress_to_vec(content, 6),
+            Some(Packing::Deflate) => {
+                let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(content).unwrap();
+                encoder.finish().unwrap()
+            }
         };
         let mut sealer = ChunkSealer::new(session, &of.key.field(number), number);
         let mut bytes = Vec::new();
