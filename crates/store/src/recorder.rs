@@ -245,6 +245,12 @@ impl Recorder {
         Gate::new(self.0.log.clone())
     }
 
+    /// How many entries were appended so far, durable or not.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.0.log.appended()
+    }
+
     /// The newest checkpoint of more than `after` entries whose tiles are published: its size and its signed note. Waits
     /// for it as long as this.
     #[must_use]
