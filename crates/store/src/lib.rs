@@ -22,6 +22,7 @@ mod reader;
 mod recorder;
 mod recover;
 mod session;
+mod snapshot;
 mod tamper;
 mod threads;
 mod verify;
