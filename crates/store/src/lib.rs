@@ -45,7 +45,7 @@ pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
 pub use session::{INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart};
 pub use tamper::{Tampered, tamper, tamper_on};
-pub use verify::{Progress, verify, verify_on};
+pub use verify::{Progress, Verified, verify, verify_from, verify_on};
 pub use views::{
     CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands, sessions,
 };
