@@ -17,6 +17,7 @@ mod gate;
 mod head;
 mod keys;
 mod log;
+mod pack;
 mod publish;
 mod reader;
 mod recorder;
