@@ -9,6 +9,7 @@ pub mod config;
 pub mod failure;
 pub mod keys;
 pub mod output;
+pub mod outside;
 pub mod wiring;
 
 pub use failure::{Exit, Failure};

@@ -30,7 +30,7 @@ mod walk;
 
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
-pub use disk::{Disk, DiskFile, Mode, RealDisk};
+pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use ledger::audit::{

@@ -27,6 +27,7 @@ mod server_log;
 pub mod sim_disk;
 mod target;
 mod tls;
+mod witness;
 
 pub use gateway::{Connection, Gateway, Plan};
 pub use postgres::{PASSWORD, Postgres};
@@ -35,3 +36,4 @@ pub use rustls_connect::MakeRustls;
 pub use server_log::{Ran, ServerLog};
 pub use target::{Target, Tls};
 pub use tls::Authority;
+pub use witness::{Witness, copy_directory};
