@@ -15,6 +15,8 @@
 pub mod agree;
 pub mod clients;
 mod gateway;
+/// Requests over HTTP, byte by byte.
+pub mod http;
 pub mod postgres;
 pub mod process;
 pub mod raw;
