@@ -38,7 +38,7 @@ pub use custody::{
     CommandField, Custody, CustodyError, Due, Erased, Held, HoldScope, Pace, REASON_BYTES_MAX, Retained,
     RetentionRules, retention_due,
 };
-pub use disk::{Disk, DiskFile, Mode, RealDisk};
+pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use ledger::audit::{
