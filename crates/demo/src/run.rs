@@ -120,7 +120,7 @@ fn gateway(place: &Place, resource: &Resource, screen: &mut Screen) -> Result<(R
         }
     };
     screen.step("record", &shown(&config.gateway.data), None, json!({"data": config.gateway.data}))?;
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = running.addresses().postgres.iter().map(ToString::to_string).collect();
     let text = format!("postgres on {}", addresses.join(", "));
     screen.step("gateway", &text, None, json!({"postgres": addresses}))?;
     let people: Vec<String> = [CLAUDE, COPILOT]
@@ -144,7 +144,7 @@ fn show(
     interrupted: &Receiver<()>,
     screen: &mut Screen,
 ) -> Result<Exit> {
-    let gateway = *running.addresses().first().context("the gateway has no address")?;
+    let gateway = *running.addresses().postgres.first().context("the gateway has no address")?;
     let key =
         |of: Agent| keys.iter().find(|(agent, _)| agent.user == of.user).map(|(_, key)| key.as_str()).unwrap_or("");
     runtime.block_on(agents::set_up(key(SETUP), gateway))?;
@@ -213,7 +213,8 @@ fn next(place: &Place, gateway: std::net::SocketAddr, screen: &mut Screen) -> Re
     let config = format!("{} --config {}", cargo_run("onrecord"), shown(&place.config()));
     screen.try_this("what everybody did, as it happens", &format!("{config} commands --follow"))?;
     screen.try_this("is anything altered or missing?", &format!("{config} verify"))?;
-    let verify = format!("{} verify {} --vkey {}", cargo_run("onrecord"), shown(&place.evidence()), shown(&place.vkey()));
+    let verify =
+        format!("{} verify {} --vkey {}", cargo_run("onrecord"), shown(&place.evidence()), shown(&place.vkey()));
     screen.try_this("be the auditor, with nothing but the file and the public key", &verify)?;
     screen.try_this("the same in a browser: open this and choose the file", &shown(&place.page()))?;
     screen.try_this(

@@ -1,6 +1,8 @@
 //! An entry has exactly one encoding, and nothing else is read.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod oracle;
+
 use model::seal::{ChunkOpener, ChunkSealer, Last, OpenError, SessionKey, open, seal};
 use model::*;
 use proptest::prelude::*;
@@ -230,6 +232,8 @@ proptest! {
         let begins = leaf.starts_with(br#"{"v":1,"k":""#);
         prop_assert!(begins && !leaf.contains(&b'\n'));
         prop_assert_eq!(&Entry::decode(&leaf).unwrap(), &entry);
+        prop_assert_eq!(&oracle::decode(&leaf).unwrap(), &entry);
+        prop_assert_eq!(Skim::read(&leaf).unwrap(), Skim::from(entry.clone()));
         let peek = Peek::new(&leaf).unwrap();
         prop_assert_eq!(peek.kind, entry.body.kind());
         prop_assert_eq!(peek.place, entry.body.link().map(|link| (link.session, link.number)));
@@ -251,7 +255,10 @@ proptest! {
             4 => drop(changed.splice(at..at, leaf[at.min(other)..at.max(other)].iter().copied())),
             _ => changed.swap(at, other),
         }
-        if let Ok(decoded) = Entry::decode(&changed) {
+        let decoded = Entry::decode(&changed);
+        prop_assert_eq!(decoded.clone().ok(), oracle::decode(&changed).ok());
+        prop_assert_eq!(Skim::read(&changed), decoded.clone().map(Skim::from));
+        if let Ok(decoded) = decoded {
             let mut again = Vec::new();
             decoded.encode(&mut again);
             prop_assert_eq!(&again, &changed, "read from other bytes");

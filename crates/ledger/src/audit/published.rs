@@ -7,8 +7,8 @@ use super::{Audit, BlobState, Place, Violation};
 use crate::tile::{Tile, TileKind, bundle_entries, tile_hashes};
 use crate::tree::leaf_hash;
 
-/// Reads the first `size` entries of a published log into an audit. `fetch` gives the bytes of a tile or bundle, none if
-/// it is not there. The audit's verdict comes from [`Audit::finish`]: its caller has told it what was signed.
+/// Reads the first `size` entries of a published log into an audit, those that it has seen already left out. `fetch` gives
+/// the bytes of a tile or bundle, none if it is not there. The audit's verdict comes from [`Audit::finish`]: its caller has told it what was signed.
 ///
 /// # Errors
 /// As `fetch`: the log could not be read. What is wrong with it is in the audit.
@@ -16,9 +16,10 @@ pub fn read_published<E>(
     audit: &mut Audit,
     size: u64,
     mut fetch: impl FnMut(&Tile) -> Result<Option<Vec<u8>>, E>,
-    mut progress: impl FnMut(u64),
+    mut progress: impl FnMut(&Audit),
 ) -> Result<(), E> {
-    let mut first = 0;
+    let seen = audit.entries();
+    let mut first = seen - seen % 256;
     while first < size {
         let count = (size - first).min(256);
         let (index, width) = (first / 256, u16::try_from(count).unwrap_or(256));
@@ -49,7 +50,9 @@ pub fn read_published<E>(
                 let what = format!("it is not the entry whose hash stands in {}", tile.path());
                 audit.violate(at, violation(at, &bundle, place.offset, what));
             }
-            audit.entry(&place, leaf, hash, &mut |_, _| BlobState::Unchecked);
+            if at >= seen {
+                audit.entry(&place, leaf, hash, &mut |_, _| BlobState::Unchecked);
+            }
             found += 2 + u64::try_from(leaf.len()).unwrap_or(0);
             at += 1;
         }
@@ -59,7 +62,7 @@ pub fn read_published<E>(
             return Ok(());
         }
         first += count;
-        progress(first);
+        progress(audit);
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ pub(super) fn state(content: &Opened) -> Option<String> {
         Opened::Bytes(_) | Opened::Absent(model::AbsentReason::None) => None,
         Opened::Absent(reason) => Some(format!("({reason})")),
         Opened::Blob { head, length, .. } => Some(format!("(the first {} of {length} bytes)", head.len())),
-        Opened::Erased => Some("(erased)".to_owned()),
+        Opened::Erased(_) => Some("(erased)".to_owned()),
         Opened::NoKey => Some("(sealed: its key cannot be read here)".to_owned()),
         Opened::Damaged => Some("(damaged)".to_owned()),
     }
@@ -222,6 +222,6 @@ fn text(content: &Opened) -> Option<String> {
 fn json(content: &Opened) -> Option<Value> {
     match content {
         Opened::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
-        Opened::Blob { .. } | Opened::Absent(_) | Opened::Erased | Opened::NoKey | Opened::Damaged => None,
+        Opened::Blob { .. } | Opened::Absent(_) | Opened::Erased(_) | Opened::NoKey | Opened::Damaged => None,
     }
 }

@@ -15,7 +15,8 @@ use store::Published;
 
 use super::super::selection::Selection;
 use super::super::{Context, source, words};
-use super::{gather, note, page, pin};
+use super::page::page;
+use super::{gather, note, pin};
 use crate::cli::RecordPlace;
 use crate::output::{Format, Tone};
 use crate::{Exit, Failure};
@@ -159,7 +160,7 @@ pub fn export(
         keys: opened.keys,
         blobs: opened.blobs,
         policy: None,
-        page: page::page(),
+        page: page(),
     };
     let bytes = draft.build(&mut published.nodes(size)).map_err(unbuilt)?;
     let report = proven(&bytes, &draft)?;

@@ -148,7 +148,7 @@ fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
         }
     }
     let mut progress = Progress::new();
-    read_published(&mut audit, size, |tile| log.tile(tile), |at| progress.at(at, Some(size)))?;
+    read_published(&mut audit, size, |tile| log.tile(tile), |audit| progress.at(audit.entries(), Some(size)))?;
     progress.end();
     let witnessed = witnessed(given, cosigned);
     Ok(Verdicts { report: audit.finish(None), witnessed, key: KeyFrom::Elsewhere, bundle: None })
