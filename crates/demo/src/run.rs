@@ -175,7 +175,7 @@ fn hand_out(place: &Place, running: &Running, selection: &Selection, screen: &mu
     if bundle.exists() {
         std::fs::remove_file(&bundle).with_context(|| format!("cannot replace {}", bundle.display()))?;
     }
-    let request = evidence::Request { data: &place.record(), selection, withhold: &[], out: &bundle };
+    let request = evidence::Request { data: &place.record(), selection, withhold: &[], out: &bundle, policy: None };
     let exported = evidence::export(&request, &mut |entry| running.note_export(entry))?;
     std::fs::write(&page, evidence::page()).with_context(|| format!("cannot write {}", page.display()))?;
     screen.heading("As one file for an auditor\n")?;
