@@ -102,6 +102,20 @@ impl Tile {
         Self { width: 256, ..*self }
     }
 
+    /// The bytes of this tile, cut from those of the full one at its place.
+    #[must_use]
+    pub fn cut(&self, mut full: Vec<u8>) -> Vec<u8> {
+        let length = match self.kind {
+            TileKind::Hashes(_) => usize::from(self.width) * 32,
+            TileKind::Entries => {
+                let entries = bundle_entries(&full).take(self.width.into());
+                entries.map_while(Result::ok).map(|entry| 2 + entry.len()).sum()
+            }
+        };
+        full.truncate(length);
+        full
+    }
+
     /// Its path below the log's prefix, such as `tile/0/x001/234.p/5` or `tile/entries/000`.
     #[must_use]
     pub fn path(&self) -> String {

@@ -20,7 +20,8 @@ Examples:
   onrecord commands --since 1h --status error
   onrecord verify
 
-Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found.";
+Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found,
+6 too few witnesses.";
 
 /// A gateway that keeps the record of what agents, people and scripts do to infrastructure.
 #[derive(Debug, Parser)]

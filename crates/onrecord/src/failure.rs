@@ -20,6 +20,8 @@ pub enum Exit {
     Completeness = 4,
     /// There is no such thing.
     NotFound = 5,
+    /// Fewer witnesses than the policy asks for vouch for the record.
+    Coverage = 6,
 }
 
 impl From<Exit> for ExitCode {

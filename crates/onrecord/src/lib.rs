@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod failure;
+pub mod http;
 pub mod keys;
 pub mod output;
 pub mod outside;
