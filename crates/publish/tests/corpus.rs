@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::{record, session};
 use ledger::SigningKey;
-use publish::{Closes, Witness, origin_name};
+use publish::{Closes, Search, Witness, origin_name};
 use testkit::process::poll;
 
 fn dir() -> PathBuf {
@@ -50,7 +50,7 @@ fn make_the_corpus() {
     let (recorder, key) = record(home.path());
     let first = session(&recorder);
     let closes = Closes::open_dir(home.path(), &key);
-    let receipt = poll("the receipt", || closes.receipt(first).unwrap()).to_string();
+    let receipt = poll("the receipt", || closes.receipt(first, Search::All).unwrap()).to_string();
     std::fs::write(dir().join("receipt"), &receipt).unwrap();
     let bare: String = receipt.lines().filter(|l| !l.starts_with("extra ")).map(|l| format!("{l}\n")).collect();
     std::fs::write(dir().join("proof"), bare).unwrap();

@@ -14,7 +14,7 @@ use common::{heartbeat, record, serve, session, url};
 use ledger::{SigningKey, VerifierKey};
 use model::SessionId;
 use publish::{
-    Answer, Closes, Cosignatures, Follower, Receipt, ReceiptError, Source, SourceError, Webhook, WebhookConfig,
+    Answer, Closes, Cosignatures, Follower, Receipt, ReceiptError, Search, Source, SourceError, Webhook, WebhookConfig,
 };
 use store::Recorder;
 use testkit::process::poll;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 fn receipt(data: &Path, key: &VerifierKey, session: SessionId) -> Receipt {
     let closes = Closes::open_dir(data, key);
-    let receipt = poll("the receipt", || closes.receipt(session).unwrap());
+    let receipt = poll("the receipt", || closes.receipt(session, Search::All).unwrap());
     assert!(receipt.check(key).unwrap().size > receipt.index());
     assert_eq!(receipt.session(), session);
     receipt
@@ -66,10 +66,10 @@ fn sessions_are_found_whatever_becomes_of_the_index() {
     for (what, bytes) in spoil {
         std::fs::write(&index, bytes).unwrap();
         let closes = Closes::open_dir(data, &key);
-        assert!(closes.receipt(nobody).unwrap().is_none(), "{what}");
+        assert!(closes.receipt(nobody, Search::All).unwrap().is_none(), "{what}");
         // What the index does not have is not found through it, but never anything wrong.
         for id in sessions.iter().take(5) {
-            if let Some(receipt) = closes.receipt(*id).unwrap() {
+            if let Some(receipt) = closes.receipt(*id, Search::All).unwrap() {
                 assert_eq!(receipt.session(), *id, "{what}");
             }
         }
