@@ -423,7 +423,7 @@ def head_slots(path):
         yield newest
 
 
-# --- A bundle: section 10 ---
+# --- A bundle: section 12 ---
 
 
 def archive(data):
