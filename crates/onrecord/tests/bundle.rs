@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{Place, Ran};
 use model::{
-    Body, ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
+    Actor, Body, ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
     Transaction, Verdict, Via,
 };
 use serde_json::{Value, json};
-use store::{Clock, IntentDraft, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionStart};
+use store::{Clock, CommandField, IntentDraft, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionStart};
 
 /// Ticks by a millisecond and a half whenever it is asked.
 struct Ticking(AtomicI64);
@@ -231,6 +231,32 @@ fn what_is_withheld_is_not_in_the_file() {
     export(&place, "--withhold statement", "some.zip");
     let ran = python(&place, "some.zip");
     assert!(ran.code == 0 && ran.out.contains("2 disclosed, 6 withheld"), "{}", ran.out);
+}
+
+#[test]
+fn what_was_erased_is_said_to_be_erased() {
+    let place = Place::new();
+    record(&place);
+    let before = export(&place, "", "before.zip");
+    let recorder = open(&place);
+    let rows: Value = serde_json::from_str(&place.run("commands --data data --output json").out).unwrap();
+    let by = Actor { name: "uid:0".to_owned(), known: Known::Verified };
+    recorder.redact(rows[1]["id"].as_str().unwrap().parse().unwrap(), CommandField::Parameters, &by, "a name").unwrap();
+    recorder.erase(rows[4]["session"].as_str().unwrap().parse().unwrap(), &by, "asked for").unwrap();
+    recorder.stop().unwrap();
+    let after = export(&place, "", "after.zip");
+    assert!(before != after && after == export(&place, "", "again.zip"));
+    let ran = place.run("verify after.zip --output json");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let disclosure = &report["bundle"]["disclosure"];
+    assert_eq!(disclosure["statement"], json!({"disclosed": 4, "withheld": 0, "erased": 2}));
+    assert_eq!(disclosure["parameters"], json!({"disclosed": 0, "withheld": 0, "erased": 1}));
+    assert_eq!(place.run("evidence show after.zip").out.matches("(erased)").count(), 2);
+    let ran = python(&place, "after.zip");
+    assert!(ran.code == 0 && ran.out.contains("5 disclosed, 3 erased"), "{}{}", ran.out, ran.err);
+    // What was handed out before is out of reach: it still opens.
+    assert!(python(&place, "before.zip").out.contains("8 disclosed"));
 }
 
 #[test]
