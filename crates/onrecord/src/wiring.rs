@@ -42,7 +42,12 @@ pub struct Opened {
     recovery: Recovery,
 }
 
-/// Opens the record, unless a witness proves that it is not all that was signed.
+/// How the record is written, by the configuration.
+pub fn options(config: &Config) -> Result<Options, Failure> {
+    Ok(Options::new(config.gateway.name.as_str()))
+}
+
+/// Opens the record; another one in its place, if a witness proves that it is not all that was signed.
 pub fn open(config: &Config) -> Result<Opened, Failure> {
     if let Some(contradiction) = crate::outside::check(config)? {
         tracing::error!(

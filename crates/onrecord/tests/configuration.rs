@@ -61,6 +61,21 @@ const WRONG: &[(&str, &str, &str)] = &[
         "durability = \"maybe\"\npassword = ",
         "onrecord.toml:13: connections.app.durability: \"maybe\" is not known here\n  hint: write \"intent\"",
     ),
+    (
+        "[listen]",
+        "[publish]\nlisten = []\n\n[listen]",
+        "onrecord.toml:6: publish.listen: there is no address to listen on, or too many\n  hint: write at least one address",
+    ),
+    (
+        "[listen]",
+        "[witness]\npolicy = \"file:policy.tlog\"\ninterval_seconds = 0\n\n[listen]",
+        "onrecord.toml:7: witness.interval_seconds: 0 seconds is out of range\n  hint: write 1 to 3600",
+    ),
+    (
+        "[listen]",
+        "[receipts]\nwebhook = \"https://user:hunter2@host/\"\n\n[listen]",
+        "onrecord.toml:6: receipts.webhook: this is not a URL\n  hint: write \"https://host/path\"",
+    ),
     ("[listen]", "[listen", "onrecord.toml:5: "),
 ];
 
@@ -200,6 +215,9 @@ fn the_schema_knows_the_keys_that_the_parser_knows() {
         ("listen", "/properties/listen"),
         ("tls", "/properties/tls"),
         ("limits", "/properties/limits"),
+        ("publish", "/properties/publish"),
+        ("witness", "/properties/witness"),
+        ("receipts", "/properties/receipts"),
         ("connections.app", "/$defs/connection"),
         ("identities.copilot-agent", "/$defs/identity"),
     ];

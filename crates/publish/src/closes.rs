@@ -26,10 +26,21 @@ const HEADER_BYTES: u64 = 24;
 const RECORD_BYTES: u64 = 24;
 /// Records that are read at a time.
 const BLOCK_RECORDS: u64 = 2048;
+/// How many entries a stranger's question may read.
+const RECENT_ENTRIES_MAX: u64 = 4096;
 /// How often what was found is made durable. What a crash takes is found again.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the follower waits for a checkpoint before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(250);
+
+/// How far beyond the index a session is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// Through everything that the index does not have: for those who have the data directory.
+    All,
+    /// Through a bounded number of entries, which is enough as long as the index is kept: for strangers.
+    Recent,
+}
 
 /// The ends of sessions of a published log.
 pub struct Closes {
@@ -98,12 +109,12 @@ impl Closes {
         Ok(())
     }
 
-    /// The receipt of a session; none if it has not ended in the published log.
+    /// The receipt of a session; none if it has not ended in the published log, or is not found there.
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn receipt(&self, session: SessionId) -> Result<Option<Receipt>, StoreError> {
-        match self.find(session)? {
+    pub fn receipt(&self, session: SessionId, search: Search) -> Result<Option<Receipt>, StoreError> {
+        match self.find(session, search)? {
             Some(index) => self.receipt_at(index),
             None => Ok(None),
         }
@@ -131,7 +142,7 @@ impl Closes {
         &self.published
     }
 
-    fn find(&self, session: SessionId) -> Result<Option<u64>, StoreError> {
+    fn find(&self, session: SessionId, search: Search) -> Result<Option<u64>, StoreError> {
         let size = tiles::published_size(&self.published)?;
         // Held while the file is read: many who ask at once read one after the other.
         let known = lock(&self.known);
@@ -145,6 +156,9 @@ impl Closes {
         }
         let mut next = known.next;
         drop(known);
+        if search == Search::Recent {
+            next = next.max(size.saturating_sub(RECENT_ENTRIES_MAX));
+        }
         while next < size {
             let (end, found) = self.scan(next, size)?;
             if let Some((_, index)) = found.into_iter().find(|(found, _)| *found == session) {

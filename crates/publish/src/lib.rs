@@ -24,7 +24,7 @@ mod witness;
 mod witness_site;
 
 pub use asker::{Asker, Asking};
-pub use closes::{Closes, Follower};
+pub use closes::{Closes, Follower, Search};
 pub use looking::{Contradiction, Look, look};
 pub use receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError};
 pub use server::{Answer, Encoding, Limits, Method, Request, Server, Site};

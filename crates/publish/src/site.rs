@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use ledger::{Tile, TileKind};
 use store::{Published, StoreError};
 
-use crate::closes::Closes;
+use crate::closes::{Closes, Search};
 use crate::server::{Answer, Encoding, Method, Request, Site};
 use crate::tiles;
 
@@ -65,7 +65,7 @@ impl LogSite {
 
     fn receipt(&self, session: &str) -> Result<Answer, StoreError> {
         let Ok(session) = session.parse() else { return Ok(Answer::not_found()) };
-        Ok(match self.closes.receipt(session)? {
+        Ok(match self.closes.receipt(session, Search::Recent)? {
             Some(receipt) => Answer::new(200, NOTE, receipt.to_string()).with("cache-control", "no-cache"),
             None => Answer::not_found(),
         })

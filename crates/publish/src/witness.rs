@@ -331,7 +331,10 @@ fn fault(what: &'static str) -> impl FnOnce(io::Error) -> WitnessError {
 
 fn write_log(disk: &dyn Disk, name: &str, state: &LogState) -> io::Result<()> {
     let note = state.note.as_ref().map_or_else(String::new, ToString::to_string);
-    replace_file(disk, LOGS, name, format!("{HEAD}{}\n{note}", state.key).as_bytes())
+    let content = format!("{}\n{note}", state.key);
+    // The digest is there so that no part of the file can pass for the whole.
+    let digest = model::Digest(Sha256::digest(&content).into());
+    replace_file(disk, LOGS, name, format!("{HEAD}{}\n{content}", digest.hex()).as_bytes())
 }
 
 fn read_log(disk: &dyn Disk, name: &str) -> Result<Option<LogState>, WitnessError> {
@@ -347,8 +350,11 @@ fn read_log(disk: &dyn Disk, name: &str) -> Result<Option<LogState>, WitnessErro
 }
 
 pub(crate) fn parse_log(bytes: &[u8]) -> Option<LogState> {
-    let rest = std::str::from_utf8(bytes).ok()?.strip_prefix(HEAD)?;
-    let (key, note) = rest.split_once('\n')?;
+    let (digest, content) = std::str::from_utf8(bytes).ok()?.strip_prefix(HEAD)?.split_once('\n')?;
+    if model::Digest(Sha256::digest(content).into()).hex() != digest {
+        return None;
+    }
+    let (key, note) = content.split_once('\n')?;
     let key: VerifierKey = key.parse().ok()?;
     if note.len() > NOTE_BYTES_MAX {
         return None;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use ledger::{Checkpoint, Quorum, VerifierKey, WitnessPolicy};
 use model::wall_text;
-use publish::{Closes, RECEIPT_BYTES_MAX, Receipt, Source};
+use publish::{Closes, RECEIPT_BYTES_MAX, Receipt, Search, Source};
 use serde_json::json;
 
 use super::words::{counted, in_full};
@@ -69,7 +69,7 @@ fn take_out(context: &mut Context, place: &RecordPlace, id: &str, out: Option<&P
     let data = context.data(place)?;
     let reader = source::open(&data)?;
     let session = source::session(&reader, id)?;
-    let receipt = Closes::open_dir(&data, reader.vkey()).receipt(session).map_err(source::unreadable)?;
+    let receipt = Closes::open_dir(&data, reader.vkey()).receipt(session, Search::All).map_err(source::unreadable)?;
     let receipt = receipt.ok_or_else(|| {
         Failure::not_found(format_args!("there is no receipt of session {session} yet"))
             .hint("a session has one when it has ended, and a checkpoint after that was published")
@@ -106,19 +106,21 @@ impl Check {
         let checked = text.parse::<Receipt>().and_then(|receipt| Ok((receipt.check(&key)?, receipt)));
         let (signed, receipt) = match checked {
             Ok(checked) => checked,
-            Err(error) => return self.refused(context, &error.to_string()),
+            Err(error) => return self.refused(context, Exit::Integrity, &error.to_string()),
         };
         let mut said = Said { witnesses: Vec::new(), now: None };
         if let Some(policy) = policy {
             match witnesses(&policy, &receipt) {
                 Ok(names) => said.witnesses = names,
-                Err(what) => return self.refused(context, &what),
+                Err(what) => return self.refused(context, Exit::Coverage, &what),
             }
         }
         if let Some(place) = &self.against {
             match Source::of(place).bears_out(&receipt, &signed, &key) {
                 Ok(now) => said.now = Some(now),
-                Err(error) if error.is_removal() => return self.refused(context, &error.to_string()),
+                Err(error) if error.is_removal() => {
+                    return self.refused(context, Exit::Integrity, &error.to_string());
+                }
                 Err(error) => return Err(Failure::new(format_args!("{place}: {error}"))),
             }
         }
@@ -126,7 +128,7 @@ impl Check {
     }
 
     /// Says that it is not proven.
-    fn refused(&self, context: &mut Context, what: &str) -> Result<(), Failure> {
+    fn refused(&self, context: &mut Context, exit: Exit, what: &str) -> Result<(), Failure> {
         let console = &mut context.console;
         if console.format() == Format::Table {
             let verdict = console.paint(Tone::Bad, "NOT PROVEN");
@@ -134,7 +136,7 @@ impl Check {
         } else {
             console.json(&json!({"proven": false, "error": what}))?;
         }
-        Err(Failure::said(Exit::Integrity))
+        Err(Failure::said(exit))
     }
 }
 
