@@ -272,6 +272,9 @@ impl Audit {
             Body::Genesis(genesis) => {
                 if genesis.origin != self.vkey.name() {
                     self.found.violate_at(&at, format!("the log is named {}", genesis.origin));
+                } else if genesis.vkey != self.vkey.to_string() {
+                    let what = "the log was begun with another key than the one that verifies it";
+                    self.found.violate_at(&at, what.to_owned());
                 }
                 self.coverage.previous.clone_from(&genesis.previous);
             }
