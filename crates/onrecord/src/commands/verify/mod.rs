@@ -1,6 +1,7 @@
 //! `onrecord verify`: three verdicts on a record, never one, wherever the record is.
 
 mod source;
+mod state;
 mod verdicts;
 
 use std::io::{IsTerminal, Write};
@@ -12,9 +13,10 @@ use ledger::audit::{Audit, Scope, read_published};
 use ledger::{Checkpoint, SignedNote, TlogProof, VerifierKey, WitnessPolicy};
 use store::Published;
 
-pub use verdicts::{KeyFrom, Verdicts, Witnessed};
+pub use verdicts::{Demand, KeyFrom, Verdicts, Witnessed};
 
 use self::source::{Directory, Fetch, Http, S3, Source};
+use self::state::State;
 use super::Context;
 use crate::output::Console;
 use crate::{Exit, Failure};
@@ -40,6 +42,13 @@ pub struct Verify {
     /// A checkpoint or receipt of this log that was kept elsewhere: the log must continue it (may be repeated)
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// Go on from where an earlier verification of this log stopped, and keep here how far this one came
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// End with 6 also when something could not be looked at: long texts that are not at hand, entries that are not
+    /// signed yet, a key that is not from elsewhere
+    #[arg(long)]
+    strict: bool,
 }
 
 /// What verification is given besides the record.
@@ -48,6 +57,8 @@ struct Given {
     vkey: Option<VerifierKey>,
     policy: Option<WitnessPolicy>,
     kept: Vec<String>,
+    state: Option<State>,
+    demand: Demand,
 }
 
 impl Verify {
@@ -57,6 +68,8 @@ impl Verify {
             vkey: self.vkey.as_deref().map(read_key).transpose()?,
             policy: self.policy.as_deref().map(read_policy).transpose()?,
             kept: self.checkpoint.iter().map(|file| read_kept(file)).collect::<Result<_, _>>()?,
+            state: self.state.map(State::new),
+            demand: if self.strict { Demand::Everything } else { Demand::NothingWrong },
         };
         let source = match self.source {
             Some(source) => Source::parse(&source)?,
@@ -105,10 +118,19 @@ fn data_directory(data: &Path, given: &Given, progress: &mut Progress) -> Result
         _ => None,
     };
     expected.extend(cosigned.iter().map(|(checkpoint, _)| checkpoint.clone()));
-    let report = store::verify_on(disk, given.vkey.as_ref(), &expected, &mut |at| progress.at(at.entries, None));
+    let put_aside = given.state.as_ref().map(|state| state.load(&key)).transpose()?.flatten();
+    let mut seen = |audit: &Audit| {
+        progress.at(audit.entries(), None);
+        given.state.iter().for_each(|state| state.save_now_and_then(audit));
+    };
+    let verified = store::verify_from(disk, given.vkey.as_ref(), &expected, put_aside, &mut seen);
     progress.end();
+    let verified = verified.map_err(failed)?;
+    if let (Some(state), Some(saved)) = (&given.state, &verified.saved) {
+        state.save(saved)?;
+    }
     let key = if given.vkey.is_some() { KeyFrom::Elsewhere } else { KeyFrom::Record };
-    Ok(Verdicts { report: report.map_err(failed)?, witnessed: witnessed(given, cosigned), key })
+    Ok(Verdicts { report: verified.report, witnessed: witnessed(given, cosigned), key, demand: given.demand })
 }
 
 fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
@@ -144,11 +166,22 @@ fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
             cosigned = Some(older);
         }
     }
+    if let Some(put_aside) = given.state.as_ref().map(|state| state.load(key)).transpose()?.flatten() {
+        audit = audit.or_from(put_aside);
+    }
     let mut progress = Progress::new();
-    read_published(&mut audit, size, |tile| log.tile(tile), |at| progress.at(at, Some(size)))?;
+    let seen = |audit: &Audit| {
+        progress.at(audit.entries(), Some(size));
+        given.state.iter().for_each(|state| state.save_now_and_then(audit));
+    };
+    let read = read_published(&mut audit, size, |tile| log.tile(tile), seen);
     progress.end();
+    if let (Some(state), Some(saved)) = (&given.state, audit.saved_at_signed()) {
+        state.save(saved)?;
+    }
+    read?;
     let witnessed = witnessed(given, cosigned);
-    Ok(Verdicts { report: audit.finish(None), witnessed, key: KeyFrom::Elsewhere })
+    Ok(Verdicts { report: audit.finish(None), witnessed, key: KeyFrom::Elsewhere, demand: given.demand })
 }
 
 /// The checkpoint of a note that the key has signed.
