@@ -15,6 +15,7 @@
 pub mod agree;
 pub mod clients;
 mod gateway;
+mod object_store;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -29,6 +30,7 @@ mod target;
 mod tls;
 
 pub use gateway::{Connection, Gateway, Plan};
+pub use object_store::ObjectStore;
 pub use postgres::{PASSWORD, Postgres};
 pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;
