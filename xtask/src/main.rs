@@ -41,4 +41,6 @@ cargo xtask test [--quick] [--without STEP]... [--only STEP]...
     --quick   what needs no further installation and few minutes: fmt, clippy,
               and the tests without servers
 cargo xtask bench postgres [...]
-    The speed of the gateway against a byte copy and pgbouncer.";
+    The speed of the gateway against a byte copy and pgbouncer.
+cargo xtask bench record [--quick]
+    The speed of the record by itself, against the raw disk.";

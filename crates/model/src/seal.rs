@@ -16,7 +16,7 @@ use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use hmac::{Hmac, Mac};
 use sha2::{Digest as _, Sha256, Sha512};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{Digest, SealedField, SessionId};
 
@@ -235,14 +235,38 @@ impl Chunks {
     }
 }
 
-/// How many bytes [`wrap`] gives.
+/// How many bytes [`wrap_key`] gives.
 pub const WRAPPED_BYTES: usize = 32 + TAG_BYTES;
 
-/// Encrypts a session key for the key table, under the data directory's own key. The nonce must be new each time.
+/// What a wrapped key is for: it cannot be unwrapped as anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// A session's key, in this slot of the key table.
+    Slot(u64),
+    /// The key of one field of a session.
+    Field(SessionId, u64),
+    /// The key under which a data directory's session keys are kept.
+    Seal,
+}
+
+impl KeyPlace {
+    /// Up to 45 bytes that no two places share.
+    fn name(self) -> Vec<u8> {
+        match self {
+            Self::Slot(slot) => [&b"onrecord/v1 key slot"[..], &slot.to_be_bytes()].concat(),
+            Self::Field(session, number) => {
+                [&b"onrecord/v1 field key"[..], &session.to_bytes(), &number.to_be_bytes()].concat()
+            }
+            Self::Seal => b"onrecord/v1 seal key".to_vec(),
+        }
+    }
+}
+
+/// Encrypts a key under another one. The nonce must be new each time.
 #[must_use]
-pub fn wrap(under: &[u8; 32], slot: u64, nonce: [u8; 12], key: &SessionKey) -> [u8; WRAPPED_BYTES] {
-    let mut content = key.0.to_vec();
-    encrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &slot_name(slot), &mut content);
+pub fn wrap_key(under: &[u8; 32], place: KeyPlace, nonce: [u8; 12], key: &[u8; 32]) -> [u8; WRAPPED_BYTES] {
+    let mut content = key.to_vec();
+    encrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &place.name(), &mut content);
     let mut wrapped = [0u8; WRAPPED_BYTES];
     for (to, from) in wrapped.iter_mut().zip(&content) {
         *to = *from;
@@ -250,29 +274,19 @@ pub fn wrap(under: &[u8; 32], slot: u64, nonce: [u8; 12], key: &SessionKey) -> [
     wrapped
 }
 
-/// Decrypts a session key from the key table.
+/// Decrypts a key that [`wrap_key`] encrypted.
 ///
 /// # Errors
-/// The key or the slot is another, or the table was altered.
-pub fn unwrap(
+/// The key or the place is another, or the wrapped key was altered.
+pub fn unwrap_key(
     under: &[u8; 32],
-    slot: u64,
+    place: KeyPlace,
     nonce: [u8; 12],
     wrapped: &[u8; WRAPPED_BYTES],
-) -> Result<SessionKey, OpenError> {
-    let mut content = wrapped.to_vec();
-    decrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &slot_name(slot), &mut content)?;
-    let key = <[u8; 32]>::try_from(content.as_slice()).map_err(|_| OpenError::Altered)?;
-    content.zeroize();
-    Ok(SessionKey(key))
-}
-
-fn slot_name(slot: u64) -> [u8; 28] {
-    let mut name = [0u8; 28];
-    for (to, from) in name.iter_mut().zip(b"onrecord/v1 key slot".iter().copied().chain(slot.to_be_bytes())) {
-        *to = from;
-    }
-    name
+) -> Result<Zeroizing<[u8; 32]>, OpenError> {
+    let mut content = Zeroizing::new(wrapped.to_vec());
+    decrypt(&Aes256Gcm::new(&(*under).into()), nonce.into(), &place.name(), &mut content)?;
+    <[u8; 32]>::try_from(content.as_slice()).map(Zeroizing::new).map_err(|_| OpenError::Altered)
 }
 
 #[derive(Clone, Copy)]

@@ -71,6 +71,11 @@ enum Command {
     Replay(commands::replay::Replay),
     /// Verify the record: unaltered, complete, and what it covers
     Verify(commands::verify::Verify),
+    /// Take out the receipt of a session, or check one
+    Receipt(commands::receipt::ReceiptCommand),
+    /// Be a witness of other logs, or see how far this log's own are
+    #[command(subcommand)]
+    Witness(commands::witness::WitnessCommand),
     /// Print a shell's completions
     Completions(commands::completions::Completions),
 }
@@ -110,6 +115,8 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Show(show) => show.run(context),
         Command::Replay(replay) => replay.run(context),
         Command::Verify(verify) => verify.run(context),
+        Command::Receipt(receipt) => receipt.run(context),
+        Command::Witness(witness) => witness.run(context),
         Command::Completions(completions) => completions.run(context),
     }
 }

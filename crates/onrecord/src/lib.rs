@@ -10,6 +10,7 @@ pub mod failure;
 pub mod http;
 pub mod keys;
 pub mod output;
+pub mod outside;
 pub mod wiring;
 
 pub use failure::{Exit, Failure};

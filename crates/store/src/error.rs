@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use model::{DecodeError, SessionId};
 
+use crate::wrapping::WrappingError;
+
 /// A data directory that cannot be made, opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -87,6 +89,9 @@ pub enum StoreError {
     /// The session is not in the log.
     #[error("session {0} is not in this log")]
     NoSession(SessionId),
+    /// The key under which session keys are kept cannot be had.
+    #[error(transparent)]
+    Wrapping(#[from] WrappingError),
     /// Recording failed while the log was opened.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -1,4 +1,4 @@
-//! What the fuzzer runs: any bytes as a segment, read by everything that reads segments.
+//! What the fuzzer runs: any bytes as a segment, read by everything that reads segments; and as the files about keys.
 
 use std::any::Any;
 use std::io;
@@ -11,6 +11,7 @@ use crate::format::{HEADER_BYTES, SegmentHeader, origin_hash};
 use crate::reader::Reader;
 use crate::recover::recover;
 use crate::verify::verify_on;
+use crate::wrapping::{LocalKey, SealFile, WrappingKey};
 
 const ORIGIN: &str = "fuzz.example/1";
 
@@ -32,7 +33,7 @@ pub fn segment(data: &[u8]) {
         let disk: Arc<dyn Disk> = Arc::new(OneSegment { segment, vkey: format!("{}\n", key.verifier()) });
         let report = verify_on(disk.clone(), None, &[], &mut |_| {});
         let read = Reader::on(disk.clone()).map(|reader| reader.entries(0).take_while(Result::is_ok).count());
-        let recovered = recover(&disk, &origin_hash(ORIGIN), &[]);
+        let recovered = recover(&disk, &origin_hash(ORIGIN), &[], crate::recover::Begin::First);
         if let (Ok(report), Ok(found)) = (&report, &recovered) {
             assert_eq!(report.integrity.entries, found.recovery.entries, "recovery and verification agree");
         }
@@ -43,6 +44,20 @@ pub fn segment(data: &[u8]) {
     }
     let _ = model::Entry::decode(data);
     let _ = model::Peek::new(data);
+}
+
+/// Reads the bytes as the files that say how keys are kept and what was erased, and as a slot of keys: whatever is read
+/// is written again as it was, and no slot opens that was not sealed.
+pub fn keys(data: &[u8]) {
+    let local = LocalKey::parse(data);
+    if let Ok(file) = SealFile::parse(data) {
+        assert_eq!(&**file.encode(), data, "a seal key's file has one form");
+        let opened = file.open(local.as_ref().ok().map(|key| key as &dyn WrappingKey));
+        assert!(opened.is_ok() == (data.len() == 32), "nobody wrapped this");
+    }
+    crate::custody::fuzz(data);
+    let crc = format!("{:08x}\n", crc32c::crc32c(data));
+    crate::custody::fuzz(&[data, crc.as_bytes()].concat());
 }
 
 /// A data directory with one segment, to which nothing is written.

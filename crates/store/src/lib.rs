@@ -8,6 +8,7 @@
 
 mod blob;
 mod clock;
+mod custody;
 mod disk;
 mod error;
 mod format;
@@ -17,20 +18,27 @@ mod gate;
 mod head;
 mod keys;
 mod log;
+mod pack;
 mod publish;
 mod reader;
 mod recorder;
 mod recover;
 mod session;
+mod snapshot;
 mod tamper;
 mod threads;
 mod verify;
 mod views;
 mod walk;
+mod wrapping;
 
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
-pub use disk::{Disk, DiskFile, Mode, RealDisk};
+pub use custody::{
+    CommandField, Custody, CustodyError, Due, Erased, Held, HoldScope, Pace, REASON_BYTES_MAX, Retained,
+    RetentionRules, retention_due,
+};
+pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use ledger::audit::{
@@ -39,7 +47,7 @@ pub use ledger::audit::{
 };
 pub use log::Position;
 pub use publish::Published;
-pub use reader::{Entries, OPENED_BYTES_MAX, Opened, Reader, Stored};
+pub use reader::{Entries, Erasure, OPENED_BYTES_MAX, Opened, Reader, Stored};
 pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
 pub use session::{INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart};
@@ -48,3 +56,4 @@ pub use verify::{Progress, Verified, verify, verify_from, verify_on};
 pub use views::{
     CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands, sessions,
 };
+pub use wrapping::{KEY_ID_BYTES_MAX, LocalKey, WRAPPED_BYTES_MAX, WrapError, Wrapping, WrappingError, WrappingKey};

@@ -7,8 +7,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ledger::VerifierKey;
-use model::seal::{FieldKey, SessionKey, open};
-use model::{AbsentReason, BlobField, Body, Digest, Entry, Field, Kind, Peek, SealedField, SessionId, SessionOpen};
+use model::seal::{FieldKey, open};
+use model::{
+    AbsentReason, Actor, BlobField, Body, Digest, Entry, Erase, EraseCause, Field, Kind, Peek, SealedField, SessionId,
+    SessionOpen, Time,
+};
 
 use crate::blob::BlobReader;
 use crate::disk::{Disk, RealDisk};
@@ -16,6 +19,7 @@ use crate::error::{RecordError, StoreError};
 use crate::keys::{self, KeyTable, Slot};
 use crate::log::lock;
 use crate::walk::{Step, Tail, Walk};
+use crate::wrapping::WrappingKey;
 
 /// Blobs whose content is at most this long are opened whole; of longer ones, [`Opened::Blob`] has the beginning.
 pub const OPENED_BYTES_MAX: u64 = 1 << 20;
@@ -25,15 +29,35 @@ pub const OPENED_BYTES_MAX: u64 = 1 << 20;
 pub struct Reader {
     disk: Arc<dyn Disk>,
     vkey: VerifierKey,
-    keys: Option<Arc<KeyTable>>,
+    keys: Result<Arc<KeyTable>, Arc<str>>,
     sessions: Arc<Mutex<Sessions>>,
 }
 
-/// Where the keys of sessions are, as far as the log has been read for that.
+/// Where the keys of sessions are and which were erased, as far as the log has been read for that.
 #[derive(Default)]
 struct Sessions {
     slots: HashMap<SessionId, (u64, Digest)>,
     read: u64,
+    erasures: HashMap<SessionId, Vec<Arc<Erasure>>>,
+    /// How far the log has been read for erasures: later than for keys, because most readers meet none.
+    read_erasures: u64,
+}
+
+/// That content was erased: when, by whom and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The index of the entry that says so.
+    pub index: u64,
+    /// When it was recorded.
+    pub time: Time,
+    /// The fields, by their numbers in the session; none for all of them.
+    pub fields: Option<Arc<[u64]>>,
+    /// Why.
+    pub cause: EraseCause,
+    /// The rule that asked for it, or the reason that a person gave.
+    pub reason: Arc<str>,
+    /// Who did it.
+    pub by: Arc<Actor>,
 }
 
 /// An entry as it is stored.
@@ -65,8 +89,8 @@ pub enum Opened {
     },
     /// There is none.
     Absent(AbsentReason),
-    /// The session's key was destroyed, and the content with it.
-    Erased,
+    /// Its key was destroyed, and the content with it: when, by whom and why, as far as the log says.
+    Erased(Option<Arc<Erasure>>),
     /// The keys cannot be read here.
     NoKey,
     /// The content is not what was recorded, or its blob is gone.
@@ -79,7 +103,7 @@ impl Opened {
     pub fn text(&self) -> Option<std::borrow::Cow<'_, str>> {
         match self {
             Self::Bytes(bytes) | Self::Blob { head: bytes, .. } => Some(String::from_utf8_lossy(bytes)),
-            Self::Absent(_) | Self::Erased | Self::NoKey | Self::Damaged => None,
+            Self::Absent(_) | Self::Erased(_) | Self::NoKey | Self::Damaged => None,
         }
     }
 }
@@ -98,12 +122,21 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`].
     pub fn on(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        Self::with(disk, None)
+    }
+
+    /// Opens the log on any disk, with the key that wraps its seal key. With another one, or none where there should be
+    /// one, everything but the sensitive content can be read: see [`Reader::no_keys`].
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn with(disk: Arc<dyn Disk>, wrapping: Option<&dyn WrappingKey>) -> Result<Self, StoreError> {
         let vkey = keys::verifier_key(&*disk)?;
         if crate::walk::list(&*disk)?.is_empty() {
             return Err(StoreError::NoLog);
         }
         // Without the keys, everything but the sensitive content can be read.
-        let keys = KeyTable::open(&disk).ok().map(Arc::new);
+        let keys = KeyTable::open(&disk, wrapping).map(Arc::new).map_err(|error| error.to_string().into());
         Ok(Self { disk, vkey, keys, sessions: Arc::default() })
     }
 
@@ -116,7 +149,13 @@ impl Reader {
     /// Whether sensitive content can be opened here.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        self.keys.is_some()
+        self.keys.is_ok()
+    }
+
+    /// Why sensitive content cannot be opened here, if it cannot.
+    #[must_use]
+    pub fn no_keys(&self) -> Option<&str> {
+        self.keys.as_ref().err().map(|why| &**why)
     }
 
     /// The entries from this index on, to the end of the log as it is now. To follow a growing log, ask again from the
@@ -131,35 +170,37 @@ impl Reader {
     /// # Errors
     /// The session is not in the log, or the log cannot be read.
     pub fn open_field(&self, session: SessionId, field: &Field) -> Result<Opened, StoreError> {
-        let sealed = match field {
+        let (number, sealed) = match field {
             Field::Absent(reason) => return Ok(Opened::Absent(*reason)),
-            Field::Sealed(sealed) => sealed,
-            Field::Blob(blob) => &blob.head,
+            Field::Sealed(sealed) => (sealed.number, Some(sealed)),
+            Field::Blob(blob) if blob.length <= OPENED_BYTES_MAX => (blob.number, None),
+            Field::Blob(blob) => (blob.head.number, Some(&blob.head)),
         };
-        let key = match self.session_key(session)? {
+        let key = match self.field_key(session, number)? {
             Ok(key) => key,
             Err(why) => return Ok(why),
         };
-        Ok(match field {
-            Field::Blob(blob) if blob.length <= OPENED_BYTES_MAX => {
-                self.read_blob(session, &key, blob).map_or(Opened::Damaged, Opened::Bytes)
+        let content = match (field, sealed) {
+            (Field::Blob(blob), None) => self.read_blob(session, &key, blob).ok(),
+            (_, Some(sealed)) => opened(session, &key, sealed),
+            (Field::Sealed(_) | Field::Absent(_), None) => None,
+        };
+        Ok(match (content, field) {
+            (None, _) => Opened::Damaged,
+            (Some(head), Field::Blob(blob)) if sealed.is_some() => {
+                Opened::Blob { head, length: blob.length, sha256: blob.sha256 }
             }
-            Field::Blob(blob) => opened(session, &key, sealed).map_or(Opened::Damaged, |head| Opened::Blob {
-                head,
-                length: blob.length,
-                sha256: blob.sha256,
-            }),
-            Field::Sealed(_) | Field::Absent(_) => opened(session, &key, sealed).map_or(Opened::Damaged, Opened::Bytes),
+            (Some(content), _) => Opened::Bytes(content),
         })
     }
 
-    /// The content of a blob, to be read piece by piece; none if the session's key is not to be had.
+    /// The content of a blob, to be read piece by piece; none if its key is not to be had.
     ///
     /// # Errors
     /// The session is not in the log, or the log or the blob cannot be read.
     pub fn open_blob(&self, session: SessionId, blob: &BlobField) -> Result<Option<BlobReader>, StoreError> {
-        match self.session_key(session)? {
-            Ok(key) => Ok(Some(BlobReader::open(&*self.disk, session, &key.field(blob.number), blob)?)),
+        match self.field_key(session, blob.number)? {
+            Ok(key) => Ok(Some(BlobReader::open(&*self.disk, session, &key, blob)?)),
             Err(_) => Ok(None),
         }
     }
@@ -169,11 +210,11 @@ impl Reader {
     /// # Errors
     /// The session is not in the log, or the log cannot be read.
     pub fn reveal(&self, session: SessionId, field_number: u64) -> Result<Option<FieldKey>, StoreError> {
-        Ok(self.session_key(session)?.ok().map(|key| key.field(field_number)))
+        Ok(self.field_key(session, field_number)?.ok())
     }
 
-    fn read_blob(&self, session: SessionId, key: &SessionKey, blob: &BlobField) -> Result<Vec<u8>, RecordError> {
-        let mut reader = BlobReader::open(&*self.disk, session, &key.field(blob.number), blob)?;
+    fn read_blob(&self, session: SessionId, key: &FieldKey, blob: &BlobField) -> Result<Vec<u8>, RecordError> {
+        let mut reader = BlobReader::open(&*self.disk, session, key, blob)?;
         let mut content = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {
             content.extend_from_slice(chunk);
@@ -181,17 +222,60 @@ impl Reader {
         Ok(content)
     }
 
-    fn session_key(&self, session: SessionId) -> Result<Result<SessionKey, Opened>, StoreError> {
-        let Some(keys) = &self.keys else {
+    fn field_key(&self, session: SessionId, number: u64) -> Result<Result<FieldKey, Opened>, StoreError> {
+        let Ok(keys) = &self.keys else {
             return Ok(Err(Opened::NoKey));
         };
         let (slot, commitment) = self.slot(session)?;
-        Ok(match keys.read(slot).map_err(StoreError::disk("reading session keys"))? {
-            Slot::Key(key) if key.commitment(session) == commitment => Ok(key),
+        let error = || StoreError::disk("reading session keys");
+        Ok(match keys.read(slot).map_err(error())? {
+            Slot::Key(key) if key.commitment(session) == commitment => Ok(key.field(number)),
             Slot::Key(_) => Err(Opened::Damaged),
-            Slot::Erased => Err(Opened::Erased),
+            // Of a session of which something was redacted, the keys of the other fields are kept.
+            Slot::Erased => match keys.read_field(session, number).map_err(error())? {
+                Slot::Key(key) => Ok(key),
+                Slot::Erased | Slot::Missing => Err(Opened::Erased(self.erasure(session, Some(number))?)),
+            },
             Slot::Missing => Err(Opened::NoKey),
         })
+    }
+
+    /// The entry that says that a field of a session was erased, or without a number, that all of it was.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn erasure(&self, session: SessionId, number: Option<u64>) -> Result<Option<Arc<Erasure>>, StoreError> {
+        let is = |erasure: &&Arc<Erasure>| match (&erasure.fields, number) {
+            (None, _) => true,
+            (Some(fields), Some(number)) => fields.contains(&number),
+            (Some(_), None) => false,
+        };
+        let known = lock(&self.sessions).erasures.get(&session).and_then(|known| known.iter().find(is).cloned());
+        match known {
+            Some(erasure) => Ok(Some(erasure)),
+            None => Ok(self.erasures(session)?.iter().find(is).cloned()),
+        }
+    }
+
+    /// What the log says was erased of a session.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn erasures(&self, session: SessionId) -> Result<Vec<Arc<Erasure>>, StoreError> {
+        let mut sessions = lock(&self.sessions);
+        let from = sessions.read_erasures;
+        let mut walk = Walk::new(self.disk.clone(), from, Tail::Live)?;
+        while let Step::Group(group) | Step::Altered(_, group) = walk.step()? {
+            for (index, _, leaf) in group.entries().filter(|(index, _, _)| *index >= from) {
+                if Peek::new(leaf).is_some_and(|peek| peek.kind == Kind::Erase)
+                    && let Ok(Entry { time, body: Body::Erase(erase) }) = Entry::decode(leaf)
+                {
+                    sessions.learn_erasure(index, time, erase);
+                }
+                sessions.read_erasures = index + 1;
+            }
+        }
+        Ok(sessions.erasures.get(&session).cloned().unwrap_or_default())
     }
 
     /// Finds the session's first entry, which says where its key is.
@@ -223,10 +307,17 @@ impl Sessions {
     fn learn(&mut self, open: &SessionOpen) {
         self.slots.insert(open.link.session, (open.key_slot, open.key_commitment));
     }
+
+    fn learn_erasure(&mut self, index: u64, time: Time, erase: Erase) {
+        let Erase { session, fields, cause, reason, by, .. } = erase;
+        let fields = fields.map(Arc::from);
+        let erasure = Erasure { index, time, fields, cause, reason: reason.into(), by: Arc::new(by) };
+        self.erasures.entry(session).or_default().push(Arc::new(erasure));
+    }
 }
 
-fn opened(session: SessionId, key: &SessionKey, sealed: &SealedField) -> Option<Vec<u8>> {
-    open(session, &key.field(sealed.number), sealed).ok()
+fn opened(session: SessionId, key: &FieldKey, sealed: &SealedField) -> Option<Vec<u8>> {
+    open(session, key, sealed).ok()
 }
 
 /// An iterator over entries; see [`Reader::entries`]. After an error it ends.

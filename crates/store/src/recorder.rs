@@ -12,6 +12,7 @@ use model::{
 
 use crate::blob;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
+use crate::custody::Custodian;
 use crate::disk::{Disk, RealDisk, write_all};
 use crate::error::{Health, RecordError, StoreError};
 use crate::format::{
@@ -19,13 +20,14 @@ use crate::format::{
 };
 use crate::gate::{Gate, Opening};
 use crate::head::{self, HeadRegister};
-use crate::keys::{self, KeyPool};
+use crate::keys::{self, KeyPool, SealKey};
 use crate::log::{Log, Parts, Position, Purpose, SPARE, Signer, lock, make_spare};
 use crate::publish::Published;
-use crate::recover::{self, Recovery};
+use crate::recover::{self, Begin, Recovery};
 use crate::session::{SessionLog, SessionStart};
 use crate::threads;
 use crate::walk;
+use crate::wrapping::{Wrapping, WrappingKey};
 
 /// How the log is written. [`Options::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// How much of the last segment is kept for the ends of running commands when the disk is full.
     pub reserve_bytes: u64,
+    /// The key that wraps the one under which session keys are kept; none if that one is kept in clear.
+    pub wrapping_key: Option<Arc<dyn WrappingKey>>,
 }
 
 impl Options {
@@ -52,6 +56,7 @@ impl Options {
             sync_interval: Duration::from_millis(20),
             checkpoint_interval: Duration::from_secs(1),
             reserve_bytes: 8 << 20,
+            wrapping_key: None,
         }
     }
 }
@@ -87,6 +92,7 @@ pub struct Recorder(Arc<Open>);
 struct Open {
     log: Arc<Log>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    custodian: Mutex<Custodian>,
 }
 
 const LOCK: &str = "LOCK";
@@ -118,7 +124,7 @@ impl Recorder {
             return Err(StoreError::Exists);
         }
         // Without a segment there is no log: what a broken attempt left behind is made again.
-        let signing = keys::create(&**disk, &options.origin, source)?;
+        let signing = keys::create(&**disk, &options.origin, source, options.wrapping_key.as_deref())?;
         head::create(&**disk).map_err(error("making head"))?;
         let vkey = signing.verifier().to_string();
         let body = Body::Genesis(Genesis {
@@ -165,6 +171,7 @@ impl Recorder {
             let found = verifier.name().to_owned();
             return Err(StoreError::Origin { expected: options.origin, found });
         }
+        let seal = Arc::new(SealKey::read_strictly(&*disk, options.wrapping_key.as_deref())?);
         blob::clean(&*disk).map_err(StoreError::disk("removing unfinished blobs"))?;
 
         let (head, signed) = HeadRegister::open(&*disk)?;
@@ -174,7 +181,12 @@ impl Recorder {
         let checkpoint = checkpoint.map(|(checkpoint, _)| (checkpoint.size, checkpoint.root));
         let signed: Vec<_> = signed.into_iter().chain(checkpoint).collect();
         let sizes: Vec<_> = signed.iter().map(|(size, _)| *size).collect();
-        let found = recover::recover(&disk, &format::origin_hash(&options.origin), &sizes)?;
+        let origin = format::origin_hash(&options.origin);
+        let mut found = recover::recover(&disk, &origin, &sizes, Begin::Snapshot)?;
+        if signed.iter().any(|(size, root)| found.roots.get(size) != Some(root)) {
+            // Before anything is said of the log, a snapshot that leads astray is ruled out.
+            found = recover::recover(&disk, &origin, &sizes, Begin::First)?;
+        }
         for (size, root) in signed {
             match found.roots.get(&size) {
                 None => {
@@ -185,17 +197,49 @@ impl Recorder {
             }
         }
 
-        let mut keys = KeyPool::open(&*disk)?;
+        let custodian = Custodian::open(&disk, seal.clone(), &options.origin, clock.now(), &mut *source)?;
+        let mut keys = KeyPool::open(&*disk, seal, custodian.next_slot())?;
         keys.refill(&mut *source).map_err(StoreError::disk("making session keys"))?;
         let (writer, unfinished, recovery) = found.split();
         let signer = Signer { key, head, signed: sizes.into_iter().max().unwrap_or(0), newest };
         let log = Arc::new(Log::new(Parts { disk, clock, options, random: source, keys, writer, signer, lock }));
         recover::complete(&log, &unfinished, &recovery)?;
+        log.complete_at(log.appended());
         log.write();
         log.sync();
         log.check(Purpose::Begin)?;
         let threads = threads::start(&log).map_err(StoreError::disk("starting the store's threads"))?;
-        Ok((Self(Arc::new(Open { log, threads: Mutex::new(threads) })), recovery))
+        let (threads, custodian) = (Mutex::new(threads), Mutex::new(custodian));
+        Ok((Self(Arc::new(Open { log, threads, custodian })), recovery))
+    }
+
+    /// Keeps the seal key of a data directory under another wrapping key, or in clear. `from` is the key that wraps it
+    /// now. Whoever had the seal key still has it: this protects copies of the data directory that are made from now on.
+    ///
+    /// # Errors
+    /// Another process has the log open, a key is not the right one, or the disk refused.
+    pub fn rewrap(
+        disk: &dyn Disk,
+        from: Option<&dyn WrappingKey>,
+        to: Option<&dyn WrappingKey>,
+    ) -> Result<Wrapping, StoreError> {
+        if walk::list(disk)?.is_empty() {
+            return Err(StoreError::NoLog);
+        }
+        let _lock = take_lock(disk)?;
+        keys::rewrap(disk, from, to)
+    }
+
+    /// How the seal key of a data directory is kept.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn wrapping(disk: &dyn Disk) -> Result<Wrapping, StoreError> {
+        keys::wrapping(disk)
+    }
+
+    pub(crate) fn custody(&self) -> (&Arc<Log>, &Mutex<Custodian>) {
+        (&self.0.log, &self.0.custodian)
     }
 
     /// Begins a session. Its key is durable already; its first entry is, when its position is reached.
@@ -243,6 +287,12 @@ impl Recorder {
     #[must_use]
     pub fn gate(&self) -> Gate {
         Gate::new(self.0.log.clone())
+    }
+
+    /// How many entries were appended so far, durable or not.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.0.log.appended()
     }
 
     /// The newest checkpoint of more than `after` entries whose tiles are published: its size and its signed note. Waits

@@ -350,7 +350,7 @@ impl Filter {
     fn wants(&self, view: &CommandView) -> bool {
         let contained = |needle: &str| match &view.text {
             Opened::Bytes(text) | Opened::Blob { head: text, .. } => contains(text, needle.as_bytes()),
-            Opened::Absent(_) | Opened::Erased | Opened::NoKey | Opened::Damaged => false,
+            Opened::Absent(_) | Opened::Erased(_) | Opened::NoKey | Opened::Damaged => false,
         };
         self.status.is_none_or(|status| status == view.status()) && self.contains.as_deref().is_none_or(contained)
     }

@@ -17,6 +17,16 @@ fn the_corpus_is_read_without_a_panic() {
     }
 }
 
+#[test]
+fn the_corpus_of_keys_is_read_without_a_panic() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/keys");
+    let files: Vec<_> = std::fs::read_dir(dir).unwrap().collect();
+    assert!(!files.is_empty());
+    for file in files {
+        store::fuzz::keys(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+}
+
 fn log() -> Vec<u8> {
     let disk = SimDisk::new();
     create(&disk).unwrap();
@@ -46,6 +56,11 @@ proptest! {
     #[test]
     fn random_bytes_are_no_log(data in prop::collection::vec(any::<u8>(), 0..5000)) {
         store::fuzz::segment(&data);
+    }
+
+    #[test]
+    fn random_bytes_are_no_keys(data in prop::collection::vec(any::<u8>(), 0..200)) {
+        store::fuzz::keys(&data);
     }
 
     #[test]

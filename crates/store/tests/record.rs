@@ -219,7 +219,7 @@ fn content_opens_field_by_field_and_can_be_erased() {
     let slot = usize::try_from(open.key_slot).unwrap() * 64;
     keys[slot..slot + 64].fill(0);
     disk.set_bytes("keys/sessions", &keys);
-    assert_eq!(reader.open_field(id, &intent.text).unwrap(), Opened::Erased);
+    assert_eq!(reader.open_field(id, &intent.text).unwrap(), Opened::Erased(None));
     assert!(verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap().is_ok());
     store::Disk::remove(&disk, "keys/seal").unwrap();
     assert_eq!(Reader::on(Arc::new(disk)).unwrap().open_field(id, &intent.text).unwrap(), Opened::NoKey);

@@ -8,11 +8,13 @@ pub mod connections;
 pub mod doctor;
 pub mod identities;
 pub mod init;
+pub mod receipt;
 pub mod replay;
 pub mod serve;
 pub mod sessions;
 pub mod show;
 pub mod verify;
+pub mod witness;
 
 mod row;
 mod selection;
@@ -28,6 +30,19 @@ use crate::Failure;
 use crate::cli::{RecordPlace, config_file};
 use crate::config::Config;
 use crate::output::Console;
+
+/// The public key of a log: the line itself, or a file that has it.
+fn log_key(text: &str) -> Result<ledger::VerifierKey, Failure> {
+    if let Ok(key) = text.trim().parse() {
+        return Ok(key);
+    }
+    let content = std::fs::read_to_string(text)
+        .map_err(|error| Failure::usage(format_args!("{text:?} is neither a log's public key nor a file: {error}")))?;
+    content.trim().parse().map_err(|error| {
+        Failure::usage(format_args!("{text}: {error}"))
+            .hint("it is the file `vkey` of the data directory, or the line that `onrecord init` printed")
+    })
+}
 
 /// What every command gets.
 pub struct Context {

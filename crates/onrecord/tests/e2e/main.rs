@@ -14,8 +14,10 @@ mod large;
 mod names;
 mod object_store;
 mod pipelines;
+mod publish;
 mod regress;
 mod secrets;
+mod witness;
 
 use testkit::{Gateway, Plan, Postgres};
 
