@@ -245,7 +245,7 @@ impl Audit {
             None => self.completeness.commands += 1,
             Some(status) => *self.completeness.outcomes.entry(status).or_insert(0) += 1,
         }
-        for named in entry.blobs.iter().flatten() {
+        for named in &entry.blobs {
             self.blob(entry.link.session, named, &at, blob);
         }
         let Some(session) = self.sessions.get_mut(&entry.link.session) else {
