@@ -308,7 +308,7 @@ pub fn prove_consistency<N: Nodes>(nodes: &mut N, old: u64, new: u64) -> Result<
 
 /// The root over the leaves from `begin` to before `end`, where `begin` is what a walk down the tree comes to: complete
 /// subtrees, joined from the right.
-fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Error> {
+pub(crate) fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Error> {
     let mut parts = Vec::new();
     let mut at = begin;
     while at < end {
@@ -322,7 +322,7 @@ fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Err
 }
 
 /// The largest power of two below `count`, which is at least 2.
-fn split(count: u64) -> u64 {
+pub(crate) fn split(count: u64) -> u64 {
     1 << (count - 1).ilog2()
 }
 

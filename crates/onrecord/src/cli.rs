@@ -76,6 +76,9 @@ enum Command {
     /// Be a witness of other logs, or see how far this log's own are
     #[command(subcommand)]
     Witness(commands::witness::WitnessCommand),
+    /// Hand out a part of the record as one file that proves itself
+    #[command(subcommand)]
+    Evidence(commands::evidence::EvidenceCommand),
     /// Print a shell's completions
     Completions(commands::completions::Completions),
 }
@@ -117,6 +120,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Verify(verify) => verify.run(context),
         Command::Receipt(receipt) => receipt.run(context),
         Command::Witness(witness) => witness.run(context),
+        Command::Evidence(evidence) => evidence.run(context),
         Command::Completions(completions) => completions.run(context),
     }
 }

@@ -44,6 +44,11 @@ impl Failure {
         Self { exit: Exit::Failure, message: message.to_string(), hint: None }
     }
 
+    /// Something did not work, with an exit code of its own.
+    pub fn of(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, ..Self::new(message) }
+    }
+
     /// The command line or the configuration is wrong.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { exit: Exit::Usage, ..Self::new(message) }

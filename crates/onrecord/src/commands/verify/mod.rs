@@ -18,6 +18,7 @@ pub use verdicts::{Demand, KeyFrom, Verdicts, Witnessed};
 use self::source::{Directory, Fetch, Http, S3, Source};
 use self::state::State;
 use super::Context;
+use super::evidence::read_bundle;
 use crate::output::Console;
 use crate::{Exit, Failure};
 
@@ -29,7 +30,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A data directory, a published log (a directory, http://, https:// or s3://bucket/prefix)
+    /// A data directory, an evidence bundle, a published log (a directory, http://, https:// or s3://bucket/prefix)
     /// [default: the configuration's data directory]
     source: Option<String>,
     /// The log's public key, or a file that has it, from a copy kept elsewhere
@@ -77,6 +78,7 @@ impl Verify {
         };
         let verdicts = match &source {
             Source::Data(data) => data_directory(data, &given, &mut Progress::new())?,
+            Source::Bundle(file) => bundle(file, &given)?,
             Source::Tiles(dir) => published(&Directory(dir.clone()), &given)?,
             Source::Http(prefix) => published(&Http::new(prefix), &given)?,
             Source::S3 { bucket, prefix } => published(&S3::new(bucket, prefix)?, &given)?,
@@ -130,7 +132,8 @@ fn data_directory(data: &Path, given: &Given, progress: &mut Progress) -> Result
         state.save(saved)?;
     }
     let key = if given.vkey.is_some() { KeyFrom::Elsewhere } else { KeyFrom::Record };
-    Ok(Verdicts { report: verified.report, witnessed: witnessed(given, cosigned), key, demand: given.demand })
+    let witnessed = witnessed(given, cosigned);
+    Ok(Verdicts { report: verified.report, witnessed, key, demand: given.demand, bundle: None })
 }
 
 fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
@@ -181,7 +184,53 @@ fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
     }
     read?;
     let witnessed = witnessed(given, cosigned);
-    Ok(Verdicts { report: audit.finish(None), witnessed, key: KeyFrom::Elsewhere, demand: given.demand })
+    let (report, key, demand) = (audit.finish(None), KeyFrom::Elsewhere, given.demand);
+    Ok(Verdicts { report, witnessed, key, demand, bundle: None })
+}
+
+fn bundle(file: &Path, given: &Given) -> Result<Verdicts, Failure> {
+    if given.state.is_some() {
+        return Err(Failure::usage("--state is for a log that grows; a bundle is read as a whole"));
+    }
+    let trust = evidence::Trust { key: given.vkey.clone(), policy: given.policy.clone() };
+    let mut bundle = evidence::verify(&read_bundle(file)?, &trust);
+    if let Some(key) = &given.vkey {
+        for kept in kept_checkpoints(given, key)? {
+            same_size(&mut bundle, &kept)?;
+        }
+    } else if !given.kept.is_empty() {
+        return Err(Failure::usage("--checkpoint needs --vkey, the key that signed it"));
+    }
+    let size = bundle.audit.integrity.signed;
+    let witnessed = bundle.witnessed.clone().map(|(evaluation, _)| Witnessed { size, evaluation });
+    let key = if given.vkey.is_some() { KeyFrom::Elsewhere } else { KeyFrom::Record };
+    let (report, demand) = (bundle.audit.clone(), given.demand);
+    Ok(Verdicts { report, witnessed, key, demand, bundle: Some(bundle) })
+}
+
+/// A bundle has one checkpoint: only a kept one of the same size says something about it.
+fn same_size(bundle: &mut evidence::Report, kept: &Checkpoint) -> Result<(), Failure> {
+    let integrity = &mut bundle.audit.integrity;
+    match integrity.signed {
+        Some(size) if size == kept.size => {
+            if kept.root != integrity.root && integrity.violation.is_none() {
+                integrity.violation = Some(store::Violation {
+                    index: None,
+                    command: None,
+                    file: "checkpoint".to_owned(),
+                    offset: 0,
+                    what: format!("the log that you kept a checkpoint of had another root at {size} entries"),
+                });
+            }
+            Ok(())
+        }
+        _ => Err(Failure::usage(format_args!(
+            "--checkpoint: the bundle is about a log of {} entries, the checkpoint about one of {}",
+            integrity.signed.unwrap_or(0),
+            kept.size
+        ))
+        .hint("verify the published log itself against it: it has what is between the two")),
+    }
 }
 
 /// The checkpoint of a note that the key has signed.
@@ -205,7 +254,8 @@ fn kept_checkpoints(given: &Given, key: &VerifierKey) -> Result<Vec<Checkpoint>,
     given.kept.iter().map(open).collect()
 }
 
-fn read_key(key: &str) -> Result<VerifierKey, Failure> {
+/// A key, or the file that it is in.
+pub(super) fn read_key(key: &str) -> Result<VerifierKey, Failure> {
     let text = match key.parse() {
         Ok(key) => return Ok(key),
         Err(_) => read_file(Path::new(key), "--vkey")?,

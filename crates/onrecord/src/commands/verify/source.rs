@@ -14,6 +14,8 @@ use crate::http::Client;
 pub(super) enum Source {
     /// A data directory, or one of its earlier logs below `epochs`.
     Data(PathBuf),
+    /// An evidence bundle.
+    Bundle(PathBuf),
     /// A published log in a directory.
     Tiles(PathBuf),
     /// A published log behind HTTP: its prefix, without a slash at the end.
@@ -44,8 +46,12 @@ impl Source {
             Ok(Self::Data(path))
         } else if path.join("checkpoint").is_file() && path.join("tile").is_dir() {
             Ok(Self::Tiles(path))
+        } else if path.is_file() {
+            Ok(Self::Bundle(path))
         } else if path.exists() {
-            Err(Failure::usage(format_args!("{text} is neither a data directory nor a published log")))
+            Err(Failure::usage(format_args!(
+                "{text} is neither a data directory, nor an evidence bundle, nor a published log"
+            )))
         } else {
             Err(Failure::not_found(format_args!("{text} does not exist")))
         }

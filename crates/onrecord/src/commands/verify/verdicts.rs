@@ -44,6 +44,8 @@ pub struct Verdicts {
     pub key: KeyFrom,
     /// What counts for the exit code.
     pub demand: Demand,
+    /// What else is known of an evidence bundle, if it is one.
+    pub bundle: Option<evidence::Report>,
 }
 
 /// What a policy says of the newest checkpoint that has cosignatures.
@@ -92,11 +94,14 @@ impl Verdicts {
     pub fn print(&self, console: &mut Console, indent: usize) -> Result<(), Failure> {
         if console.format() == Format::Table {
             let mut lines = Lines { console, indent };
-            integrity(&self.report, self.key, &mut lines)?;
+            integrity(self, &mut lines)?;
             completeness(&self.report, &mut lines)?;
             coverage(&self.report, &mut lines)?;
             if self.demand == Demand::Everything && !self.not_looked_at().is_empty() {
                 lines.verdict("not seen", Tone::Bad, "TOO MUCH", &self.not_looked_at().join(", "))?;
+            }
+            if let Some(bundle) = &self.bundle {
+                disclosed(bundle, &mut lines)?;
             }
             if let Some(witnessed) = &self.witnessed {
                 witnesses(witnessed, &mut lines)?;
@@ -123,8 +128,8 @@ impl Verdicts {
     }
 }
 
-fn integrity(report: &Report, key: KeyFrom, lines: &mut Lines<'_>) -> Result<(), Failure> {
-    let integrity = &report.integrity;
+fn integrity(verdicts: &Verdicts, lines: &mut Lines<'_>) -> Result<(), Failure> {
+    let integrity = &verdicts.report.integrity;
     let entries = words::counted(integrity.entries, "entry", "entries");
     match &integrity.violation {
         Some(violation) => {
@@ -136,6 +141,7 @@ fn integrity(report: &Report, key: KeyFrom, lines: &mut Lines<'_>) -> Result<(),
         }
         None => {
             let signed = match integrity.signed {
+                Some(signed) if verdicts.bundle.is_some() => format!("proven in the signed log of {signed}"),
                 Some(signed) if signed == integrity.entries => "all of them signed".to_owned(),
                 Some(signed) => format!("the first {signed} signed"),
                 None => "none signed yet".to_owned(),
@@ -152,11 +158,11 @@ fn integrity(report: &Report, key: KeyFrom, lines: &mut Lines<'_>) -> Result<(),
         let torn = words::counted(integrity.torn_bytes, "byte", "bytes");
         lines.detail(&format!("{torn} of an unfinished group at the end, on which nothing relied"))?;
     }
-    if integrity.blobs_unchecked > 0 {
+    if integrity.blobs_unchecked > 0 && verdicts.bundle.is_none() {
         let blobs = words::counted(integrity.blobs_unchecked, "long text", "long texts");
         lines.detail(&format!("{blobs} not at hand here, so not looked at"))?;
     }
-    if key == KeyFrom::Record {
+    if verdicts.key == KeyFrom::Record {
         lines.detail("checked with the record's own key; --vkey KEY checks with a copy that you keep elsewhere")?;
     }
     Ok(())
@@ -270,6 +276,31 @@ fn coverage(report: &Report, lines: &mut Lines<'_>) -> Result<(), Failure> {
     lines.detail("what went around the gateway is in no record")
 }
 
+/// What a bundle discloses, and of what it is a part.
+fn disclosed(bundle: &evidence::Report, lines: &mut Lines<'_>) -> Result<(), Failure> {
+    let Some(manifest) = &bundle.manifest else {
+        return Ok(());
+    };
+    let (first, last) = manifest.range;
+    let left_out = words::counted(bundle.left_out, "entry", "entries");
+    lines.detail(&format!("whole sessions between entries {first} and {last}; {left_out} of others are not in it"))?;
+    let commands = words::counted(manifest.count(), "command", "commands");
+    let asked = if manifest.selection.is_empty() { "everything" } else { &manifest.selection };
+    lines.verdict("disclosed", Tone::Plain, "in part", &format!("{commands} selected by: {asked}"))?;
+    for (kind, counts) in &bundle.disclosure {
+        let counts = [(counts.disclosed, "can be read"), (counts.withheld, "withheld"), (counts.erased, "erased")];
+        let told: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        if !told.is_empty() {
+            lines.detail(&format!("{kind}: {}", told.join(", ")))?;
+        }
+    }
+    for file in bundle.unknown_files.iter().take(LISTED_MAX) {
+        lines.detail(&format!("{file} is not known to this version: only its digest was checked"))?;
+    }
+    Ok(())
+}
+
 fn witnesses(witnessed: &Witnessed, lines: &mut Lines<'_>) -> Result<(), Failure> {
     let Evaluation { cosigned, wrong, quorum } = &witnessed.evaluation;
     let of = match witnessed.size {
@@ -330,7 +361,7 @@ fn as_json(verdicts: &Verdicts) -> Value {
         let one = |w: &model::WitnessStanding| json!({"name": w.name, "state": w.state.as_str(), "size": w.size});
         standing.witnesses.iter().map(one).collect()
     });
-    json!({
+    let mut value = json!({
         "integrity": {
             "verdict": if integrity.violation.is_none() { "ok" } else { "violated" },
             "violation": integrity.violation.as_ref().map(|violation| json!({
@@ -399,7 +430,11 @@ fn as_json(verdicts: &Verdicts) -> Value {
                 .map(|(name, time)| json!({"witness": name, "unix_seconds": time})).collect::<Vec<_>>(),
             "wrong": witnessed.evaluation.wrong,
         })),
-    })
+    });
+    if let (Some(bundle), Some(fields)) = (&verdicts.bundle, value.as_object_mut()) {
+        fields.insert("bundle".to_owned(), bundle.bundle_json());
+    }
+    value
 }
 
 /// Verdicts and their details, in columns.
