@@ -273,8 +273,10 @@ impl Audit {
                 if genesis.origin != self.vkey.name() {
                     self.found.violate_at(&at, format!("the log is named {}", genesis.origin));
                 } else if genesis.vkey != self.vkey.to_string() {
-                    let what = "the log was begun with another key than the one that verifies it";
-                    self.found.violate_at(&at, what.to_owned());
+                    // A checkpoint that the key did not sign says it better, and comes first.
+                    let what = "the log was begun with another key than the one that verifies it".to_owned();
+                    let (file, offset) = (place.file.to_string(), place.offset);
+                    self.found.violate(u64::MAX, Violation { index: Some(0), command: None, file, offset, what });
                 }
                 self.coverage.previous.clone_from(&genesis.previous);
             }
