@@ -21,7 +21,7 @@ Examples:
   onrecord verify
 
 Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found,
-6 too few witnesses.";
+6 too few witnesses, or with `verify --strict` too little seen.";
 
 /// A gateway that keeps the record of what agents, people and scripts do to infrastructure.
 #[derive(Debug, Parser)]
