@@ -21,7 +21,7 @@ Examples:
   onrecord verify
 
 Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found,
-6 too few witnesses.";
+6 too few witnesses, or with `verify --strict` too little seen.";
 
 /// A gateway that keeps the record of what agents, people and scripts do to infrastructure.
 #[derive(Debug, Parser)]
@@ -71,6 +71,9 @@ enum Command {
     Replay(commands::replay::Replay),
     /// Verify the record: unaltered, complete, and what it covers
     Verify(commands::verify::Verify),
+    /// The logs of the data directory, one after another
+    #[command(subcommand)]
+    Epochs(commands::epochs::EpochsCommand),
     /// Take out the receipt of a session, or check one
     Receipt(commands::receipt::ReceiptCommand),
     /// Be a witness of other logs, or see how far this log's own are
@@ -118,6 +121,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Show(show) => show.run(context),
         Command::Replay(replay) => replay.run(context),
         Command::Verify(verify) => verify.run(context),
+        Command::Epochs(epochs) => epochs.run(context),
         Command::Receipt(receipt) => receipt.run(context),
         Command::Witness(witness) => witness.run(context),
         Command::Evidence(evidence) => evidence.run(context),

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{VerifierKey, WitnessPolicy};
+use model::EpochReason;
 use publish::{
     Asker, Asking, Closes, Contradiction, Cosignatures, Follower, Limits, LogSite, Look, Server, Webhook, WebhookConfig,
 };
-use store::{Reader, Recorder};
+use store::{BeginEpoch, Reader, Recorder, begin_epoch};
 
-use crate::Failure;
 use crate::config::{Config, Witness};
+use crate::{Failure, wiring};
 
 /// The parts that run; each only if it is configured.
 pub struct Outside {
@@ -119,21 +120,26 @@ pub fn look(config: &Config, witness: &Witness) -> Result<Vec<Look>, Failure> {
     Ok(publish::look(&config.gateway.data, &key, &policy(witness, &key)?, timeout(witness)))
 }
 
-/// Asks the witnesses, before anything is signed, whether they have seen more of this log than there is here.
+/// Asks the witnesses, before anything is signed, whether they have seen more of this log than there is here. If one
+/// proves that they have, an older copy was restored, or a copy runs elsewhere: going on would sign a second past. Then
+/// another log begins, with a key of its own, which says so. A witness that does not answer is no reason not to start:
+/// it refuses later, and the record says so.
 ///
 /// # Errors
-/// One proves that they have: going on would sign a second past. A witness that does not answer is no reason not to
-/// start: it refuses later, and the record says so.
-pub fn check(config: &Config) -> Result<(), Failure> {
-    let Some(witness) = &config.witness else { return Ok(()) };
-    match look(config, witness)?.into_iter().find_map(|look| look.contradiction) {
-        None => Ok(()),
-        // Here a new epoch begins once the store has that: `begin_epoch`, for the reason `rollback`.
-        Some(contradiction) => Err(Failure::new(format_args!("the log must not go on: {contradiction}")).hint(
-            "nothing was signed. Stop the other gateway, or restore the newest copy of the data directory. If that is \
-             lost for good, keep this directory as it is, and begin another log: a new `gateway.name`, a new \
-             `gateway.data`, `onrecord init`",
-        )),
+/// The other log could not be begun.
+pub fn check(config: &Config) -> Result<Option<Contradiction>, Failure> {
+    let Some(witness) = &config.witness else { return Ok(None) };
+    let Some(contradiction) = look(config, witness)?.into_iter().find_map(|look| look.contradiction) else {
+        return Ok(None);
+    };
+    let options = wiring::options(config)?;
+    let begin = BeginEpoch { options, reason: EpochReason::Rollback, witnessed: Some(contradiction.size) };
+    match begin_epoch(&config.gateway.data, &begin) {
+        Ok(_) => Ok(Some(contradiction)),
+        Err(error) => {
+            Err(Failure::new(format_args!("the log must not go on: {contradiction}; and no other began: {error}"))
+                .hint("nothing was signed. Stop the other gateway, or restore the newest copy of the data directory"))
+        }
     }
 }
 

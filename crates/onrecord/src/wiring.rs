@@ -42,11 +42,20 @@ pub struct Opened {
     recovery: Recovery,
 }
 
-/// Opens the record, unless a witness proves that it is not all that was signed.
+/// How the record is written, by the configuration.
+pub fn options(config: &Config) -> Result<Options, Failure> {
+    Ok(Options::new(config.gateway.name.as_str()))
+}
+
+/// Opens the record; another one in its place, if a witness proves that it is not all that was signed.
 pub fn open(config: &Config) -> Result<Opened, Failure> {
-    crate::outside::check(config)?;
+    if let Some(contradiction) = crate::outside::check(config)? {
+        tracing::error!(
+            "the log must not go on: {contradiction}. Another has begun, with a key of its own: onrecord epochs list"
+        );
+    }
     let data = &config.gateway.data;
-    let opened = Recorder::open_dir(data, Options::new(config.gateway.name.as_str()));
+    let opened = Recorder::open_dir(data, options(config)?);
     let (recorder, recovery) =
         opened.map_err(|error| Failure::new(format_args!("cannot open the record in {}: {error}", data.display())))?;
     Ok(Opened { recorder, recovery })

@@ -10,6 +10,7 @@ mod blob;
 mod clock;
 mod custody;
 mod disk;
+mod epoch;
 mod error;
 mod format;
 #[doc(hidden)]
@@ -39,6 +40,7 @@ pub use custody::{
     RetentionRules, retention_due,
 };
 pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
+pub use epoch::{BeginEpoch, begin_epoch, epoch_origin, epochs};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use ledger::audit::{

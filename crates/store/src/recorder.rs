@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
-    Body, Cancel, Digest, Entry, Export, Genesis, Heartbeat, Refused, SessionId, Start, Stop, StopReason, Witnesses,
+    Body, Cancel, Digest, Entry, Export, Genesis, Heartbeat, PreviousLog, Refused, SessionId, Start, Stop, StopReason,
+    Witnesses,
 };
 
 use crate::blob;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
 use crate::custody::Custodian;
 use crate::disk::{Disk, RealDisk, write_all};
+use crate::epoch;
 use crate::error::{Health, RecordError, StoreError};
 use crate::format::{
     self, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES, SEGMENT_BYTES_MIN, SegmentHeader, push_entry, segment_path,
@@ -95,7 +97,7 @@ struct Open {
     custodian: Mutex<Custodian>,
 }
 
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 
 impl Recorder {
     /// Makes a new log in a directory, with keys of its own.
@@ -117,21 +119,36 @@ impl Recorder {
         clock: &dyn Clock,
         source: &mut dyn Random,
     ) -> Result<Created, StoreError> {
+        Self::create_after(disk, options, None, clock, source)
+    }
+
+    /// As [`Recorder::create_on`], for a log that continues another.
+    pub(crate) fn create_after(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        previous: Option<PreviousLog>,
+        clock: &dyn Clock,
+        source: &mut dyn Random,
+    ) -> Result<Created, StoreError> {
         let error = StoreError::disk;
         disk.create_dir("log").map_err(error("making the data directory"))?;
         let _lock = take_lock(&**disk)?;
         if !walk::list(&**disk)?.is_empty() {
             return Err(StoreError::Exists);
         }
-        // Without a segment there is no log: what a broken attempt left behind is made again.
-        let signing = keys::create(&**disk, &options.origin, source, options.wrapping_key.as_deref())?;
+        // Without a segment there is no log: what a broken attempt left behind is made again. Only the keys of a log
+        // that another one has named already are kept.
+        let signing = match keys::signing_key(&**disk) {
+            Ok(key) if previous.is_some() && key.verifier().name() == options.origin => key,
+            _ => keys::create(&**disk, &options.origin, source, options.wrapping_key.as_deref())?,
+        };
         head::create(&**disk).map_err(error("making head"))?;
         let vkey = signing.verifier().to_string();
         let body = Body::Genesis(Genesis {
             origin: options.origin.clone(),
             vkey: vkey.clone(),
             program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
-            previous: None,
+            previous,
         });
         let mut leaf = Vec::new();
         Entry { time: clock.now(), body }.encode(&mut leaf);
@@ -145,7 +162,9 @@ impl Recorder {
     /// # Errors
     /// As [`Recorder::open`].
     pub fn open_dir(dir: &Path, options: Options) -> Result<(Self, Recovery), StoreError> {
-        Self::open(Arc::new(RealDisk::new(dir)), options, Arc::new(SystemClock), Box::new(SystemRandom))
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir));
+        epoch::finish(dir, &disk)?;
+        Self::open(disk, options, Arc::new(SystemClock), Box::new(SystemRandom))
     }
 
     /// Opens a log for writing. What the last run left unfinished is completed first: commands without an outcome get
@@ -167,10 +186,11 @@ impl Recorder {
         let lock = take_lock(&*disk)?;
         let key = keys::signing_key(&*disk)?;
         let verifier = key.verifier();
-        if verifier.name() != options.origin {
+        if !epoch::is_epoch_of(&options.origin, verifier.name()) {
             let found = verifier.name().to_owned();
             return Err(StoreError::Origin { expected: options.origin, found });
         }
+        options.origin = verifier.name().to_owned();
         let seal = Arc::new(SealKey::read_strictly(&*disk, options.wrapping_key.as_deref())?);
         blob::clean(&*disk).map_err(StoreError::disk("removing unfinished blobs"))?;
 
@@ -356,9 +376,19 @@ impl Recorder {
     /// # Errors
     /// Recording had stopped, or stopped now; the next start completes the log.
     pub fn stop(self) -> Result<(), RecordError> {
+        self.end(Stop { reason: StopReason::Requested, next: None })
+    }
+
+    /// Ends the log for good: the key that goes on from here is its last word.
+    pub(crate) fn stop_for(self, next: &str) -> Result<(), RecordError> {
+        self.end(Stop { reason: StopReason::Rotation, next: Some(next.to_owned()) })
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "nothing is accepted afterwards")]
+    fn end(self, stop: Stop) -> Result<(), RecordError> {
         let log = &self.0.log;
         threads::quit(log, std::mem::take(&mut *lock(&self.0.threads)));
-        log.note(Body::Stop(Stop { reason: StopReason::Requested, next: None }), Purpose::Complete)?;
+        log.note(Body::Stop(stop), Purpose::Complete)?;
         self.flush()?;
         log.checkpoint();
         log.check(Purpose::Complete)?;
@@ -375,7 +405,7 @@ impl Drop for Open {
     }
 }
 
-fn take_lock(disk: &dyn Disk) -> Result<Box<dyn std::any::Any + Send + Sync>, StoreError> {
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn std::any::Any + Send + Sync>, StoreError> {
     disk.lock(LOCK).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => StoreError::Locked,
         _ => StoreError::disk("locking the data directory")(error),

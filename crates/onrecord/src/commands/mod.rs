@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod connections;
 pub mod doctor;
+pub mod epochs;
 pub mod evidence;
 pub mod identities;
 pub mod init;

@@ -12,6 +12,7 @@ mod greeting;
 mod hostile;
 mod large;
 mod names;
+mod object_store;
 mod pipelines;
 mod publish;
 mod regress;
