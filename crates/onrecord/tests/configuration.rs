@@ -61,6 +61,13 @@ const WRONG: &[(&str, &str, &str)] = &[
         "durability = \"maybe\"\npassword = ",
         "onrecord.toml:13: connections.app.durability: \"maybe\" is not known here\n  hint: write \"intent\"",
     ),
+    ("password = ", "retention_days = 0\npassword = ", "onrecord.toml:13: connections.app.retention_days: "),
+    ("[listen]", "[retention]\ndays = -1\n[listen]", "onrecord.toml:6: retention.days: "),
+    (
+        "[listen]",
+        "[record]\nwrapping_key = \"hunter2\"\n[listen]",
+        "onrecord.toml:6: record.wrapping_key: a secret does not belong in this file",
+    ),
     ("[listen]", "[listen", "onrecord.toml:5: "),
 ];
 
@@ -199,6 +206,8 @@ fn the_schema_knows_the_keys_that_the_parser_knows() {
         ("gateway", "/properties/gateway"),
         ("listen", "/properties/listen"),
         ("tls", "/properties/tls"),
+        ("record", "/properties/record"),
+        ("retention", "/properties/retention"),
         ("limits", "/properties/limits"),
         ("connections.app", "/$defs/connection"),
         ("identities.copilot-agent", "/$defs/identity"),

@@ -17,7 +17,7 @@ pub use value::{Address, ConnectionKind, ConnectionName, Origin, Plaintext, Secr
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use model::{Digest, Durability, IdentityKind, IdentityName};
@@ -52,6 +52,12 @@ pub struct Config {
     /// Who may sign in, by the user name that clients use.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
+    /// How the record is kept.
+    #[serde(default)]
+    pub record: Record,
+    /// For how long content is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// Limits of the whole gateway.
     #[serde(default)]
     pub limits: Limits,
@@ -70,6 +76,22 @@ pub struct Gateway {
     pub data: PathBuf,
     /// Worker threads; half of the processors, at least one, unless given.
     pub workers: Option<NonZeroUsize>,
+}
+
+/// `[record]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The key that wraps the one under which session keys are kept; that one is kept in clear unless given.
+    pub wrapping_key: Option<SecretSource>,
+}
+
+/// `[retention]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days after the end of a session until its content is erased; never unless given.
+    pub days: Option<NonZeroU32>,
 }
 
 /// `[listen]`.
@@ -125,6 +147,8 @@ pub struct Connection {
     /// The longest message, in bytes; a longer one is refused, never cut.
     #[serde(default = "default_message_bytes_max")]
     pub message_bytes_max: u64,
+    /// As `retention.days`, for sessions of this connection.
+    pub retention_days: Option<NonZeroU32>,
 }
 
 /// `[identities.NAME]`.
@@ -205,12 +229,16 @@ impl Config {
 
     /// Every secret of the file, with the key that names it.
     pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
-        let tls = [("tls.certificate", &self.tls.certificate), ("tls.key", &self.tls.key)];
+        let own = [
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.key", &self.tls.key),
+            ("record.wrapping_key", &self.record.wrapping_key),
+        ];
         let connections = self.connections.iter().flat_map(|(name, connection)| {
             [("password", &connection.password), ("ca", &connection.ca)]
                 .map(|(key, source)| (format!("connections.{name}.{key}"), source))
         });
-        tls.into_iter()
+        own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
             .filter_map(|(key, source)| source.as_ref().map(|source| (key, source)))
@@ -219,11 +247,22 @@ impl Config {
 
     fn resolve_paths(&mut self, base: &Path) {
         self.gateway.data = base.join(&self.gateway.data);
-        let tls = [&mut self.tls.certificate, &mut self.tls.key];
+        let own = [&mut self.tls.certificate, &mut self.tls.key, &mut self.record.wrapping_key];
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
-        for source in tls.into_iter().chain(connections).flatten() {
+        for source in own.into_iter().chain(connections).flatten() {
             source.resolve(base);
         }
+    }
+}
+
+impl Config {
+    /// For how long content is kept.
+    pub fn retention_rules(&self) -> store::RetentionRules {
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|(name, connection)| connection.retention_days.map(|days| (name.to_string(), days.get())));
+        store::RetentionRules { days: self.retention.days.map(NonZeroU32::get), connections: connections.collect() }
     }
 }
 
