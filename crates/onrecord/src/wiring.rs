@@ -175,6 +175,11 @@ impl Running {
         }
     }
 
+    /// Puts on the record that a part of it was handed out.
+    pub fn note_export(&self, export: model::Export) -> Result<(), Failure> {
+        self.recorder.note(GatewayEntry::Export(export)).map(drop).map_err(Failure::new)
+    }
+
     /// Gives the data directory free once recording has stopped, so that [`open`] can try it again. Clients are still
     /// answered, with refusals.
     pub fn abandon(&mut self) {

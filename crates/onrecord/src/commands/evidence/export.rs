@@ -15,9 +15,11 @@ use store::Published;
 
 use super::super::selection::Selection;
 use super::super::{Context, source, words};
-use super::{gather, note, page, pin};
+use super::page::page;
+use super::{gather, note, pin};
 use crate::cli::RecordPlace;
 use crate::output::{Format, Tone};
+use crate::outside;
 use crate::{Exit, Failure};
 
 /// Arguments of `evidence export`.
@@ -58,6 +60,8 @@ pub struct Request<'a> {
     pub withhold: &'a [Withhold],
     /// Where to.
     pub out: &'a Path,
+    /// The witness policy that is configured.
+    pub policy: Option<&'a str>,
 }
 
 /// What was exported.
@@ -80,8 +84,18 @@ impl Export {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
         let data = context.data(&self.place)?;
-        let request = Request { data: &data, selection: &self.selection, withhold: &self.withhold, out: &self.out };
         let key = source::open(&data)?.vkey().clone();
+        // The configuration may belong to another machine than a data directory that was named.
+        let witness = if self.place.data.is_none() { context.load()?.witness } else { None };
+        let policy =
+            witness.map(|witness| outside::policy(&witness, &key)).transpose()?.map(|policy| policy.to_string());
+        let request = Request {
+            data: &data,
+            selection: &self.selection,
+            withhold: &self.withhold,
+            out: &self.out,
+            policy: policy.as_deref(),
+        };
         let exported = export(&request, &mut |entry| note::directly(&data, &key, entry))?;
         let console = &mut context.console;
         let entries = exported.report.audit.integrity.entries;
@@ -144,7 +158,7 @@ pub fn export(
     }
     let sessions: BTreeSet<_> = selected.commands.keys().copied().collect();
     let touched = gather::touch(&reader, &sessions, size)?;
-    let pinned = pin::choose(request.data, &published, reader.vkey(), newest, touched.last)?;
+    let pinned = pin::choose(request.data, &published, reader.vkey(), newest, touched.last, request.policy)?;
     let entries = touched.within(pinned.checkpoint.size);
     let withheld = kinds(request.withhold);
     let opened = gather::open(&reader, &entries, &selected.commands, &withheld)?;
@@ -158,8 +172,8 @@ pub fn export(
         entries,
         keys: opened.keys,
         blobs: opened.blobs,
-        policy: None,
-        page: page::page(),
+        policy: pinned.policy,
+        page: page(),
     };
     let bytes = draft.build(&mut published.nodes(size)).map_err(unbuilt)?;
     let report = proven(&bytes, &draft)?;
