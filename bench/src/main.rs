@@ -8,6 +8,7 @@
 mod cases;
 mod measure;
 mod processes;
+mod record;
 mod report;
 mod run;
 mod summary;
@@ -34,6 +35,8 @@ struct Arguments {
 enum What {
     /// PostgreSQL: direct, pgbouncer, a plain byte copy, and the gateway at three durabilities.
     Postgres(Options),
+    /// The record by itself, beside the raw disk.
+    Record(record::Arguments),
 }
 
 /// How a run is cut to size.
@@ -66,8 +69,11 @@ pub(crate) struct Options {
 }
 
 fn main() -> ExitCode {
-    let What::Postgres(options) = Arguments::parse().what;
-    match supervise(options) {
+    let result = match Arguments::parse().what {
+        What::Postgres(options) => supervise(options),
+        What::Record(arguments) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "bench: {error:#}");

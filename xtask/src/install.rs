@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell;
+use crate::{shell, wasm};
 
 /// Installs what is missing, or says exactly what is.
 pub(crate) fn everything() -> Result<()> {
@@ -25,7 +25,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 17] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
@@ -35,8 +35,20 @@ const NEEDS: [Need; 10] = [
     Need { what: "npm", package: "npm", present: || on_path("npm") },
     Need { what: "python3 with venv", package: "python3-venv", present: venv },
     Need { what: "strace", package: "strace", present: || on_path("strace") },
+    Need { what: "go", package: "golang-go", present: || on_path("go") },
+    Need { what: "Go's checksum database", package: "golang-golang-x-mod-dev", present: go_sumdb },
+    Need { what: "a browser", package: "chromium", present: || on_path("chromium") },
+    Need { what: "Debian's Rust", package: "rustc-web", present: wasm::toolchain },
+    Need { what: "Debian's cargo", package: "cargo-web", present: wasm::toolchain },
+    Need { what: "Rust's sources", package: "rust-web-src", present: wasm::toolchain },
+    Need { what: "a linker for WASM", package: "lld-19", present: || on_path("wasm-ld-19") },
     Need { what: "a C compiler", package: "gcc", present: || on_path("cc") || on_path("gcc") },
 ];
+
+/// The Go packages that read the log as strangers do.
+fn go_sumdb() -> bool {
+    Path::new("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog").is_dir()
+}
 
 fn packages() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();

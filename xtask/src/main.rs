@@ -6,6 +6,7 @@ mod install;
 mod regress;
 mod shell;
 mod test;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ fn main() -> ExitCode {
     let result = match task {
         "bench" => bench::run(rest),
         "test" => test::run(rest),
+        "wasm" => {
+            wasm::run(if rest.iter().any(|arg| arg == "--check") { wasm::Then::Compare } else { wasm::Then::Write })
+        }
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -37,8 +41,13 @@ const HELP: &str = "\
 cargo xtask test [--quick] [--without STEP]... [--only STEP]...
     Everything that must hold before a change lands, on real servers and real
     clients; installs what it needs, or says exactly what is missing.
-    Steps: install, fmt, clippy, deny, test, regress
+    Steps: install, fmt, clippy, deny, wasm, test, regress
     --quick   what needs no further installation and few minutes: fmt, clippy,
               and the tests without servers
 cargo xtask bench postgres [...]
-    The speed of the gateway against a byte copy and pgbouncer.";
+    The speed of the gateway against a byte copy and pgbouncer.
+cargo xtask bench record [--quick]
+    The speed of the record by itself, against the raw disk.
+cargo xtask wasm [--check]
+    Builds the evidence verifier for browsers that the binary carries, or
+    checks that the committed one is what the sources say.";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{install, regress, shell};
+use crate::{install, regress, shell, wasm};
 
 /// Runs the steps that the arguments leave, and prints what each took.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -31,6 +31,7 @@ enum Step {
     Fmt,
     Clippy,
     Deny,
+    Wasm,
     Test,
     Regress,
 }
@@ -43,7 +44,7 @@ enum Pace {
 }
 
 impl Step {
-    const ALL: [Step; 6] = [Step::Install, Step::Fmt, Step::Clippy, Step::Deny, Step::Test, Step::Regress];
+    const ALL: [Step; 7] = [Step::Install, Step::Fmt, Step::Clippy, Step::Deny, Step::Wasm, Step::Test, Step::Regress];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,6 +52,7 @@ impl Step {
             Step::Fmt => "fmt",
             Step::Clippy => "clippy",
             Step::Deny => "deny",
+            Step::Wasm => "wasm",
             Step::Test => "test",
             Step::Regress => "regress",
         }
@@ -65,6 +67,7 @@ impl Step {
                 shell::run(&mut shell::cargo(args))
             }
             Step::Deny => deny(),
+            Step::Wasm => wasm::run(wasm::Then::Compare),
             Step::Test => test(pace),
             Step::Regress => {
                 regress::prepare()?;

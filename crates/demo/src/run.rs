@@ -120,7 +120,7 @@ fn gateway(place: &Place, resource: &Resource, screen: &mut Screen) -> Result<(R
         }
     };
     screen.step("record", &shown(&config.gateway.data), None, json!({"data": config.gateway.data}))?;
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = running.addresses().postgres.iter().map(ToString::to_string).collect();
     let text = format!("postgres on {}", addresses.join(", "));
     screen.step("gateway", &text, None, json!({"postgres": addresses}))?;
     let people: Vec<String> = [CLAUDE, COPILOT]
@@ -144,7 +144,7 @@ fn show(
     interrupted: &Receiver<()>,
     screen: &mut Screen,
 ) -> Result<Exit> {
-    let gateway = *running.addresses().first().context("the gateway has no address")?;
+    let gateway = *running.addresses().postgres.first().context("the gateway has no address")?;
     let key =
         |of: Agent| keys.iter().find(|(agent, _)| agent.user == of.user).map(|(_, key)| key.as_str()).unwrap_or("");
     runtime.block_on(agents::set_up(key(SETUP), gateway))?;
@@ -158,7 +158,7 @@ fn show(
 
     screen.heading("The record, verified")?;
     std::thread::sleep(SIGNED_WITHIN.saturating_sub(worked.elapsed()));
-    let verdict = verify::print(&mut screen.console, &place.record(), None, 2)?;
+    let verdict = verify::print(&mut screen.console, &place.record(), 2)?;
     if !script {
         next(place, gateway, screen)?;
         let _ = interrupted.recv();

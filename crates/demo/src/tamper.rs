@@ -25,7 +25,7 @@ pub(crate) fn tamper(place: &Place, screen: &mut Screen) -> Result<()> {
     screen.heading("One byte of the record, changed on disk\n")?;
     screen.step("changed", &what, None, json!({"what": what}))?;
     screen.heading("Verified again\n")?;
-    let verdict = verify::print(&mut screen.console, &record, None, 2)?;
+    let verdict = verify::print(&mut screen.console, &record, 2)?;
     if verdict != Exit::Integrity {
         bail!("the change was not noticed, which must not happen: please report it");
     }

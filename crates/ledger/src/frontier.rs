@@ -2,6 +2,7 @@
 
 use model::Digest;
 
+use crate::tile::Nodes;
 use crate::tree::{EMPTY_ROOT, node_hash};
 
 /// The most bytes that [`Frontier::to_bytes`] gives.
@@ -24,6 +25,20 @@ impl Frontier {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The frontier of the first `size` leaves of a log, from its inner hashes.
+    ///
+    /// # Errors
+    /// A hash could not be had.
+    pub fn of<N: Nodes>(nodes: &mut N, size: u64) -> Result<Self, N::Error> {
+        let mut frontier = Self { size, nodes: Vec::new() };
+        let mut begin = 0u64;
+        for level in (0..64u8).rev().filter(|level| size >> level & 1 == 1) {
+            frontier.nodes.push(nodes.node(level, begin >> level)?);
+            begin += 1 << level;
+        }
+        Ok(frontier)
     }
 
     /// How many leaves the tree has.

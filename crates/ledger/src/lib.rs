@@ -12,6 +12,7 @@ mod cosignature;
 mod frontier;
 #[doc(hidden)]
 pub mod fuzz;
+mod multiproof;
 mod note;
 mod policy;
 mod proof;
@@ -23,6 +24,7 @@ mod witness;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cosignature::{CosignerKey, CosignerVerifier};
 pub use frontier::{FRONTIER_BYTES_MAX, Frontier, FrontierError};
+pub use multiproof::{prove_leaves, verify_leaves};
 pub use note::{NOTE_BYTES_MAX, Note, NoteError, SIGNATURES_MAX, SignatureLine, SignedNote, SigningKey, VerifierKey};
 pub use policy::{
     Evaluation, POLICY_BYTES_MAX, POLICY_ITEMS_MAX, PolicyError, PolicyLog, PolicyWitness, Quorum, WitnessPolicy,

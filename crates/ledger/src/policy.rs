@@ -134,6 +134,13 @@ impl WitnessPolicy {
         }
     }
 
+    /// What the policy says where nothing was cosigned at all.
+    #[must_use]
+    pub fn evaluate_nothing(&self) -> Evaluation {
+        let quorum = if self.quorum == Rule::Nobody { Quorum::NoneRequired } else { Quorum::NotReached };
+        Evaluation { cosigned: Vec::new(), wrong: Vec::new(), quorum }
+    }
+
     /// Groups name only what stands before them, so this ends.
     fn holds(&self, rule: Rule, satisfied: &[bool]) -> bool {
         match rule {

@@ -102,6 +102,20 @@ impl Tile {
         Self { width: 256, ..*self }
     }
 
+    /// The bytes of this tile, cut from those of the full one at its place.
+    #[must_use]
+    pub fn cut(&self, mut full: Vec<u8>) -> Vec<u8> {
+        let length = match self.kind {
+            TileKind::Hashes(_) => usize::from(self.width) * 32,
+            TileKind::Entries => {
+                let entries = bundle_entries(&full).take(self.width.into());
+                entries.map_while(Result::ok).map(|entry| 2 + entry.len()).sum()
+            }
+        };
+        full.truncate(length);
+        full
+    }
+
     /// Its path below the log's prefix, such as `tile/0/x001/234.p/5` or `tile/entries/000`.
     #[must_use]
     pub fn path(&self) -> String {
@@ -294,7 +308,7 @@ pub fn prove_consistency<N: Nodes>(nodes: &mut N, old: u64, new: u64) -> Result<
 
 /// The root over the leaves from `begin` to before `end`, where `begin` is what a walk down the tree comes to: complete
 /// subtrees, joined from the right.
-fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Error> {
+pub(crate) fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Error> {
     let mut parts = Vec::new();
     let mut at = begin;
     while at < end {
@@ -308,7 +322,7 @@ fn range<N: Nodes>(nodes: &mut N, begin: u64, end: u64) -> Result<Digest, N::Err
 }
 
 /// The largest power of two below `count`, which is at least 2.
-fn split(count: u64) -> u64 {
+pub(crate) fn split(count: u64) -> u64 {
     1 << (count - 1).ilog2()
 }
 

@@ -22,8 +22,10 @@ pub fn leaf_hash(leaf: &[u8]) -> Digest {
 #[must_use]
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
     let mut bytes = [1u8; 65];
-    for (to, from) in bytes.iter_mut().skip(1).zip(left.0.iter().chain(&right.0)) {
-        *to = *from;
+    if let Some((_, halves)) = bytes.split_first_chunk_mut::<1>() {
+        let (to_left, to_right) = halves.split_at_mut(32);
+        to_left.copy_from_slice(&left.0);
+        to_right.copy_from_slice(&right.0);
     }
     Digest(Sha256::digest(bytes).into())
 }

@@ -44,6 +44,9 @@ fn agrees(leaves: &[Digest], tiles: &BTreeMap<Tile, Vec<u8>>, index: u64, old: u
     let size = leaves.len() as u64;
     let mut nodes = nodes(tiles, size);
     assert_eq!(root_of(&mut nodes, size).unwrap(), root(leaves));
+    let mut grown = Frontier::new();
+    leaves.iter().for_each(|leaf| grown.append(*leaf));
+    assert_eq!(Frontier::of(&mut nodes, size).unwrap(), grown);
     let inclusion = prove_inclusion(&mut nodes, index, size).unwrap();
     assert_eq!(Some(inclusion), inclusion_proof(leaves, index as usize), "{index} of {size}");
     let consistency = prove_consistency(&mut nodes, old, size).unwrap();

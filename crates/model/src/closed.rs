@@ -20,7 +20,14 @@ macro_rules! closed {
             /// The member with this text, if there is one.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)+ _ => None }
+                Self::parse_bytes(text.as_bytes())
+            }
+
+            /// As `parse`, for bytes that need not be text.
+            #[must_use]
+            #[inline(always)]
+            pub(crate) fn parse_bytes(text: &[u8]) -> Option<Self> {
+                match text { $(text if text == $text.as_bytes() => Some(Self::$variant),)+ _ => None }
             }
         }
 

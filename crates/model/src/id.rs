@@ -30,6 +30,18 @@ pub enum IdError {
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TEXT_BYTES: usize = 26;
 
+/// The value of each digit by its byte; 32 for what is no digit.
+#[allow(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "evaluated when this is compiled")]
+const VALUES: [u8; 256] = {
+    let mut values = [32; 256];
+    let mut digit = 0;
+    while digit < DIGITS.len() {
+        values[DIGITS[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};
+
 impl SessionId {
     /// Makes an id from the time (milliseconds since 1970, 48 bits are used) and 80 random bits.
     #[must_use]
@@ -79,8 +91,8 @@ impl SessionId {
         }
         let mut value = 0u128;
         for &byte in text {
-            let digit = DIGITS.iter().position(|&d| d == byte)?;
-            value = (value << 5) | u128::try_from(digit).ok()?;
+            let digit = VALUES.get(usize::from(byte)).copied().filter(|digit| *digit < 32)?;
+            value = (value << 5) | u128::from(digit);
         }
         Some(Self(value))
     }

@@ -74,12 +74,14 @@ impl IdentityName {
     /// # Errors
     /// The name has a wrong length or a character that is not allowed.
     pub fn new(kind: IdentityKind, name: &str) -> Result<Self, NameError> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
-        if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
-            Ok(Self { kind, text: format!("{kind}:{name}") })
-        } else {
-            Err(NameError::Name)
-        }
+        if is_name(name.as_bytes()) { Ok(Self { kind, text: format!("{kind}:{name}") }) } else { Err(NameError::Name) }
+    }
+
+    /// Whether these bytes are a whole name.
+    #[inline(always)]
+    pub(crate) fn is_one(text: &[u8]) -> bool {
+        let name = IdentityKind::ALL.iter().find_map(|kind| text.strip_prefix(kind.as_str().as_bytes()));
+        name.and_then(|rest| rest.strip_prefix(b":")).is_some_and(is_name)
     }
 
     /// Agent, human or service.
@@ -99,6 +101,12 @@ impl IdentityName {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+#[inline(always)]
+fn is_name(name: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
+    (1..=128).contains(&name.len()) && name.iter().all(allowed)
 }
 
 impl FromStr for IdentityName {

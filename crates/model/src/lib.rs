@@ -6,7 +6,9 @@
 //! The invariant kept here: an entry has exactly one encoding. [`Entry::decode`] accepts only bytes that
 //! [`Entry::encode`] would write, so that what is verified, what is shown and what was recorded are the same thing.
 
+mod base64;
 mod closed;
+mod cursor;
 mod custody;
 mod decode;
 mod digest;
@@ -18,6 +20,7 @@ mod identity;
 mod json;
 mod peek;
 pub mod seal;
+mod skim;
 mod time;
 
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
@@ -36,4 +39,5 @@ pub use identity::{
     Proof, ProofMethod,
 };
 pub use peek::Peek;
+pub use skim::{Skim, SkimmedCommand};
 pub use time::{Time, TimeError, WALL_TEXT_BYTES, parse_wall, wall_text, write_wall};

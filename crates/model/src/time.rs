@@ -60,17 +60,63 @@ pub fn write_wall(wall_us: i64, out: &mut Vec<u8>) {
 /// # Errors
 /// The text is not of that form or names a day that does not exist.
 pub fn parse_wall(text: &str) -> Result<i64, TimeError> {
-    let bytes: &[u8; WALL_TEXT_BYTES] = text.as_bytes().try_into().map_err(|_| TimeError)?;
-    let number = |from: usize, digits: usize| {
-        bytes.iter().skip(from).take(digits).try_fold(0i64, |value, byte| {
-            byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')).ok_or(TimeError)
-        })
+    text.as_bytes().try_into().ok().and_then(wall_of).ok_or(TimeError)
+}
+
+/// The time that this text says, if it is one.
+#[inline(always)]
+pub(crate) fn wall_of(text: &[u8; WALL_TEXT_BYTES]) -> Option<i64> {
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        m1,
+        m2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        i1,
+        i2,
+        b':',
+        s1,
+        s2,
+        b'.',
+        u1,
+        u2,
+        u3,
+        u4,
+        u5,
+        u6,
+        b'Z',
+    ] = *text
+    else {
+        return None;
     };
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    let wall_us = days(year, month, day) * DAY_US + ((hour * 60 + minute) * 60 + second) * 1_000_000 + number(20, 6)?;
-    // Writing it again settles every question of form at once: separators, ranges, days of a month.
-    if wall_text(wall_us) == text { Ok(wall_us) } else { Err(TimeError) }
+    let mut digits = true;
+    let mut two = |high: u8, low: u8| {
+        let (high, low) = (high.wrapping_sub(b'0'), low.wrapping_sub(b'0'));
+        digits &= high < 10 && low < 10;
+        i64::from(high) * 10 + i64::from(low)
+    };
+    let (year, month, day) = (two(y1, y2) * 100 + two(y3, y4), two(m1, m2), two(d1, d2));
+    let (hour, minute, second) = (two(h1, h2), two(i1, i2), two(s1, s2));
+    let micros = (two(u1, u2) * 100 + two(u3, u4)) * 100 + two(u5, u6);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    let exists = (1..=last).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    let in_day = ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros;
+    (digits && exists).then(|| days(year, month, day) * DAY_US + in_day)
 }
 
 fn two(number: i64, out: &mut Vec<u8>) {

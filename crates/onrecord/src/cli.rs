@@ -20,7 +20,8 @@ Examples:
   onrecord commands --since 1h --status error
   onrecord verify
 
-Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found.";
+Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found,
+6 too few witnesses.";
 
 /// A gateway that keeps the record of what agents, people and scripts do to infrastructure.
 #[derive(Debug, Parser)]
@@ -82,6 +83,14 @@ enum Command {
     Keys(commands::keys::KeysCommand),
     /// Verify the record: unaltered, complete, and what it covers
     Verify(commands::verify::Verify),
+    /// Take out the receipt of a session, or check one
+    Receipt(commands::receipt::ReceiptCommand),
+    /// Be a witness of other logs, or see how far this log's own are
+    #[command(subcommand)]
+    Witness(commands::witness::WitnessCommand),
+    /// Hand out a part of the record as one file that proves itself
+    #[command(subcommand)]
+    Evidence(commands::evidence::EvidenceCommand),
     /// Print a shell's completions
     Completions(commands::completions::Completions),
 }
@@ -126,6 +135,9 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Retention(retention) => retention.run(context),
         Command::Keys(keys) => keys.run(context),
         Command::Verify(verify) => verify.run(context),
+        Command::Receipt(receipt) => receipt.run(context),
+        Command::Witness(witness) => witness.run(context),
+        Command::Evidence(evidence) => evidence.run(context),
         Command::Completions(completions) => completions.run(context),
     }
 }

@@ -20,6 +20,8 @@ pub enum Exit {
     Completeness = 4,
     /// There is no such thing.
     NotFound = 5,
+    /// Fewer witnesses than the policy asks for vouch for the record.
+    Coverage = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -40,6 +42,11 @@ impl Failure {
     /// Something did not work.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { exit: Exit::Failure, message: message.to_string(), hint: None }
+    }
+
+    /// Something did not work, with an exit code of its own.
+    pub fn of(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, ..Self::new(message) }
     }
 
     /// The command line or the configuration is wrong.

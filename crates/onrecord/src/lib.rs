@@ -9,8 +9,10 @@ pub mod config;
 pub mod control;
 mod custodian;
 pub mod failure;
+pub mod http;
 pub mod keys;
 pub mod output;
+pub mod outside;
 pub mod wiring;
 
 pub use failure::{Exit, Failure};

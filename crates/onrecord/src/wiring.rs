@@ -21,11 +21,15 @@ use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
 use crate::control::{Executor, Server};
 use crate::custodian::Custodian;
+use crate::outside::Outside;
 
 /// A gateway and its record, running.
 pub struct Running {
     gateway: Gateway,
     recorder: Recorder,
+    /// None once the data directory was given free.
+    outside: Option<Outside>,
+    publish_addresses: Vec<SocketAddr>,
     // None when there can be no socket in the data directory.
     control: Option<Server>,
     custodian: Option<Custodian>,
@@ -71,8 +75,9 @@ pub fn with_record<T>(config: &Config, work: impl FnOnce(&Recorder) -> Result<T,
     done.and_then(|value| stopped.map(|()| value))
 }
 
-/// Opens the record.
+/// Opens the record, unless a witness proves that it is not all that was signed.
 pub fn open(config: &Config) -> Result<Opened, Failure> {
+    crate::outside::check(config)?;
     let data = &config.gateway.data;
     let opened = Recorder::open_dir(data, options(config)?);
     let (recorder, recovery) =
@@ -84,24 +89,41 @@ pub fn open(config: &Config) -> Result<Opened, Failure> {
 pub fn start(config: &Config) -> Result<Running, Failure> {
     // What the gateway is told comes first: a missing password is found before the record is touched.
     let told = gateway_config(config)?;
-    start_on(config, told, open(config)?)
+    start_on(config, told, None, open(config)?)
 }
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
-pub fn start_again(config: &Config, addresses: Vec<SocketAddr>, opened: Opened) -> Result<Running, Failure> {
-    let told = gateway::Config { listen_postgres: addresses, ..gateway_config(config)? };
-    start_on(config, told, opened)
+pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
+    let told = gateway::Config { listen_postgres: addresses.postgres, ..gateway_config(config)? };
+    let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
+    start_on(config, told, publish, opened)
 }
 
-fn start_on(config: &Config, told: gateway::Config, opened: Opened) -> Result<Running, Failure> {
+/// Where a gateway listens, with the ports that were taken where 0 was asked for.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// For PostgreSQL.
+    pub postgres: Vec<SocketAddr>,
+    /// For those who read the published log.
+    pub publish: Vec<SocketAddr>,
+}
+
+fn start_on(
+    config: &Config,
+    told: gateway::Config,
+    publish: Option<Vec<SocketAddr>>,
+    opened: Opened,
+) -> Result<Running, Failure> {
     let Opened { recorder, recovery } = opened;
-    let started = recorder.note(GatewayEntry::Start(start_entry(config)));
-    let gateway = started.map_err(Failure::new).and_then(|_| {
-        Gateway::start(told, recorder.clone())
-            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))
+    let started = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
+    let outside = started.and_then(|_| Outside::start(config, &recorder, publish.as_deref()));
+    let started = outside.and_then(|outside| {
+        let gateway = Gateway::start(told, recorder.clone())
+            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"));
+        Ok((gateway?, outside))
     });
-    match gateway {
-        Ok(gateway) => {
+    match started {
+        Ok((gateway, outside)) => {
             let executor = Executor { recorder: recorder.clone(), rules: config.retention_rules() };
             let custodian = Custodian::start(executor.clone());
             let custodian = custodian.inspect_err(|error| tracing::error!("retention does not run: {error}")).ok();
@@ -109,7 +131,9 @@ fn start_on(config: &Config, told: gateway::Config, opened: Opened) -> Result<Ru
             let said =
                 "no control socket: `onrecord erase`, `hold` and the like work only while the gateway is stopped";
             let control = control.inspect_err(|error| tracing::warn!("{said}: {error}")).ok();
-            Ok(Running { gateway, recorder, control, custodian, recovery })
+            let publish_addresses = outside.addresses().to_vec();
+            let outside = Some(outside);
+            Ok(Running { gateway, recorder, outside, publish_addresses, control, custodian, recovery })
         }
         Err(failure) => {
             let _ = recorder.stop();
@@ -130,9 +154,14 @@ fn start_entry(config: &Config) -> model::Start {
 }
 
 impl Running {
-    /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.gateway.addresses()
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> Addresses {
+        Addresses { postgres: self.gateway.addresses().to_vec(), publish: self.publish_addresses.clone() }
+    }
+
+    /// The proof that the log must not go on, if a witness has shown one.
+    pub fn contradiction(&self) -> Option<publish::Contradiction> {
+        self.outside.as_ref().and_then(Outside::contradiction)
     }
 
     /// Why no new command is accepted, if none is.
@@ -145,15 +174,20 @@ impl Running {
 
     /// Gives the data directory free once recording has stopped, so that [`open`] can try it again. Clients are still
     /// answered, with refusals.
-    pub fn abandon(&self) {
+    pub fn abandon(&mut self) {
+        self.outside = None;
         self.recorder.abandon();
     }
 
-    /// Ends the sessions, then the record.
+    /// Ends the sessions, then what follows the record, then the record.
     pub fn stop(self) -> Result<(), Failure> {
+        if let Some(outside) = &self.outside {
+            outside.quit();
+        }
         drop(self.control);
         drop(self.custodian);
         self.gateway.stop();
+        drop(self.outside);
         self.recorder.stop().map_err(|error| {
             Failure::new(format_args!("the record could not be closed: {error}"))
                 .hint("the next start recovers it, and records that it did")

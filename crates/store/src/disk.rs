@@ -114,7 +114,10 @@ pub trait DiskFile: Send + Sync {
 }
 
 /// Writes all of it, in as many steps as the system takes.
-pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+///
+/// # Errors
+/// As the system says.
+pub fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let count = file.write_at(bytes, offset)?;
         if count == 0 {
@@ -140,7 +143,10 @@ pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
 }
 
 /// Reads a whole file of at most `bytes_max` bytes.
-pub(crate) fn read_file(disk: &dyn Disk, path: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// It is longer, or as the system says.
+pub fn read_file(disk: &dyn Disk, path: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Mode::Read)?;
     let length = file.len()?;
     if length > bytes_max {
@@ -153,7 +159,10 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &str, bytes_max: u64) -> io::Resu
 }
 
 /// Makes or replaces a small file so that after a crash it is the old one or the new one, whole.
-pub(crate) fn replace_file(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// As the system says. Which of the two the file is, is then not known.
+pub fn replace_file(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
     let join = |name: &str| {
         if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
     };

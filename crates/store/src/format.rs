@@ -170,8 +170,14 @@ pub(crate) struct EntryAt<'a> {
     /// Where the entry's own bytes begin, counted from the body's first.
     pub(crate) at: usize,
     pub(crate) leaf: &'a [u8],
+    crc: u32,
+}
+
+impl EntryAt<'_> {
     /// Whether the entry's own checksum is right.
-    pub(crate) intact: bool,
+    pub(crate) fn is_intact(&self) -> bool {
+        self.crc == crc32c::crc32c(self.leaf)
+    }
 }
 
 /// The entries of a group's body, as long as their lengths make sense.
@@ -184,7 +190,7 @@ pub(crate) fn entries(body: &[u8]) -> impl Iterator<Item = EntryAt<'_>> {
         let leaf = r.0.get(..length)?;
         let start = at + ENTRY_HEADER_BYTES;
         at = start + length;
-        Some(EntryAt { at: start, leaf, intact: crc == crc32c::crc32c(leaf) })
+        Some(EntryAt { at: start, leaf, crc })
     })
 }
 

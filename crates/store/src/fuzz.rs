@@ -33,7 +33,7 @@ pub fn segment(data: &[u8]) {
         let disk: Arc<dyn Disk> = Arc::new(OneSegment { segment, vkey: format!("{}\n", key.verifier()) });
         let report = verify_on(disk.clone(), None, &[], &mut |_| {});
         let read = Reader::on(disk.clone()).map(|reader| reader.entries(0).take_while(Result::is_ok).count());
-        let recovered = recover(&disk, &origin_hash(ORIGIN), &[]);
+        let recovered = recover(&disk, &origin_hash(ORIGIN), &[], crate::recover::Begin::First);
         if let (Ok(report), Ok(found)) = (&report, &recovered) {
             assert_eq!(report.integrity.entries, found.recovery.entries, "recovery and verification agree");
         }

@@ -24,6 +24,7 @@ mod reader;
 mod recorder;
 mod recover;
 mod session;
+mod snapshot;
 mod tamper;
 mod threads;
 mod verify;
@@ -37,7 +38,7 @@ pub use custody::{
     CommandField, Custody, CustodyError, Due, Erased, Held, HoldScope, Pace, REASON_BYTES_MAX, Retained,
     RetentionRules, retention_due,
 };
-pub use disk::{Disk, DiskFile, Mode, RealDisk};
+pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 pub use error::{Blame, Health, RecordError, StoreError};
 pub use gate::{Gate, Level, Lone, Opening, Pending, Recorded};
 pub use ledger::audit::{
@@ -51,7 +52,7 @@ pub use recorder::{Created, GatewayEntry, Options, Recorder};
 pub use recover::Recovery;
 pub use session::{INLINE_BYTES_MAX, IntentDraft, OutcomeDraft, SessionClosing, SessionLog, SessionStart};
 pub use tamper::{Tampered, tamper, tamper_on};
-pub use verify::{Progress, verify, verify_on};
+pub use verify::{Progress, Verified, verify, verify_from, verify_on};
 pub use views::{
     CloseView, CommandStatus, CommandView, Commands, Filter, OutcomeView, SessionView, commands, sessions,
 };

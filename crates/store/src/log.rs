@@ -186,7 +186,8 @@ impl Log {
         let next = parts.writer.frontier.size();
         let room = usize::try_from(parts.options.segment_bytes).unwrap_or(usize::MAX);
         let board = Arc::new(Board::default());
-        let publisher = Publisher::new(parts.disk.clone(), parts.signer.key.verifier(), board.clone());
+        let key = parts.signer.key.verifier();
+        let publisher = Publisher::new(parts.disk.clone(), key, board.clone());
         Self {
             origin: parts.signer.key.verifier().name().to_owned(),
             group_bytes_max: GROUP_BYTES_MAX.min(room.saturating_sub(HEADER_BYTES)),
@@ -535,6 +536,11 @@ impl Log {
         if let Some((checkpoint, note)) = newest {
             lock(&self.publisher).publish(&checkpoint, &note);
         }
+    }
+
+    /// Says that here, with the log complete again, no session is open: from here on snapshots can be made.
+    pub(crate) fn complete_at(&self, size: u64) {
+        lock(&self.publisher).complete_at(size);
     }
 }
 

@@ -14,14 +14,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledger::{
-    BUNDLE_BYTES_MAX, Checkpoint, NOTE_BYTES_MAX, Nodes, SignedNote, TILE_BYTES_MAX, TILE_WIDTH, Tile, TileError,
-    TileKind, TileNodes, VerifierKey, partial_tiles, push_bundle_entry, root_of, tile_hashes,
+    BUNDLE_BYTES_MAX, Checkpoint, Frontier, NOTE_BYTES_MAX, Nodes, SignedNote, TILE_BYTES_MAX, TILE_WIDTH, Tile,
+    TileError, TileKind, TileNodes, VerifierKey, partial_tiles, push_bundle_entry, root_of, tile_hashes,
 };
-use model::Digest;
+use model::{Digest, Peek};
 
 use crate::disk::{Disk, Mode, RealDisk, read_file, replace_file, write_all};
 use crate::error::StoreError;
+use crate::format::segment_path;
 use crate::log::lock;
+use crate::snapshot::Snapshot;
 use crate::walk::{Step, Tail, Walk};
 
 const DIR: &str = "tiles";
@@ -91,6 +93,8 @@ pub(crate) struct Publisher {
     key: VerifierKey,
     board: Arc<Board>,
     edge: Option<Edge>,
+    /// A size of the log at which no session was open.
+    complete: u64,
     /// Partial tiles of published checkpoints that may be removed when another is published.
     partial: BTreeSet<Tile>,
 }
@@ -101,6 +105,8 @@ struct Edge {
     size: u64,
     bundle: Vec<u8>,
     levels: Vec<Vec<Digest>>,
+    /// How the log stands here, if that is known.
+    state: Option<Snapshot>,
 }
 
 /// Why a checkpoint could not be published.
@@ -120,7 +126,12 @@ enum PublishError {
 
 impl Publisher {
     pub(crate) fn new(disk: Arc<dyn Disk>, key: VerifierKey, board: Arc<Board>) -> Self {
-        Self { disk, key, board, edge: None, partial: BTreeSet::new() }
+        Self { disk, key, board, edge: None, complete: u64::MAX, partial: BTreeSet::new() }
+    }
+
+    /// Says where no session was open.
+    pub(crate) fn complete_at(&mut self, size: u64) {
+        self.complete = size;
     }
 
     /// Publishes a checkpoint that was signed. A failure is noted; the next call begins where this one stopped.
@@ -200,7 +211,8 @@ impl Publisher {
         Ok(edge)
     }
 
-    /// Reads the log from the edge to `size` and writes the tiles that become full.
+    /// Reads the log from the edge to `size` and writes the tiles that become full, and a snapshot where a segment
+    /// begins.
     fn extend(&self, edge: &mut Edge, size: u64) -> Result<(), PublishError> {
         let mut walk = Walk::new(self.disk.clone(), edge.size, Tail::Live)?;
         while edge.size < size {
@@ -209,13 +221,35 @@ impl Publisher {
                 Step::Altered(damage, _) | Step::Damaged(damage) => return Err(StoreError::from(damage).into()),
                 Step::End(_) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             };
+            if segment_path(group.header.first) == *group.path
+                && let Some(state) = edge.state.as_ref().filter(|_| edge.size == group.header.first)
+            {
+                state.write(&*self.disk)?;
+            }
             for ((index, _, leaf), hash) in group.entries().zip(&group.hashes) {
-                if index == edge.size && index < size {
-                    self.append(edge, leaf, *hash)?;
+                if index != edge.size || index >= size {
+                    continue;
                 }
+                if index == self.complete {
+                    edge.state = Some(Snapshot { frontier: self.frontier(edge)?, ..Snapshot::default() });
+                }
+                if let (Some(state), Some(peek)) = (&mut edge.state, Peek::new(leaf)) {
+                    state.follow(&peek, *hash);
+                }
+                self.append(edge, leaf, *hash)?;
             }
         }
         Ok(())
+    }
+
+    /// The frontier at the edge: of what lies before it, full tiles are on the disk.
+    fn frontier(&self, edge: &Edge) -> Result<Frontier, PublishError> {
+        let disk = self.disk.clone();
+        let mut nodes = TileNodes::new(edge.size, |tile: &Tile| match tile.kind() {
+            TileKind::Hashes(level) if !tile.is_full() => Ok(edge.bytes(level)),
+            _ => read_tile(&*disk, tile),
+        });
+        Ok(Frontier::of(&mut nodes, edge.size)?)
     }
 
     fn append(&self, edge: &mut Edge, leaf: &[u8], hash: Digest) -> Result<(), PublishError> {
@@ -372,18 +406,7 @@ fn read_tile(disk: &dyn Disk, tile: &Tile) -> Result<Vec<u8>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !tile.is_full() => read(&tile.full()),
         bytes => return bytes.map_err(StoreError::disk(format!("reading {}", path_of(tile)))),
     };
-    let mut whole = whole.map_err(StoreError::disk(format!("reading {}", path_of(tile))))?;
-    whole.truncate(match tile.kind() {
-        TileKind::Hashes(_) => usize::from(tile.width()) * 32,
-        TileKind::Entries => first_entries(&whole, tile.width()),
-    });
-    Ok(whole)
-}
-
-/// How many bytes the first entries of a bundle take.
-fn first_entries(bundle: &[u8], count: u16) -> usize {
-    let entries = ledger::bundle_entries(bundle).take(count.into());
-    entries.map_while(Result::ok).map(|entry| 2 + entry.len()).sum()
+    whole.map(|full| tile.cut(full)).map_err(StoreError::disk(format!("reading {}", path_of(tile))))
 }
 
 fn path_of(tile: &Tile) -> String {

@@ -13,8 +13,8 @@ use model::{
     SessionOpen, Time,
 };
 
-use crate::blob::BlobReader;
-use crate::disk::{Disk, RealDisk};
+use crate::blob::{BlobReader, blob_path};
+use crate::disk::{Disk, RealDisk, read_file};
 use crate::error::{RecordError, StoreError};
 use crate::keys::{self, KeyTable, Slot};
 use crate::log::lock;
@@ -211,6 +211,15 @@ impl Reader {
     /// The session is not in the log, or the log cannot be read.
     pub fn reveal(&self, session: SessionId, field_number: u64) -> Result<Option<FieldKey>, StoreError> {
         Ok(self.field_key(session, field_number)?.ok())
+    }
+
+    /// A blob as it is stored, sealed, to be given to someone with or without its key.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub fn sealed_blob(&self, blob: &BlobField) -> Result<Vec<u8>, StoreError> {
+        let path = blob_path(&blob.sha256);
+        read_file(&*self.disk, &path, blob.bytes).map_err(StoreError::disk(format!("reading {path}")))
     }
 
     fn read_blob(&self, session: SessionId, key: &FieldKey, blob: &BlobField) -> Result<Vec<u8>, RecordError> {

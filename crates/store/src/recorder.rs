@@ -23,7 +23,7 @@ use crate::head::{self, HeadRegister};
 use crate::keys::{self, KeyPool, SealKey};
 use crate::log::{Log, Parts, Position, Purpose, SPARE, Signer, lock, make_spare};
 use crate::publish::Published;
-use crate::recover::{self, Recovery};
+use crate::recover::{self, Begin, Recovery};
 use crate::session::{SessionLog, SessionStart};
 use crate::threads;
 use crate::walk;
@@ -181,7 +181,12 @@ impl Recorder {
         let checkpoint = checkpoint.map(|(checkpoint, _)| (checkpoint.size, checkpoint.root));
         let signed: Vec<_> = signed.into_iter().chain(checkpoint).collect();
         let sizes: Vec<_> = signed.iter().map(|(size, _)| *size).collect();
-        let found = recover::recover(&disk, &format::origin_hash(&options.origin), &sizes)?;
+        let origin = format::origin_hash(&options.origin);
+        let mut found = recover::recover(&disk, &origin, &sizes, Begin::Snapshot)?;
+        if signed.iter().any(|(size, root)| found.roots.get(size) != Some(root)) {
+            // Before anything is said of the log, a snapshot that leads astray is ruled out.
+            found = recover::recover(&disk, &origin, &sizes, Begin::First)?;
+        }
         for (size, root) in signed {
             match found.roots.get(&size) {
                 None => {
@@ -199,6 +204,7 @@ impl Recorder {
         let signer = Signer { key, head, signed: sizes.into_iter().max().unwrap_or(0), newest };
         let log = Arc::new(Log::new(Parts { disk, clock, options, random: source, keys, writer, signer, lock }));
         recover::complete(&log, &unfinished, &recovery)?;
+        log.complete_at(log.appended());
         log.write();
         log.sync();
         log.check(Purpose::Begin)?;
@@ -281,6 +287,12 @@ impl Recorder {
     #[must_use]
     pub fn gate(&self) -> Gate {
         Gate::new(self.0.log.clone())
+    }
+
+    /// How many entries were appended so far, durable or not.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.0.log.appended()
     }
 
     /// The newest checkpoint of more than `after` entries whose tiles are published: its size and its signed note. Waits

@@ -1,6 +1,6 @@
 //! Opening a log: finds its end, checks it against what was signed, and works out what the last run left unfinished.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledger::{Frontier, leaf_hash};
@@ -14,7 +14,8 @@ use crate::error::{RecordError, StoreError};
 use crate::format::{HEADER_BYTES, SegmentHeader};
 use crate::log::{Log, PAGE_BYTES, Purpose, Writer};
 use crate::session::lost_outcome;
-use crate::walk::{End, Step, Tail, Walk};
+use crate::snapshot::{OpenSession, Snapshot};
+use crate::walk::{End, Step, Tail, Walk, list};
 
 /// What opening a log found, and what was done about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,36 +41,36 @@ pub(crate) struct Found {
     pub(crate) roots: BTreeMap<u64, Digest>,
 }
 
-#[derive(Default)]
-struct OpenSession {
-    next_number: u32,
-    previous: Option<Digest>,
-    tree: Frontier,
-    intents: u32,
-    outcomes: u32,
-    open: BTreeSet<u32>,
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// At the last snapshot before everything that was signed, if there is one.
+    Snapshot,
+    /// At the first entry.
+    First,
 }
 
-/// Reads the whole log and makes its end ready to be written. `sizes` are those whose roots are wanted.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64]) -> Result<Found, StoreError> {
-    let mut walk = Walk::new(disk.clone(), 0, Tail::Examine)?;
-    let mut frontier = Frontier::new();
+/// Reads the log to its end and makes that ready to be written. `sizes` are those whose roots are wanted.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64], begin: Begin) -> Result<Found, StoreError> {
+    let mut state = match begin {
+        Begin::Snapshot => snapshot_before(&**disk, sizes)?,
+        Begin::First => Snapshot::default(),
+    };
+    let mut walk = Walk::new(disk.clone(), state.frontier.size(), Tail::Examine)?;
     let mut roots = BTreeMap::new();
-    let mut sessions = BTreeMap::new();
     let mut last = None;
-    if sizes.contains(&0) {
-        roots.insert(0, frontier.root());
+    if sizes.contains(&state.frontier.size()) {
+        roots.insert(state.frontier.size(), state.frontier.root());
     }
     let end = loop {
         match walk.step()? {
             Step::Group(group) => {
                 for ((index, _, leaf), hash) in group.entries().zip(&group.hashes) {
-                    frontier.append(*hash);
-                    if sizes.contains(&frontier.size()) {
-                        roots.insert(frontier.size(), frontier.root());
-                    }
                     let peek = Peek::new(leaf).ok_or(StoreError::Entry { index, source: unreadable(leaf) })?;
-                    follow(&mut sessions, &peek, *hash);
+                    state.follow(&peek, *hash);
+                    if sizes.contains(&state.frontier.size()) {
+                        roots.insert(state.frontier.size(), state.frontier.root());
+                    }
                     last = Some(peek.kind);
                 }
             }
@@ -77,6 +78,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, origin: &Digest, sizes: &[u64]) -> R
             Step::End(end) => break end,
         }
     };
+    let Snapshot { frontier, sessions } = state;
     let Some(segment) = walk.segment() else {
         return Err(StoreError::NoLog);
     };
@@ -127,30 +129,15 @@ fn unreadable(leaf: &[u8]) -> model::DecodeError {
     Entry::decode(leaf).err().unwrap_or(model::DecodeError::NotCanonical)
 }
 
-fn follow(sessions: &mut BTreeMap<SessionId, OpenSession>, peek: &Peek, hash: Digest) {
-    let Some((id, number)) = peek.place else {
-        return;
-    };
-    if peek.kind == Kind::SessionClose {
-        sessions.remove(&id);
-        return;
-    }
-    let session = sessions.entry(id).or_default();
-    session.next_number = number + 1;
-    session.previous = Some(hash);
-    session.tree.append(hash);
-    match (peek.kind, peek.command) {
-        (Kind::Intent, Some(command)) => {
-            session.intents += 1;
-            session.open.insert(command.ordinal);
-        }
-        (Kind::Outcome, Some(command)) => {
-            session.outcomes += 1;
-            session.open.remove(&command.ordinal);
-        }
-        _ => {}
-    }
+/// The last snapshot at which nothing that was signed lies ahead of it: what is signed later proves it.
+fn snapshot_before(disk: &dyn Disk, sizes: &[u64]) -> Result<Snapshot, StoreError> {
+    let signed = sizes.iter().copied().min().unwrap_or(0);
+    let firsts = list(disk)?.into_iter().rev().filter(|first| *first > 0 && *first <= signed);
+    Ok(firsts.take(SNAPSHOTS_TRIED).find_map(|first| Snapshot::read(disk, first)).unwrap_or_default())
 }
+
+/// A directory without snapshots is not searched to its beginning.
+const SNAPSHOTS_TRIED: usize = 64;
 
 /// Whether what was read of the last segment is known to be on the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]

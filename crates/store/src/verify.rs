@@ -44,6 +44,31 @@ pub fn verify_on(
     kept: &[Checkpoint],
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, StoreError> {
+    let verified = verify_from(disk, vkey, kept, None, &mut |audit| progress(Progress { entries: audit.entries() }));
+    verified.map(|verified| verified.report)
+}
+
+/// What was verified.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The verdicts.
+    pub report: Report,
+    /// What to go on from the next time; none if there is something wrong, or if nothing was signed since the last time.
+    pub saved: Option<Vec<u8>>,
+}
+
+/// As [`verify_on`]; goes on from an audit that was put aside, if there is one and if that can be done: then the entries
+/// that it has seen are not read again. `progress` sees the audit now and then.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_from(
+    disk: Arc<dyn Disk>,
+    vkey: Option<&VerifierKey>,
+    kept: &[Checkpoint],
+    put_aside: Option<Audit>,
+    progress: &mut dyn FnMut(&Audit),
+) -> Result<Verified, StoreError> {
     let own;
     let vkey = match vkey {
         Some(vkey) => vkey,
@@ -56,10 +81,17 @@ pub fn verify_on(
     // What was signed is read before the entries: they may still be growing.
     signed(&mut audit, &*disk, vkey);
     kept.iter().for_each(|checkpoint| audit.expect(checkpoint.clone()));
-    let mut walk = Walk::new(disk.clone(), 0, Tail::Examine)?;
+    if let Some(put_aside) = put_aside {
+        audit = audit.or_from(put_aside);
+    }
+    let seen = audit.entries();
+    let mut walk = Walk::new(disk.clone(), seen, Tail::Examine)?;
     let torn = loop {
         match walk.step()? {
-            Step::Group(group) => feed(&mut audit, &*disk, &group),
+            Step::Group(group) => {
+                feed(&mut audit, &*disk, &group);
+                walk.reuse(group);
+            }
             Step::Altered(damage, group) => {
                 let (last, violation) = violation(damage);
                 audit.violate(last, violation);
@@ -71,13 +103,20 @@ pub fn verify_on(
                 break None;
             }
             Step::End(end) => {
+                if end.entries < seen {
+                    let what = format!("{seen} entries were verified before, and the log has {}", end.entries);
+                    let (index, file) = (Some(end.entries), "log".to_owned());
+                    audit.violate(end.entries, Violation { index, command: None, file, offset: 0, what });
+                }
                 audit.torn(end.torn_bytes);
                 break end.torn;
             }
         }
-        progress(Progress { entries: audit.entries() });
+        progress(&audit);
     };
-    Ok(audit.finish(torn.map(violation)))
+    let saved = audit.saved_at_signed().map(<[u8]>::to_vec);
+    let report = audit.finish(torn.map(violation));
+    Ok(Verified { saved: saved.filter(|_| report.integrity.violation.is_none()), report })
 }
 
 /// Reads the signed statements; what cannot be verified is a violation.
@@ -101,7 +140,11 @@ fn signed(audit: &mut Audit, disk: &dyn Disk, vkey: &VerifierKey) {
 }
 
 fn feed(audit: &mut Audit, disk: &dyn Disk, group: &GroupAt) {
+    let seen = audit.entries();
     for ((index, offset, leaf), hash) in group.entries().zip(&group.hashes) {
+        if index < seen {
+            continue;
+        }
         let place = Place { file: group.path.clone(), offset, index };
         audit.entry(&place, leaf, *hash, &mut |_, field| match blob::check(disk, field) {
             Ok(()) => BlobState::Right,

@@ -103,6 +103,8 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     pub(crate) offset: u64,
     window: Window,
+    /// The memory of a group that is done with, for the next one.
+    spare: (Vec<u8>, Vec<Digest>),
 }
 
 impl Walk {
@@ -123,6 +125,13 @@ impl Walk {
 
     pub(crate) fn segment(&self) -> Option<&Segment> {
         self.current.as_ref()
+    }
+
+    /// Takes back the memory of a group that is done with.
+    pub(crate) fn reuse(&mut self, group: GroupAt) {
+        if let Some(segment) = &mut self.current {
+            segment.spare = (group.body, group.hashes);
+        }
     }
 
     pub(crate) fn step(&mut self) -> Result<Step, StoreError> {
@@ -195,7 +204,7 @@ impl Walk {
         self.origin = Some(header.origin);
         let window = Window { file, start: 0, bytes: Vec::new() };
         let offset = u64::try_from(HEADER_BYTES).unwrap_or(0);
-        self.current = Some(Segment { path: path.into(), header, length, offset, window });
+        self.current = Some(Segment { path: path.into(), header, length, offset, window, spare: Default::default() });
         Ok(None)
     }
 
@@ -259,7 +268,7 @@ fn altered(group: &GroupAt, before: &Digest) -> Option<Damage> {
     let first = group.header.first;
     let mut count = 0u32;
     for entry in entries(&group.body) {
-        if !entry.intact {
+        if !entry.is_intact() {
             let at = body + u64::try_from(entry.at).unwrap_or(0);
             return damage(first + u64::from(count), at, Some(entry.leaf), "the entry's checksum is wrong");
         }
@@ -309,9 +318,12 @@ impl Segment {
         if !padding || format::group_crc(&self.header.salt, first_60, body) != crc {
             return Ok(None);
         }
-        let body = body.to_vec();
-        let hashes = entries(&body).map(|entry| leaf_hash(entry.leaf)).collect();
-        Ok(Some(GroupAt { path: self.path.clone(), offset, header, body, hashes }))
+        let (mut copy, mut hashes) = std::mem::take(&mut self.spare);
+        copy.clear();
+        copy.extend_from_slice(body);
+        hashes.clear();
+        hashes.extend(entries(&copy).map(|entry| leaf_hash(entry.leaf)));
+        Ok(Some(GroupAt { path: self.path.clone(), offset, header, body: copy, hashes }))
     }
 
     fn zero_header(&mut self) -> io::Result<bool> {
@@ -341,7 +353,7 @@ impl Segment {
             None => return Ok(damage),
         };
         for (index, entry) in (next..).zip(entries(body)) {
-            if !entry.intact {
+            if !entry.is_intact() {
                 damage.index = index;
                 damage.offset = offset + u64::try_from(GROUP_HEADER_BYTES + entry.at).unwrap_or(0);
                 damage.command = Peek::new(entry.leaf).and_then(|peek| peek.command);

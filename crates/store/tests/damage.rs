@@ -234,6 +234,10 @@ fn a_full_disk_stops_new_commands_and_completes_old_ones() {
     let text = session.seal(b"select pg_sleep(1)");
     let pending = session.intent(&intent(&text, &Field::NONE)).unwrap();
     let running = admit(&gate, pending).unwrap();
+    // The next segment is made ahead, by another thread.
+    while !disk.paths().iter().any(|path| path == "log/spare") {
+        std::thread::yield_now();
+    }
     disk.full_from(0);
     let mut refused = None;
     for i in 0..2000 {

@@ -258,3 +258,26 @@ fn cosignatures_are_published_with_their_checkpoint() {
     assert!(published.cosigned().unwrap().unwrap().contains("witness.example.com"));
     assert!(!published.checkpoint().unwrap().unwrap().contains("witness.example.com"));
 }
+#[test]
+fn a_third_level() {
+    let disk = SimDisk::new();
+    create(&disk).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let big = Options { segment_bytes: 8 << 20, ..options() };
+    let open = |seed| {
+        Recorder::open(shared.clone(), big.clone(), Arc::new(TestClock::new()), Box::new(TestRandom(seed))).unwrap().0
+    };
+    let recorder = open(2);
+    for _ in 0..70_000 {
+        recorder.note(heartbeat()).unwrap();
+    }
+    recorder.stop().unwrap();
+    assert_eq!(check(&disk, "stopped"), 70_002);
+    disk.paths()
+        .into_iter()
+        .filter(|path| path.starts_with("tiles/"))
+        .for_each(|path| Disk::remove(&disk, &path).unwrap());
+    let recorder = open(3);
+    recorder.stop().unwrap();
+    assert_eq!(check(&disk, "made again"), 70_003);
+}

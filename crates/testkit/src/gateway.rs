@@ -19,6 +19,7 @@ pub struct Plan {
     binary: PathBuf,
     connections: Vec<Connection>,
     limits: String,
+    tables: String,
     data: Option<PathBuf>,
     durability: &'static str,
     message_bytes_max: u64,
@@ -57,6 +58,7 @@ impl Plan {
                 connection("secure", "app_owner", "verify-full"),
             ],
             limits: String::new(),
+            tables: String::new(),
             data: None,
             durability: "intent",
             message_bytes_max: 1 << 30,
@@ -75,6 +77,13 @@ impl Plan {
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
         Plan { limits: lines.to_owned(), ..self }
+    }
+
+    /// More tables of the configuration, as text.
+    #[must_use]
+    pub fn tables(mut self, text: &str) -> Plan {
+        self.tables.push_str(text);
+        self
     }
 
     /// Another durability for all connections.
@@ -210,6 +219,36 @@ impl Gateway {
         &self.authority
     }
 
+    /// The URL of the published log, if the plan has a table `[publish]`.
+    #[track_caller]
+    pub fn published(&self) -> String {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("published over http on ")).expect("the log is published");
+        format!("http://{}", line.1.trim())
+    }
+
+    /// The log's public key.
+    pub fn vkey(&self) -> String {
+        fs::read_to_string(self.data.join("vkey")).unwrap().trim().to_owned()
+    }
+
+    /// Starts a copy of this gateway's data directory as another gateway with the same configuration.
+    #[track_caller]
+    pub fn copy(&self, data: &Path, server: &Postgres) -> Result<Gateway, String> {
+        let dir = tempfile::Builder::new().prefix("onrecord-gw-").tempdir().unwrap();
+        let copy = Gateway {
+            process: None,
+            authority: Authority::new(),
+            data: data.to_owned(),
+            agent_key: self.agent_key.clone(),
+            port: 0,
+            starts: 0,
+            dir,
+            plan: self.plan.clone(),
+        };
+        copy.configure(server).try_launch()
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("onrecord.toml")
@@ -324,12 +363,25 @@ impl Gateway {
             let secret = scram::secret(&self.agent_key);
             config += &format!("[identities.{name}]\nkind = \"agent\"\nsecret = \"{secret}\"\n\n");
         }
-        config += &format!("[limits]\n{}\n", self.plan.limits);
+        config += &format!("[limits]\n{}\n\n{}\n", self.plan.limits, self.plan.tables);
         write_secret(&self.config(), &config);
         self
     }
 
-    fn launch(mut self) -> Gateway {
+    #[track_caller]
+    fn launch(self) -> Gateway {
+        self.try_launch().unwrap_or_else(|said| panic!("the gateway ended before it was ready:\n{said}"))
+    }
+
+    /// As [`Gateway::restart`], for one that may refuse to start: then what it said.
+    #[track_caller]
+    pub fn try_restart(self) -> Result<Gateway, String> {
+        assert!(self.process.is_none(), "stop or kill it first");
+        self.try_launch()
+    }
+
+    #[track_caller]
+    fn try_launch(mut self) -> Result<Gateway, String> {
         self.starts += 1;
         let stderr = File::create(self.stderr_path(self.starts)).unwrap();
         let mut command = process::tethered(&self.plan.binary, "KILL");
@@ -338,14 +390,15 @@ impl Gateway {
         let mut process = Process::start("onrecord serve", &mut command, Signal::KILL);
         let path = self.stderr_path(self.starts);
         self.port = poll("the gateway's ready line", || {
+            let ended = process.ended();
             let said = fs::read_to_string(&path).unwrap_or_default();
-            if let Some(status) = process.ended() {
-                panic!("the gateway ended before it was ready ({status}):\n{said}");
+            if let Some(status) = ended {
+                return Some(Err(format!("{status}\n{said}")));
             }
-            ready_port(&said)
-        });
+            ready_port(&said).map(Ok)
+        })?;
         self.process = Some(process);
-        self
+        Ok(self)
     }
 
     fn stderr_path(&self, start: u32) -> PathBuf {

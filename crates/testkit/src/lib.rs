@@ -15,6 +15,8 @@
 pub mod agree;
 pub mod clients;
 mod gateway;
+/// Requests over HTTP, byte by byte.
+pub mod http;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -27,6 +29,7 @@ mod server_log;
 pub mod sim_disk;
 mod target;
 mod tls;
+mod witness;
 
 pub use gateway::{Connection, Gateway, Plan};
 pub use postgres::{PASSWORD, Postgres};
@@ -35,3 +38,4 @@ pub use rustls_connect::MakeRustls;
 pub use server_log::{Ran, ServerLog};
 pub use target::{Target, Tls};
 pub use tls::Authority;
+pub use witness::{Witness, copy_directory};

@@ -8,21 +8,27 @@
 //! code. Not for: finding the bytes. Memory is that of the sessions that are open at one time, and of those erased
 //! sessions whose blobs are gone.
 
+mod published;
 mod report;
+mod session;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    BlobField, Body, CommandId, Digest, Entry, Erase, Field, Hold, HoldAction, Intent, Kind, Link, Outcome,
-    SessionClose, SessionEnd, SessionId, SessionOpen, Time,
+    BlobField, Body, Digest, Entry, Erase, Hold, HoldAction, Kind, SessionClose, SessionEnd, SessionId, SessionOpen,
+    Skim, SkimmedCommand, Time,
 };
 
+pub use published::read_published;
 pub use report::{
     Away, AwayEnd, ClockStep, Completeness, CompletenessVerdict, Coverage, GAPS_MAX, Integrity, Report, Silence,
     Violation,
 };
+pub use state::StateError;
 
+use self::session::{At, Connections, Found, Open};
 use crate::checkpoint::Checkpoint;
 use crate::frontier::Frontier;
 use crate::note::VerifierKey;
@@ -32,9 +38,6 @@ use crate::tree::EMPTY_ROOT;
 pub const SILENCE_US: u64 = 25_000_000;
 /// The wall clock may drift this far from the boot clock between two entries before it counts as a step.
 pub const CLOCK_STEP_US: u64 = 2_000_000;
-/// Of one session, at most this many blobs are remembered, so that each is looked at once.
-const BLOBS_REMEMBERED_MAX: usize = 1024;
-
 /// Which entries an audit is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -45,7 +48,7 @@ pub enum Scope {
 }
 
 /// Where an entry was found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub file: Arc<str>,
@@ -72,43 +75,27 @@ pub enum BlobState {
 pub struct Audit {
     scope: Scope,
     vkey: VerifierKey,
-    /// The violation, and the last entry that it may concern.
-    violation: Option<(u64, Violation)>,
+    found: Found,
     frontier: Frontier,
     /// The roots at the sizes that were signed.
     signed: Vec<Checkpoint>,
     roots: BTreeMap<u64, Option<Digest>>,
+    /// The next of those sizes; `u64::MAX` if there is none.
+    next_root: u64,
+    /// What [`Audit::save`] gave at the largest of them.
+    saved: Option<Vec<u8>>,
     entries: u64,
     blobs: u64,
     blobs_unchecked: u64,
     torn_bytes: u64,
     sessions: BTreeMap<SessionId, Open>,
+    connections: Connections,
     /// Blobs that are not there, until the record says that they were erased.
     missing: BTreeMap<(SessionId, u64), (At, String)>,
     holds: BTreeMap<String, Hold>,
     completeness: Completeness,
     coverage: Coverage,
     last: Option<(u64, Kind, Time)>,
-}
-
-/// A session that has not ended.
-struct Open {
-    next_number: u32,
-    hash: Digest,
-    at: At,
-    tree: Frontier,
-    intents: u32,
-    outcomes: u32,
-    open: BTreeSet<u32>,
-    connection: String,
-    blobs: BTreeSet<Digest>,
-}
-
-/// A place, and the command of its entry.
-#[derive(Clone)]
-struct At {
-    place: Place,
-    command: Option<CommandId>,
 }
 
 impl Audit {
@@ -118,15 +105,18 @@ impl Audit {
         Self {
             scope,
             vkey: vkey.clone(),
-            violation: None,
+            found: Found::default(),
             frontier: Frontier::new(),
             signed: Vec::new(),
             roots: BTreeMap::new(),
+            next_root: u64::MAX,
+            saved: None,
             entries: 0,
             blobs: 0,
             blobs_unchecked: 0,
             torn_bytes: 0,
             sessions: BTreeMap::new(),
+            connections: Connections::default(),
             missing: BTreeMap::new(),
             holds: BTreeMap::new(),
             completeness: Completeness {
@@ -156,9 +146,48 @@ impl Audit {
     /// Says what was signed of this log, before the entries come: the tree must have that root at that size. The first
     /// is the one that the report names.
     pub fn expect(&mut self, checkpoint: Checkpoint) {
-        let root = (checkpoint.size == 0).then_some(EMPTY_ROOT);
-        self.roots.insert(checkpoint.size, root);
+        let root = match checkpoint.size {
+            0 => Some(EMPTY_ROOT),
+            size if size == self.frontier.size() => Some(self.frontier.root()),
+            _ => None,
+        };
+        self.roots.entry(checkpoint.size).or_insert(root);
         self.signed.push(checkpoint);
+        self.next_root = self.next_root();
+    }
+
+    /// Whether the tree's root at this size can still be told: entries before those that an audit was resumed behind
+    /// are not seen again.
+    #[must_use]
+    pub fn can_expect(&self, size: u64) -> bool {
+        size == 0 || size >= self.entries || self.root_at(size).is_some()
+    }
+
+    /// The largest size that was expected: beyond it, entries are only as good as their own sums.
+    #[must_use]
+    pub fn newest_signed(&self) -> u64 {
+        self.signed.iter().map(|checkpoint| checkpoint.size).max().unwrap_or(0)
+    }
+
+    /// Goes on from an audit that was put aside, instead of this one, which has been told what is expected and no entry
+    /// yet. Where that cannot be judged from there, such as for a log that was rolled back since, this one begins at the
+    /// beginning, and expects what the other had seen besides.
+    #[must_use]
+    pub fn or_from(mut self, put_aside: Self) -> Self {
+        let mut other = put_aside;
+        let tellable = self.signed.iter().all(|checkpoint| other.can_expect(checkpoint.size));
+        if self.found.violation.is_none() && tellable && self.newest_signed() >= other.entries {
+            std::mem::take(&mut self.signed).into_iter().for_each(|checkpoint| other.expect(checkpoint));
+            return other;
+        }
+        let origin = self.vkey.name().to_owned();
+        self.expect(Checkpoint { origin, size: other.entries, root: other.frontier.root() });
+        self
+    }
+
+    fn next_root(&self) -> u64 {
+        let later = self.entries.saturating_add(1)..;
+        self.roots.range(later).next().map_or(u64::MAX, |(size, _)| *size)
     }
 
     /// How many entries there were.
@@ -182,50 +211,76 @@ impl Audit {
         blob: &mut dyn FnMut(SessionId, &BlobField) -> BlobState,
     ) {
         self.entries += 1;
+        let signed = self.scope == Scope::Whole && self.next_root == self.entries;
         if self.scope == Scope::Whole {
             self.frontier.append(hash);
-            let size = self.frontier.size();
-            if let Some(root) = self.roots.get_mut(&size) {
-                *root = Some(self.frontier.root());
-            }
         }
-        match Entry::decode(leaf) {
-            Ok(entry) => self.decoded(place, &entry, hash, blob),
-            Err(error) => self.violate_at(&At { place: place.clone(), command: None }, error.to_string()),
+        match Skim::read(leaf) {
+            Ok(Skim::Command(command)) => self.command(place, &command, hash, blob),
+            Ok(Skim::Other(entry)) => self.other(place, &entry, hash),
+            Err(error) => self.found.violate_at(&At { place: place.clone(), command: None }, error.to_string()),
+        }
+        if signed {
+            self.roots.insert(self.entries, Some(self.frontier.root()));
+            self.next_root = self.next_root();
+            self.saved = self.save().or(self.saved.take());
         }
     }
 
-    fn decoded(
+    /// An intent or an outcome: nearly every entry is one.
+    fn command(
         &mut self,
         place: &Place,
-        entry: &Entry,
+        entry: &SkimmedCommand,
         hash: Digest,
         blob: &mut dyn FnMut(SessionId, &BlobField) -> BlobState,
     ) {
-        let wall = entry.time.wall_us;
-        self.coverage.recorded = Some((self.coverage.recorded.map_or(wall, |(from, _)| from), wall));
-        self.passage(place.index, entry);
-        let command = match &entry.body {
-            Body::Intent(intent) => Some(intent.command),
-            Body::Outcome(outcome) => Some(outcome.of),
-            _ => None,
-        };
-        let at = At { place: place.clone(), command };
-        if (place.index == 0) != (entry.body.kind() == Kind::Genesis) {
-            self.violate_at(&at, "a log begins with its genesis entry, and only there".to_owned());
+        let kind = if entry.status.is_some() { Kind::Outcome } else { Kind::Intent };
+        self.passage(place.index, kind, entry.time);
+        let at = At { place: place.clone(), command: Some(entry.command) };
+        if place.index == 0 {
+            self.begins_wrongly(&at);
         }
+        match entry.status {
+            None => self.completeness.commands += 1,
+            Some(status) => *self.completeness.outcomes.entry(status).or_insert(0) += 1,
+        }
+        for named in entry.blobs.iter().flatten() {
+            self.blob(entry.link.session, named, &at, blob);
+        }
+        let Some(session) = self.sessions.get_mut(&entry.link.session) else {
+            return self.no_session(place.index, entry.link.session);
+        };
+        self.connections.seen_again(session.connection, entry.time.wall_us);
+        session.link(&entry.link, &at, &mut self.found);
+        match entry.status {
+            None => session.intent(entry, place.index, &mut self.found),
+            Some(_) => session.outcome(entry, place.index, &mut self.found),
+        }
+        session.follow(&entry.link, hash, at);
+    }
+
+    fn other(&mut self, place: &Place, entry: &Entry, hash: Digest) {
+        let kind = entry.body.kind();
+        self.passage(place.index, kind, entry.time);
+        let at = At { place: place.clone(), command: None };
+        if (place.index == 0) != (kind == Kind::Genesis) {
+            self.begins_wrongly(&at);
+        }
+        let completeness = &mut self.completeness;
         match &entry.body {
             Body::Genesis(genesis) => {
                 if genesis.origin != self.vkey.name() {
-                    self.violate_at(&at, format!("the log is named {}", genesis.origin));
+                    self.found.violate_at(&at, format!("the log is named {}", genesis.origin));
                 }
                 self.coverage.previous.clone_from(&genesis.previous);
             }
-            Body::SessionOpen(open) => self.open_session(open, &at, wall),
-            Body::Refused(refused) => self.completeness.refused += refused.count,
+            Body::SessionOpen(open) => self.open_session(open, at, entry.time.wall_us, hash),
+            Body::SessionClose(close) => self.close_session(close, &at, entry.time.wall_us),
+            Body::Refused(refused) => completeness.refused = completeness.refused.saturating_add(refused.count),
             Body::Recovery(recovery) => {
-                self.completeness.recoveries += 1;
-                self.completeness.torn_bytes_declared += recovery.torn_bytes;
+                completeness.recoveries += 1;
+                completeness.torn_bytes_declared = completeness.torn_bytes_declared.saturating_add(recovery.torn_bytes);
             }
             Body::Witnesses(witnesses) => self.coverage.witnesses = Some(witnesses.clone()),
             Body::Erase(erase) => self.erase(erase, &at),
@@ -233,39 +288,29 @@ impl Audit {
             Body::Start(_)
             | Body::Stop(_)
             | Body::Heartbeat(_)
-            | Body::SessionClose(_)
             | Body::Intent(_)
             | Body::Outcome(_)
             | Body::Cancel(_)
             | Body::Export(_) => {}
         }
-        let Some(link) = entry.body.link() else {
-            return;
-        };
-        self.link(link, &at, wall);
-        match &entry.body {
-            Body::Intent(intent) => {
-                self.intent(intent, &at);
-                self.blob(link.session, &intent.text, &at, blob);
-                self.blob(link.session, &intent.parameters, &at, blob);
-            }
-            Body::Outcome(outcome) => {
-                self.outcome(outcome, &at);
-                self.blob(link.session, &outcome.message, &at, blob);
-            }
-            Body::SessionClose(close) => self.close_session(close, &at),
-            _ => {}
-        }
-        self.follow(link, hash, at);
+    }
+
+    fn begins_wrongly(&mut self, at: &At) {
+        self.found.violate_at(at, "a log begins with its genesis entry, and only there".to_owned());
+    }
+
+    fn no_session(&mut self, index: u64, id: SessionId) {
+        self.found.gap(format!("entry {index} belongs to session {id}, which did not begin or had ended"));
     }
 
     /// What the times of two entries that follow each other say.
-    fn passage(&mut self, index: u64, entry: &Entry) {
-        let (kind, time) = (entry.body.kind(), entry.time);
+    fn passage(&mut self, index: u64, kind: Kind, time: Time) {
+        let wall = time.wall_us;
+        self.coverage.recorded = Some((self.coverage.recorded.map_or(wall, |(from, _)| from), wall));
         let Some((before, last_kind, last)) = self.last.replace((index, kind, time)) else {
             return;
         };
-        if before + 1 != index {
+        if before.checked_add(1) != Some(index) {
             return;
         }
         let crashed = kind == Kind::Recovery;
@@ -286,128 +331,59 @@ impl Audit {
         if apart > SILENCE_US && self.completeness.silences.len() < GAPS_MAX {
             self.completeness.silences.push(Silence { from: last, to: time });
         }
-        let by_us = (time.wall_us - last.wall_us).saturating_sub(i64::try_from(apart).unwrap_or(i64::MAX));
+        let by_us = time.wall_us.saturating_sub(last.wall_us).saturating_sub(i64::try_from(apart).unwrap_or(i64::MAX));
         if by_us.unsigned_abs() > CLOCK_STEP_US && self.coverage.clock_steps.len() < GAPS_MAX {
             self.coverage.clock_steps.push(ClockStep { index, by_us });
         }
     }
 
-    fn open_session(&mut self, open: &SessionOpen, at: &At, wall: i64) {
+    fn open_session(&mut self, open: &SessionOpen, at: At, wall: i64, hash: Digest) {
         self.completeness.sessions += 1;
-        let connection = open.connection.clone();
-        self.coverage.connections.entry(connection.clone()).or_insert((wall, wall)).1 = wall;
-        let fresh = Open {
-            next_number: 0,
-            hash: Digest([0; 32]),
-            at: at.clone(),
-            tree: Frontier::new(),
-            intents: 0,
-            outcomes: 0,
-            open: BTreeSet::new(),
-            connection,
-            blobs: BTreeSet::new(),
-        };
         let id = open.link.session;
-        if self.sessions.insert(id, fresh).is_some() {
-            self.gap(format!("session {id} began twice"));
+        let mut session = Open::new(self.connections.seen(&open.connection, wall), at.clone());
+        session.link(&open.link, &at, &mut self.found);
+        session.follow(&open.link, hash, at);
+        if self.sessions.insert(id, session).is_some() {
+            self.found.gap(format!("session {id} began twice"));
         }
     }
 
-    /// An entry of a session names the one before by its hash.
-    fn link(&mut self, link: &Link, at: &At, wall: i64) {
-        let index = at.place.index;
-        let Some(session) = self.sessions.get(&link.session) else {
-            let id = link.session;
-            return self.gap(format!("entry {index} belongs to session {id}, which did not begin or had ended"));
-        };
-        if let Some(times) = self.coverage.connections.get_mut(&session.connection) {
-            times.1 = wall;
-        }
-        let number = session.next_number;
-        let expected = (number > 0).then_some(session.hash);
-        if link.number != number {
-            self.gap(format!("session {}: after its entry {number} comes {}", link.session, link.number));
-        } else if link.previous != expected {
-            let bad = if number > 0 { session.at.clone() } else { at.clone() };
-            self.violate_at(&bad, format!("it is not the entry that entry {index} names as the one before it"));
-        }
-    }
-
-    fn follow(&mut self, link: &Link, hash: Digest, at: At) {
-        if let Some(session) = self.sessions.get_mut(&link.session) {
-            session.next_number = link.number.saturating_add(1);
-            session.hash = hash;
-            session.tree.append(hash);
-            session.at = at;
-        }
-    }
-
-    fn intent(&mut self, intent: &Intent, at: &At) {
-        self.completeness.commands += 1;
-        let Some(session) = self.sessions.get_mut(&intent.link.session) else {
-            return;
-        };
-        session.intents += 1;
-        session.open.insert(intent.command.ordinal);
-        if intent.command.session != intent.link.session || intent.command.ordinal != session.intents {
-            let (index, expected) = (at.place.index, session.intents);
-            self.gap(format!("entry {index}: command {} is not number {expected} of its session", intent.command));
-        }
-    }
-
-    fn outcome(&mut self, outcome: &Outcome, at: &At) {
-        *self.completeness.outcomes.entry(outcome.status).or_insert(0) += 1;
-        let Some(session) = self.sessions.get_mut(&outcome.link.session) else {
-            return;
-        };
-        session.outcomes += 1;
-        if outcome.of.session != outcome.link.session || !session.open.remove(&outcome.of.ordinal) {
-            let index = at.place.index;
-            self.gap(format!("entry {index}: an outcome of command {}, which has no open intent", outcome.of));
-        }
-    }
-
-    fn close_session(&mut self, close: &SessionClose, at: &At) {
+    fn close_session(&mut self, close: &SessionClose, at: &At, wall: i64) {
         let (id, index) = (close.link.session, at.place.index);
         let Some(session) = self.sessions.remove(&id) else {
-            return;
+            return self.no_session(index, id);
         };
+        self.connections.seen_again(session.connection, wall);
+        session.link(&close.link, at, &mut self.found);
         self.completeness.sessions_lost += u64::from(close.reason == SessionEnd::Lost);
         for ordinal in &session.open {
-            self.gap(format!("command {id}.{ordinal} has no outcome, although its session ended"));
+            self.found.gap(format!("command {id}.{ordinal} has no outcome, although its session ended"));
         }
         if (close.intents, close.outcomes) != (session.intents, session.outcomes) {
-            self.gap(format!(
+            self.found.gap(format!(
                 "entry {index}: session {id} ended with {} intents and {} outcomes, and {} and {} are there",
                 close.intents, close.outcomes, session.intents, session.outcomes
             ));
         }
         if close.root.is_some_and(|root| root != session.tree.root()) {
-            self.violate_at(at, format!("the entries of session {id} are not those that its last entry stands for"));
+            let what = format!("the entries of session {id} are not those that its last entry stands for");
+            self.found.violate_at(at, what);
         }
     }
 
     fn blob(
         &mut self,
         session: SessionId,
-        field: &Field,
+        blob: &BlobField,
         at: &At,
         look: &mut dyn FnMut(SessionId, &BlobField) -> BlobState,
     ) {
-        let Field::Blob(blob) = field else {
+        if self.sessions.get_mut(&session).is_some_and(|open| open.has_seen(&blob.sha256)) {
             return;
-        };
-        if let Some(open) = self.sessions.get_mut(&session) {
-            if open.blobs.contains(&blob.sha256) {
-                return;
-            }
-            if open.blobs.len() < BLOBS_REMEMBERED_MAX {
-                open.blobs.insert(blob.sha256);
-            }
         }
         match look(session, blob) {
             BlobState::Right => self.blobs += 1,
-            BlobState::Wrong(what) => self.violate_at(at, what),
+            BlobState::Wrong(what) => self.found.violate_at(at, what),
             BlobState::Missing(what) => {
                 self.missing.insert((session, blob.number), (at.clone(), what));
             }
@@ -423,16 +399,19 @@ impl Audit {
         };
         if let Some(hold) = self.holds.values().find(held).map(|hold| hold.hold.clone()) {
             let index = at.place.index;
-            self.gap(format!("entry {index}: content of session {} was erased under the hold {hold}", erase.session));
+            let what = format!("entry {index}: content of session {} was erased under the hold {hold}", erase.session);
+            self.found.gap(what);
         }
         match &erase.fields {
             None => {
                 self.completeness.erased_sessions += 1;
-                self.missing.retain(|(session, _), _| *session != erase.session);
+                let all = (erase.session, 0)..=(erase.session, u64::MAX);
+                let gone: Vec<_> = self.missing.range(all).map(|(key, _)| *key).collect();
+                gone.iter().for_each(|key| drop(self.missing.remove(key)));
             }
             Some(fields) => {
                 self.completeness.erased_fields += u64::try_from(fields.len()).unwrap_or(0);
-                self.missing.retain(|(session, field), _| *session != erase.session || !fields.contains(field));
+                fields.iter().for_each(|field| drop(self.missing.remove(&(erase.session, *field))));
             }
         }
     }
@@ -454,40 +433,18 @@ impl Audit {
     /// The first violation is kept. One that names a single entry is better than one that names a group around it, one
     /// that names a command better than one that does not, and any better than one that names no entry.
     pub fn violate(&mut self, last: u64, found: Violation) {
-        let rank = |last: u64, v: &Violation| (last, v.command.is_none());
-        let first = |(known_last, known): &(u64, Violation)| rank(last, &found) < rank(*known_last, known);
-        if self.violation.as_ref().is_none_or(first) {
-            self.violation = Some((last, found));
-        }
+        self.found.violate(last, found);
     }
 
     /// Notes that a file is not what it should be.
     pub fn violate_file(&mut self, file: &str, what: String) {
         let found = Violation { index: None, command: None, file: file.to_owned(), offset: 0, what };
-        self.violate(u64::MAX, found);
+        self.found.violate(u64::MAX, found);
     }
 
     /// Notes bytes of an unfinished group at the end.
     pub fn torn(&mut self, bytes: u64) {
         self.torn_bytes = bytes;
-    }
-
-    fn violate_at(&mut self, at: &At, what: String) {
-        let found = Violation {
-            index: Some(at.place.index),
-            command: at.command,
-            file: at.place.file.to_string(),
-            offset: at.place.offset,
-            what,
-        };
-        self.violate(at.place.index, found);
-    }
-
-    fn gap(&mut self, what: String) {
-        self.completeness.gaps_count += 1;
-        if self.completeness.gaps.len() < GAPS_MAX {
-            self.completeness.gaps.push(what);
-        }
     }
 
     /// Compares the tree with what was signed. `torn` is what an unfinished end would be, if it was not unfinished.
@@ -500,7 +457,8 @@ impl Audit {
                     let what = format!("the first {} entries are not those that were signed", checkpoint.size);
                     self.violate_file("checkpoint", what);
                 }
-                None if self.violation.is_some() => {}
+                // What is wrong is named already.
+                None if self.found.violation.is_some() => {}
                 None => match torn.clone() {
                     Some((last, violation)) => self.violate(last, violation),
                     None => {
@@ -531,25 +489,27 @@ impl Audit {
 
     fn report(mut self, root: Digest) -> Report {
         for (at, what) in std::mem::take(&mut self.missing).into_values() {
-            self.violate_at(&at, what);
+            self.found.violate_at(&at, what);
         }
         let open: Vec<_> = std::mem::take(&mut self.sessions).into_iter().collect();
         self.completeness.sessions_open = u64::try_from(open.len()).unwrap_or(u64::MAX);
         for (id, session) in open {
             self.completeness.pending += u64::try_from(session.open.len()).unwrap_or(0);
             if self.completeness.stopped {
-                self.gap(format!("session {id} is open, although the gateway stopped"));
+                self.found.gap(format!("session {id} is open, although the gateway stopped"));
             }
         }
         self.completeness.holds = std::mem::take(&mut self.holds).into_keys().collect();
-        self.completeness.verdict = match (&self.violation, self.completeness.gaps_count) {
+        self.coverage.connections = self.connections.into_spans();
+        (self.completeness.gaps, self.completeness.gaps_count) = (self.found.gaps, self.found.gaps_count);
+        self.completeness.verdict = match (&self.found.violation, self.completeness.gaps_count) {
             (Some(_), _) => CompletenessVerdict::NotEstablished,
             (None, 0) => CompletenessVerdict::Ok,
             (None, _) => CompletenessVerdict::Violated,
         };
         Report {
             integrity: Integrity {
-                violation: self.violation.map(|(_, violation)| violation),
+                violation: self.found.violation.map(|(_, violation)| violation),
                 entries: self.entries,
                 root,
                 origin: self.vkey.name().to_owned(),

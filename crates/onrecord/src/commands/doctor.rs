@@ -15,7 +15,7 @@ use store::{RealDisk, Recorder, Wrapping, WrappingKey};
 use super::Context;
 use super::config::{described, idle_parts};
 use super::words::bytes;
-use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, resolve_secrets};
+use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, Witness, resolve_secrets};
 use crate::control::{Asked, Request, ask};
 use crate::output::{Console, Format, Tone, single_line};
 use crate::wiring::wrapping_key;
@@ -63,6 +63,9 @@ impl Doctor {
         ports(&config, serving, &mut report)?;
         for (name, connection) in &config.connections {
             resource(name.as_str(), connection, &mut report)?;
+        }
+        if let Some(witness) = &config.witness {
+            witnesses(&config, witness, &mut report)?;
         }
         for (key, what, hint) in idle_parts(&config) {
             report.say(Level::Warn, &key, &what, hint)?;
@@ -273,8 +276,39 @@ fn log(data: &Path, report: &mut Report<'_>) -> Result<(), Failure> {
     }
 }
 
+fn witnesses(config: &Config, witness: &Witness, report: &mut Report<'_>) -> Result<(), Failure> {
+    let looks = match crate::outside::look(config, witness) {
+        Ok(looks) => looks,
+        Err(failure) => return report.say(Level::Fail, "witnesses", &failure.to_string(), ""),
+    };
+    let size = super::witness::published_size(config);
+    for look in looks {
+        let what = format!("witness {}", look.witness);
+        let found = super::witness::described(&look, size);
+        match (&look.contradiction, &look.cosigned) {
+            (Some(_), _) => {
+                let hint =
+                    "stop the gateway: a copy of its data directory runs elsewhere, or an older one was restored";
+                report.say(Level::Fail, &what, &found, hint)?;
+            }
+            (None, Ok(Some(_))) => report.say(Level::Ok, &what, &found, "")?,
+            (None, Ok(None)) => {
+                let hint = "it has to know the log: `onrecord witness add-log` there, with this log's vkey";
+                report.say(Level::Warn, &what, &found, hint)?;
+            }
+            (None, Err(_)) => {
+                let hint =
+                    "check the address in the policy, and that the witness is up; recording does not wait for it";
+                report.say(Level::Warn, &what, &found, hint)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn ports(config: &Config, serving: bool, report: &mut Report<'_>) -> Result<(), Failure> {
-    for address in &config.listen.postgres {
+    let publish = config.publish.iter().flat_map(|publish| &publish.listen);
+    for address in config.listen.postgres.iter().chain(publish) {
         let what = format!("listen {address}");
         match TcpListener::bind(address) {
             Ok(_) if serving && address.port() != 0 => {

@@ -79,6 +79,14 @@ impl Init {
              # certificate = \"file:/etc/onrecord/tls.crt\"\n\
              # key = \"file:/etc/onrecord/tls.key\"\n\
              # plaintext = \"loopback\"     # who may connect without TLS: always, loopback, never\n\
+             \n\
+             # [publish]\n\
+             # The log over HTTP, for anyone who can connect to read and verify.\n\
+             # listen = [\"127.0.0.1:6480\"]\n\
+             \n\
+             # [witness]\n\
+             # Who is asked to cosign the log, so that it cannot be rewritten in silence.\n\
+             # policy = \"file:/etc/onrecord/policy.tlog\"\n\
              \n",
             name = quoted(&name),
             data = quoted(&self.data.to_string_lossy()),

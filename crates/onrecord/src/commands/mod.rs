@@ -7,16 +7,19 @@ pub mod config;
 pub mod connections;
 pub mod doctor;
 pub mod erase;
+pub mod evidence;
 pub mod hold;
 pub mod identities;
 pub mod init;
 pub mod keys;
+pub mod receipt;
 pub mod replay;
 pub mod retention;
 pub mod serve;
 pub mod sessions;
 pub mod show;
 pub mod verify;
+pub mod witness;
 
 mod asking;
 mod row;
@@ -28,14 +31,28 @@ pub use selection::Selection;
 pub use words::now_us;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use store::Reader;
+use store::{LocalKey, Reader};
 
 use crate::Failure;
 use crate::cli::{RecordPlace, config_file};
 use crate::config::Config;
 use crate::output::Console;
 use crate::wiring;
+
+/// The public key of a log: the line itself, or a file that has it.
+fn log_key(text: &str) -> Result<ledger::VerifierKey, Failure> {
+    if let Ok(key) = text.trim().parse() {
+        return Ok(key);
+    }
+    let content = std::fs::read_to_string(text)
+        .map_err(|error| Failure::usage(format_args!("{text:?} is neither a log's public key nor a file: {error}")))?;
+    content.trim().parse().map_err(|error| {
+        Failure::usage(format_args!("{text}: {error}"))
+            .hint("it is the file `vkey` of the data directory, or the line that `onrecord init` printed")
+    })
+}
 
 /// What every command gets.
 pub struct Context {
@@ -59,10 +76,13 @@ impl Context {
     /// The record to read, with the keys that the configuration names. Where there is no configuration, or its keys are
     /// not to be had, the entries can be read all the same.
     pub fn reader(&self, place: &RecordPlace) -> Result<Reader, Failure> {
-        let data = self.data(place)?;
-        let config = self.load().ok();
-        let key = config.and_then(|config| wiring::wrapping_key(config.record.wrapping_key.as_ref()).ok().flatten());
-        source::open(&data, key.as_ref())
+        source::open(&self.data(place)?, self.wrapping_key().as_deref())
+    }
+
+    /// The wrapping key that the configuration names, if there is a configuration, and the key can be had.
+    fn wrapping_key(&self) -> Option<Arc<LocalKey>> {
+        let config = self.load().ok()?;
+        wiring::wrapping_key(config.record.wrapping_key.as_ref()).ok().flatten().map(Arc::new)
     }
 
     /// The data directory to read.

@@ -1,6 +1,7 @@
 //! `onrecord serve`: runs the gateway until it is told to stop.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,19 +37,29 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         let why = runtime.block_on(async {
             tokio::select! {
                 () = signals.next() => None,
-                why = recording_stops(&running) => Some(why),
+                why = recording_ends(&running) => Some(why),
             }
         });
         let Some(why) = why else { break };
+        let why = match why {
+            End::Stopped(why) => why,
+            End::Contradicted(contradiction) => {
+                say(&format!("onrecord: the log must not go on: {contradiction}"));
+                let addresses = running.addresses();
+                let _ = running.stop();
+                running = wiring::start_again(&config, addresses, wiring::open(&config)?)?;
+                continue;
+            }
+        };
         say(&format!("onrecord: {why}"));
         let again = runtime.block_on(async {
             tokio::select! {
                 () = signals.next() => None,
-                again = possible_again(&config, &running, &why) => Some(again),
+                again = possible_again(&config, &mut running, &why) => Some(again),
             }
         });
         let Some(again) = again else { break };
-        let addresses = running.addresses().to_vec();
+        let addresses = running.addresses();
         // Sessions that are left end here. What is lost of them with a log that failed, the new one declares.
         let _ = running.stop();
         let opened = match again {
@@ -69,15 +80,30 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
 
 fn say_ready(running: &Running) {
     say(&format!("onrecord: {}", described(&running.recovery)));
-    let addresses: Vec<String> = running.addresses().iter().map(ToString::to_string).collect();
-    say(&format!("onrecord: ready, postgres on {}", addresses.join(", ")));
+    let addresses = running.addresses();
+    let joined = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if !addresses.publish.is_empty() {
+        say(&format!("onrecord: the log is published over http on {}", joined(&addresses.publish)));
+    }
+    say(&format!("onrecord: ready, postgres on {}", joined(&addresses.postgres)));
 }
 
-/// Returns when the record can no longer be written.
-async fn recording_stops(running: &Running) -> RecordError {
+/// Why recording ends before anybody asked for it.
+enum End {
+    /// The record can no longer be written.
+    Stopped(RecordError),
+    /// A witness proves that this is not all that the log has signed.
+    Contradicted(publish::Contradiction),
+}
+
+/// Returns when the record can no longer be written, or must not be.
+async fn recording_ends(running: &Running) -> End {
     loop {
         if let Some(why) = running.stopped() {
-            return why;
+            return End::Stopped(why);
+        }
+        if let Some(contradiction) = running.contradiction() {
+            return End::Contradicted(contradiction);
         }
         tokio::time::sleep(WATCH_PAUSE).await;
     }
@@ -86,7 +112,7 @@ async fn recording_stops(running: &Running) -> RecordError {
 /// Returns when recording is possible again. A log that has failed is opened anew, exactly as at a restart: what the
 /// failed run left is read from the disk, checked against what was signed, and completed. A log that had no space left
 /// still takes the outcomes of what runs, so it is closed properly first. Until then clients are answered with refusals.
-async fn possible_again(config: &Config, running: &Running, why: &RecordError) -> Option<Opened> {
+async fn possible_again(config: &Config, running: &mut Running, why: &RecordError) -> Option<Opened> {
     let [mut pause, longest] = REOPEN_PAUSES;
     let mut said = String::new();
     loop {
@@ -114,17 +140,17 @@ fn has_space(data: &Path) -> bool {
     rustix::fs::statvfs(data).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_BYTES_MIN)
 }
 
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -133,7 +159,7 @@ impl Signals {
 }
 
 /// The operator's log. `ONRECORD_LOG` sets what is in it; commands, rows and secrets never are.
-fn log_to_stderr() {
+pub(super) fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("ONRECORD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -160,6 +186,6 @@ fn described(recovery: &Recovery) -> String {
 }
 
 /// Nobody to read it is no reason to stop.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use evidence::Content;
 use model::{CommandId, EraseCause, Label, SessionId};
 use serde_json::Value;
-use store::{CommandView, Commands, Erasure, Filter, LocalKey, Opened, Reader, RealDisk, SessionView, WrappingKey};
+use store::{
+    CommandStatus, CommandView, Commands, Erasure, Filter, LocalKey, Opened, Reader, RealDisk, SessionView, WrappingKey,
+};
 
 use super::row::{Measured, Row, StatementResult};
 use super::selection::Selection;
@@ -150,6 +153,81 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
         until_us: selection.until_us,
         contains: selection.contains.clone(),
     })
+}
+
+/// A selection as a command line would say it, with whole ids and points in time.
+pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, Failure> {
+    let Filter { identity, connection, session, status, since_us, until_us, contains } = filter(reader, selection)?;
+    let words = [
+        ("identity", identity),
+        ("connection", connection),
+        ("session", session.map(|session| session.to_string())),
+        ("status", status.map(|status| status.as_str().to_owned())),
+        ("since", since_us.map(model::wall_text)),
+        ("until", until_us.map(model::wall_text)),
+        ("contains", contains),
+    ];
+    let words = words.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", quoted(&value?))));
+    Ok(words.collect::<Vec<_>>().join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@' | b'/');
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+impl From<&evidence::Command> for Row {
+    fn from(command: &evidence::Command) -> Self {
+        let intent = &command.intent;
+        let outcome = command.outcome.as_ref();
+        let text = |content: &Content| content.text().map(std::borrow::Cow::into_owned);
+        let state = |content: &Content| content.state().map(|state| format!("({state})"));
+        let json = |content: &Content| match content {
+            Content::Disclosed(bytes) => serde_json::from_slice(bytes).ok(),
+            Content::Absent(_) | Content::Withheld | Content::Erased | Content::Damaged => None,
+        };
+        Self {
+            session: intent.command.session.to_string(),
+            ordinal: intent.command.ordinal,
+            time: command.time.wall_us,
+            identity: intent.who.name.to_string(),
+            on_behalf_of: intent.who.on_behalf_of.as_ref().map(|principal| principal.name.to_string()),
+            connection: intent.connection.clone(),
+            database: intent.database.to_string(),
+            via: intent.via.as_str(),
+            text: text(&command.text),
+            text_state: state(&command.text),
+            parameters: json(&command.parameters),
+            parameters_state: state(&command.parameters),
+            statement: intent.statement.as_ref().map(Label::to_string).filter(|name| !name.is_empty()),
+            transaction: intent.transaction.as_str(),
+            verdict: intent.verdict.as_str(),
+            status: outcome.map_or(CommandStatus::Pending, |outcome| CommandStatus::Ended(outcome.status)).as_str(),
+            code: outcome.and_then(|outcome| outcome.code.clone()),
+            message: text(&command.message),
+            message_state: state(&command.message),
+            reason: outcome.and_then(|outcome| outcome.reason).map(model::Reason::as_str),
+            measured: outcome.map(|outcome| Measured {
+                results: outcome
+                    .results
+                    .iter()
+                    .map(|result| StatementResult { tag: result.tag.clone(), rows: result.rows })
+                    .collect(),
+                results_count: outcome.results_count,
+                rows: outcome.rows,
+                bytes_up: outcome.bytes_up,
+                bytes_down: outcome.bytes_down,
+                duration_us: outcome.duration_us,
+                effective: outcome.effective.as_str(),
+            }),
+            id: intent.command,
+        }
+    }
 }
 
 fn text(content: &Opened) -> Option<String> {

@@ -25,12 +25,12 @@ pub enum SecretState {
     Loose(String, u32),
 }
 
-/// Reads every secret once and says which ones are not as they should be. Certificates are no secret,
-/// so their permissions are not looked at.
+/// Reads every secret once and says which ones are not as they should be. Certificates and
+/// policies are no secret, so their permissions are not looked at.
 pub fn resolve_secrets(config: &Config) -> Vec<SecretFinding> {
     let mut findings = Vec::new();
     for (key, source) in config.secrets() {
-        let public = key == "tls.certificate" || key.ends_with(".ca");
+        let public = key == "tls.certificate" || key == "witness.policy" || key.ends_with(".ca");
         let what = match (source.read(), source.loose_mode()) {
             (Err(error), _) => SecretState::Unreadable(error),
             (Ok(_), Some(mode)) if !public => SecretState::Loose(source.to_string(), mode),
@@ -91,6 +91,20 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
     if !(65_536..=1 << 30).contains(&limits.session_bytes_max) {
         let what = format!("{} bytes is out of range", limits.session_bytes_max);
         problem("limits.session_bytes_max", what, "write 65536 (64 KiB) to 1073741824 (1 GiB)");
+    }
+    if config.publish.as_ref().is_some_and(|publish| !(1..=LIST_ENTRIES_MAX).contains(&publish.listen.len())) {
+        let hint = "write at least one address, such as [\"127.0.0.1:6480\"], or remove [publish]";
+        problem("publish.listen", "there is no address to listen on, or too many".into(), hint);
+    }
+    if let Some(witness) = &config.witness {
+        for (key, value, most) in
+            [("interval_seconds", witness.interval_seconds, 3600), ("timeout_seconds", witness.timeout_seconds, 60)]
+        {
+            if !(1..=most).contains(&value) {
+                let hint = format!("write 1 to {most}, or leave the key out for its default");
+                problem(&format!("witness.{key}"), format!("{value} seconds is out of range"), &hint);
+            }
+        }
     }
     for (name, connection) in &config.connections {
         of_connection(config, name, connection, &mut problem);

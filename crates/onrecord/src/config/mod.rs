@@ -13,7 +13,9 @@ mod value;
 
 pub use check::{SecretFinding, SecretState, resolve_secrets};
 pub use problem::{ConfigError, Problem};
-pub use value::{Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls};
+pub use value::{
+    Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls, WebUrl,
+};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +63,12 @@ pub struct Config {
     /// Limits of the whole gateway.
     #[serde(default)]
     pub limits: Limits,
+    /// The log over HTTP, for anyone to read. Off unless given.
+    pub publish: Option<Publish>,
+    /// The witnesses that are asked to cosign.
+    pub witness: Option<Witness>,
+    /// Where receipts are sent.
+    pub receipts: Option<Receipts>,
     /// SHA-256 of the file's text, which holds no secrets.
     #[serde(skip, default = "no_digest")]
     pub digest: Digest,
@@ -181,6 +189,39 @@ pub struct Limits {
     pub session_bytes_max: u64,
 }
 
+/// `[publish]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// Addresses that speak HTTP.
+    #[serde(deserialize_with = "value::listeners")]
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `[witness]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// Who they are and how many are enough, in the form of tlog-policy.
+    pub policy: SecretSource,
+    /// Seconds between two checkpoints that they are asked for; at least.
+    #[serde(default = "default_interval_seconds")]
+    pub interval_seconds: u32,
+    /// Seconds that one of them may take to answer.
+    #[serde(default = "default_timeout_seconds")]
+    pub timeout_seconds: u32,
+}
+
+/// `[receipts]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipts {
+    /// The URL that gets the receipt of every session that ends.
+    pub webhook: WebUrl,
+    /// What signs what is sent, as Standard Webhooks do.
+    pub secret: Option<SecretSource>,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -238,10 +279,15 @@ impl Config {
             [("password", &connection.password), ("ca", &connection.ca)]
                 .map(|(key, source)| (format!("connections.{name}.{key}"), source))
         });
+        let policy = self.witness.iter().map(|witness| ("witness.policy".to_owned(), &witness.policy));
+        let receipts = self.receipts.iter().filter_map(|receipts| receipts.secret.as_ref());
+        let receipts = receipts.map(|secret| ("receipts.secret".to_owned(), secret));
+        let always = policy.chain(receipts).collect::<Vec<_>>();
         own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
             .filter_map(|(key, source)| source.as_ref().map(|source| (key, source)))
+            .chain(always)
             .collect()
     }
 
@@ -249,7 +295,9 @@ impl Config {
         self.gateway.data = base.join(&self.gateway.data);
         let own = [&mut self.tls.certificate, &mut self.tls.key, &mut self.record.wrapping_key];
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
-        for source in own.into_iter().chain(connections).flatten() {
+        let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
+        let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
+        for source in own.into_iter().chain(connections).flatten().chain(policy).chain(receipts) {
             source.resolve(base);
         }
     }
@@ -290,6 +338,14 @@ fn no_digest() -> Digest {
 
 fn default_durability() -> Durability {
     Durability::Intent
+}
+
+fn default_interval_seconds() -> u32 {
+    10
+}
+
+fn default_timeout_seconds() -> u32 {
+    5
 }
 
 fn default_message_bytes_max() -> u64 {

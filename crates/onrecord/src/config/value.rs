@@ -80,6 +80,11 @@ pub enum SecretError {
     },
 }
 
+/// A place on the web: `http://` or `https://`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WebUrl(String);
+
 /// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -142,6 +147,28 @@ impl TryFrom<String> for Origin {
                 "the log is signed under this name: write a name that is yours alone, such as \"gateway.example.com/1\"",
             )),
         }
+    }
+}
+
+impl WebUrl {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for WebUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let odd = |c: char| c.is_whitespace() || c.is_control();
+        if host.is_empty() || text.contains(odd) || host.contains('@') || text.len() > 2048 {
+            // The text is not repeated: it may hold a password.
+            return Err(with_hint("this is not a URL", "write \"https://host/path\", without a user or a password"));
+        }
+        Ok(Self(text))
     }
 }
 

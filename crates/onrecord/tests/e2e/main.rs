@@ -14,8 +14,10 @@ mod hostile;
 mod large;
 mod names;
 mod pipelines;
+mod publish;
 mod regress;
 mod secrets;
+mod witness;
 
 use testkit::{Gateway, Plan, Postgres};
 

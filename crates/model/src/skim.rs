@@ -1,0 +1,171 @@
+//! What verification needs of an entry, read in one pass and without a copy of what it does not need.
+//!
+//! Accepts exactly what [`Entry::decode`] accepts: an intent or an outcome is read here key by key, and whatever is not
+//! right here is left to `decode`, which says why. Both are held against each other by the tests.
+
+use crate::cursor::{Bad, Cursor, Read};
+use crate::decode::{DecodeError, begins};
+use crate::entry::*;
+use crate::{AbsentReason, BlobField, CommandId, Entry, Known, Time};
+
+/// What an entry says, as far as its place among the others goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "entries are read one at a time, never kept in numbers")]
+pub enum Skim {
+    /// An intent or an outcome.
+    Command(SkimmedCommand),
+    /// Any other entry.
+    Other(Entry),
+}
+
+/// An intent or an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkimmedCommand {
+    /// When it was made.
+    pub time: Time,
+    /// Its place in the session.
+    pub link: Link,
+    /// The command.
+    pub command: CommandId,
+    /// How it ended; none if this is the intent.
+    pub status: Option<Status>,
+    /// The blobs that it names.
+    pub blobs: [Option<BlobField>; 2],
+}
+
+impl Skim {
+    /// Reads an entry from exactly its bytes.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`].
+    pub fn read(leaf: &[u8]) -> Result<Self, DecodeError> {
+        if leaf.len() <= LEAF_BYTES_MAX
+            && let Some((kind, rest)) = begins(leaf)
+        {
+            let mut cursor = Cursor::new(rest);
+            let command = match kind {
+                Kind::Intent => cursor.skim_intent(),
+                Kind::Outcome => cursor.skim_outcome(),
+                _ => Err(Bad::Form),
+            };
+            if let Ok(command) = command {
+                return Ok(Self::Command(command));
+            }
+        }
+        Entry::decode(leaf).map(Self::from)
+    }
+}
+
+/// By the long way.
+impl From<Entry> for Skim {
+    fn from(entry: Entry) -> Self {
+        let blob = |field| match field {
+            crate::Field::Blob(blob) => Some(blob),
+            crate::Field::Absent(_) | crate::Field::Sealed(_) => None,
+        };
+        let time = entry.time;
+        match entry.body {
+            Body::Intent(intent) => Self::Command(SkimmedCommand {
+                time,
+                link: intent.link,
+                command: intent.command,
+                status: None,
+                blobs: [blob(intent.text), blob(intent.parameters)],
+            }),
+            Body::Outcome(outcome) => Self::Command(SkimmedCommand {
+                time,
+                link: outcome.link,
+                command: outcome.of,
+                status: Some(outcome.status),
+                blobs: [blob(outcome.message), None],
+            }),
+            body => Self::Other(Entry { time, body }),
+        }
+    }
+}
+
+impl Cursor<'_> {
+    fn skim_intent(&mut self) -> Read<SkimmedCommand> {
+        let command = self.command("id")?;
+        let (link, time) = (self.link()?, self.time()?);
+        self.at("who", |c| {
+            c.object(|c| {
+                c.at("name", Self::skip_name)?;
+                c.word("known", Known::parse_bytes)?;
+                c.on_behalf_of().map(|_| ())
+            })
+        })?;
+        self.at("connection", Self::skip_text)?;
+        self.at("database", Self::skip_label)?;
+        self.word("via", Via::parse_bytes)?;
+        let blobs = [self.skim_field("text")?, self.skim_field("parameters")?];
+        self.optional("statement", Self::skip_label)?;
+        self.optional("portal", Self::skip_label)?;
+        self.word("transaction", Transaction::parse_bytes)?;
+        self.at("effects", |c| c.object(|c| c.word("state", Effects::parse_bytes)))?;
+        self.word("fidelity", Fidelity::parse_bytes)?;
+        self.word("verdict", Verdict::parse_bytes)?;
+        self.at("rules", |c| c.each(Self::skip_text))?;
+        self.at("policy", |c| c.or_null(Self::skip_digest))?;
+        self.word("durability", Durability::parse_bytes)?;
+        self.number("bytes")?;
+        self.end()?;
+        Ok(SkimmedCommand { time, link, command, status: None, blobs })
+    }
+
+    fn skim_outcome(&mut self) -> Read<SkimmedCommand> {
+        let command = self.command("of")?;
+        let (link, time) = (self.link()?, self.time()?);
+        let status = Some(self.word("status", Status::parse_bytes)?);
+        self.optional("reason", |c| c.word_value(Reason::parse_bytes))?;
+        self.optional("code", Self::skip_text)?;
+        let blobs = [self.skim_field("message")?, None];
+        self.at("results", |c| {
+            c.each(|c| {
+                c.object(|c| {
+                    c.at("tag", Self::skip_text)?;
+                    c.optional("rows", Self::decimal).map(|_| ())
+                })
+            })
+        })?;
+        for key in ["results_count", "rows", "bytes_up", "bytes_down", "duration_us"] {
+            self.number(key)?;
+        }
+        self.optional("copy", |c| {
+            c.object(|c| {
+                c.word("direction", CopyDirection::parse_bytes)?;
+                c.number("bytes")
+            })
+        })?;
+        self.small("fetches")?;
+        self.truth("suspended")?;
+        self.word("effective", Effective::parse_bytes)?;
+        self.small("notices")?;
+        self.truth("executed")?;
+        self.end()?;
+        Ok(SkimmedCommand { time, link, command, status, blobs })
+    }
+
+    #[inline(always)]
+    fn skim_field(&mut self, key: &'static str) -> Read<Option<BlobField>> {
+        self.at(key, |c| {
+            c.object(|c| {
+                if c.optional("absent", |c| c.word_value(AbsentReason::parse_bytes))?.is_some() {
+                    return Ok(None);
+                }
+                let sealed = c.optional("sealed", |c| {
+                    c.object(|c| {
+                        c.number("f")?;
+                        c.number("l")?;
+                        c.at("c", Self::skip_digest)?;
+                        c.at("x", Self::skip_base64)
+                    })
+                })?;
+                match sealed {
+                    Some(()) => Ok(None),
+                    None => c.at("blob", |c| c.object(Self::blob)).map(Some),
+                }
+            })
+        })
+    }
+}

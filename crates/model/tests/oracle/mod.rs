@@ -1,0 +1,407 @@
+//! How entries were read at first: through a JSON tree, and written again to see whether the bytes were their own. Slow
+//! and plain; what reads them now accepts exactly the same bytes.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::*;
+use serde_json::{Map, Value};
+
+/// Reads an entry.
+pub fn decode(leaf: &[u8]) -> Result<Entry, DecodeError> {
+    if leaf.len() > LEAF_BYTES_MAX {
+        return Err(DecodeError::TooLong(leaf.len()));
+    }
+    let Ok(Value::Object(map)) = serde_json::from_slice(leaf) else {
+        return Err(DecodeError::NotJson);
+    };
+    let version = map.get("v").and_then(Value::as_u64).ok_or(DecodeError::NotCanonical)?;
+    if version != 1 {
+        return Err(DecodeError::Version(version));
+    }
+    let kind = map.get("k").and_then(Value::as_str).unwrap_or_default();
+    let kind = Kind::parse(kind).ok_or_else(|| DecodeError::Kind(kind.chars().take(64).collect()))?;
+    let entry =
+        Object { map: &map }.entry(kind).map_err(|Bad(key)| DecodeError::Malformed { kind: kind.as_str(), key })?;
+    // Unknown keys, repeated keys, other orders, other escapes and spaces all end here.
+    let mut again = Vec::with_capacity(leaf.len());
+    entry.encode(&mut again);
+    if again == leaf { Ok(entry) } else { Err(DecodeError::NotCanonical) }
+}
+
+struct Bad(&'static str);
+
+type Read<T> = Result<T, Bad>;
+
+struct Object<'a> {
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Object<'a> {
+    fn entry(&self, kind: Kind) -> Read<Entry> {
+        let time = Time { wall_us: self.wall("t")?, boot_us: self.number("b")? };
+        let body = match kind {
+            Kind::Genesis => Body::Genesis(Genesis {
+                origin: self.string("origin")?,
+                vkey: self.string("vkey")?,
+                program: self.string("program")?,
+                previous: self.optional("previous", |o, k| o.object(k)?.previous())?,
+            }),
+            Kind::Start => Body::Start(Start {
+                boot_id: self.string("boot_id")?,
+                program: self.string("program")?,
+                configuration: self.digest("configuration")?,
+                clock: self.word("clock", ClockState::parse)?,
+            }),
+            Kind::Stop => Body::Stop(Stop {
+                reason: self.word("reason", StopReason::parse)?,
+                next: self.optional("next", |o, k| o.string(k))?,
+            }),
+            Kind::Recovery => Body::Recovery(Recovery {
+                entries: self.number("entries")?,
+                loss: self.word("loss", Loss::parse)?,
+                torn_bytes: self.number("torn_bytes")?,
+                commands_unknown: self.number("commands_unknown")?,
+                sessions_lost: self.number("sessions_lost")?,
+            }),
+            Kind::Heartbeat => Body::Heartbeat(Heartbeat {
+                clock: self.word("clock", ClockState::parse)?,
+                sessions: self.number("sessions")?,
+                commands: self.number("commands")?,
+                refused: self.number("refused")?,
+                bytes_up: self.number("bytes_up")?,
+                bytes_down: self.number("bytes_down")?,
+            }),
+            Kind::SessionOpen => Body::SessionOpen(self.session_open()?),
+            Kind::SessionClose => Body::SessionClose(SessionClose {
+                link: self.link()?,
+                reason: self.word("reason", SessionEnd::parse)?,
+                intents: self.small("intents")?,
+                outcomes: self.small("outcomes")?,
+                bytes_up: self.number("bytes_up")?,
+                bytes_down: self.number("bytes_down")?,
+                root: self.optional("root", |o, k| o.digest(k)?.ok_or(Bad(k)))?,
+            }),
+            Kind::Intent => Body::Intent(self.intent()?),
+            Kind::Outcome => Body::Outcome(self.outcome()?),
+            Kind::Refused => Body::Refused(Refused {
+                reason: self.word("reason", RefusedReason::parse)?,
+                source: self.string("source")?,
+                count: self.number("count")?,
+                first_us: self.wall("first")?,
+                user: self.optional("user", |o, k| o.label(k))?,
+                connection: self.optional("connection", |o, k| o.label(k))?,
+            }),
+            Kind::Cancel => Body::Cancel(Cancel {
+                session: match self.value("session")? {
+                    Value::Null => None,
+                    _ => Some(self.session("session")?),
+                },
+                source: self.string("source")?,
+                result: self.word("result", CancelResult::parse)?,
+                count: self.number("count")?,
+            }),
+            Kind::Erase => Body::Erase(Erase {
+                session: self.session("session")?,
+                connection: self.string("connection")?,
+                identity: self.name("identity")?,
+                fields: self.optional("fields", |o, k| {
+                    o.array(k)?.iter().map(|field| field.as_u64().ok_or(Bad(k))).collect()
+                })?,
+                cause: self.word("cause", EraseCause::parse)?,
+                reason: self.string("reason")?,
+                by: self.actor()?,
+            }),
+            Kind::Hold => Body::Hold(Hold {
+                hold: self.string("hold")?,
+                action: self.word("action", HoldAction::parse)?,
+                session: self.optional("session", |o, k| o.session(k))?,
+                connection: self.optional("connection", |o, k| o.string(k))?,
+                identity: self.optional("identity", |o, k| o.name(k))?,
+                reason: self.string("reason")?,
+                by: self.actor()?,
+            }),
+            Kind::Witnesses => Body::Witnesses(Witnesses {
+                size: self.number("size")?,
+                enough: self.optional("enough", |o, k| o.number(k))?,
+                witnesses: self.witnesses()?,
+            }),
+            Kind::Export => Body::Export(Export {
+                by: self.actor()?,
+                selection: self.string("selection")?,
+                entries: self.number("entries")?,
+                disclosed: self.number("disclosed")?,
+                sha256: self.digest("sha256")?.ok_or(Bad("sha256"))?,
+            }),
+        };
+        Ok(Entry { time, body })
+    }
+
+    fn previous(&self) -> Read<PreviousLog> {
+        Ok(PreviousLog {
+            origin: self.string("origin")?,
+            vkey: self.string("vkey")?,
+            size: self.number("size")?,
+            root: self.digest("root")?.ok_or(Bad("root"))?,
+            witnessed: self.optional("witnessed", |o, k| o.number(k))?,
+            reason: self.word("reason", EpochReason::parse)?,
+        })
+    }
+
+    fn actor(&self) -> Read<Actor> {
+        let by = self.object("by")?;
+        Ok(Actor { name: by.string("name")?, known: by.word("known", Known::parse)? })
+    }
+
+    fn witnesses(&self) -> Read<Vec<WitnessStanding>> {
+        self.array("witnesses")?
+            .iter()
+            .map(|witness| {
+                let witness = Object { map: witness.as_object().ok_or(Bad("witnesses"))? };
+                Ok(WitnessStanding {
+                    name: witness.string("name")?,
+                    state: witness.word("state", WitnessState::parse)?,
+                    size: witness.optional("size", |o, k| o.number(k))?,
+                })
+            })
+            .collect()
+    }
+
+    fn session_open(&self) -> Read<SessionOpen> {
+        let identity = self.object("identity")?;
+        let proof = identity.object("proof")?;
+        Ok(SessionOpen {
+            link: self.link()?,
+            identity: Identity {
+                name: identity.name("name")?,
+                known: identity.word("known", Known::parse)?,
+                proof: Proof {
+                    method: proof.word("method", ProofMethod::parse)?,
+                    channel: proof.word("channel", ChannelBinding::parse)?,
+                    credential: proof.string("credential")?,
+                },
+                on_behalf_of: identity.on_behalf_of()?,
+            },
+            connection: self.string("connection")?,
+            database: self.label("database")?,
+            upstream_user: self.string("upstream_user")?,
+            protocol: self.string("protocol")?,
+            client: self.string("client")?,
+            tls: match self.value("tls")? {
+                Value::Null => None,
+                _ => Some(self.string("tls")?),
+            },
+            claims: self.claims()?,
+            durability: self.word("durability", Durability::parse)?,
+            key_slot: self.number("key_slot")?,
+            key_commitment: self.digest("key_commitment")?.ok_or(Bad("key_commitment"))?,
+        })
+    }
+
+    fn claims(&self) -> Read<Vec<Claim>> {
+        let bad = || Bad("claims");
+        self.array("claims")?
+            .iter()
+            .map(|claim| match claim.as_array().map(Vec::as_slice) {
+                Some([name, value]) => {
+                    Ok(Claim { name: label(name).ok_or_else(bad)?, value: label(value).ok_or_else(bad)? })
+                }
+                _ => Err(bad()),
+            })
+            .collect()
+    }
+
+    fn intent(&self) -> Read<Intent> {
+        let who = self.object("who")?;
+        Ok(Intent {
+            link: self.link()?,
+            command: self.command("id")?,
+            who: Who {
+                name: who.name("name")?,
+                known: who.word("known", Known::parse)?,
+                on_behalf_of: who.on_behalf_of()?,
+            },
+            connection: self.string("connection")?,
+            database: self.label("database")?,
+            via: self.word("via", Via::parse)?,
+            text: self.field("text")?,
+            parameters: self.field("parameters")?,
+            statement: self.optional("statement", |o, k| o.label(k))?,
+            portal: self.optional("portal", |o, k| o.label(k))?,
+            transaction: self.word("transaction", Transaction::parse)?,
+            effects: self.object("effects")?.word("state", Effects::parse)?,
+            fidelity: self.word("fidelity", Fidelity::parse)?,
+            verdict: self.word("verdict", Verdict::parse)?,
+            rules: self
+                .array("rules")?
+                .iter()
+                .map(|rule| rule.as_str().map(str::to_owned).ok_or(Bad("rules")))
+                .collect::<Read<_>>()?,
+            policy: self.digest("policy")?,
+            durability: self.word("durability", Durability::parse)?,
+            bytes: self.number("bytes")?,
+        })
+    }
+
+    fn outcome(&self) -> Read<Outcome> {
+        Ok(Outcome {
+            link: self.link()?,
+            of: self.command("of")?,
+            status: self.word("status", Status::parse)?,
+            reason: self.optional("reason", |o, k| o.word(k, Reason::parse))?,
+            code: self.optional("code", |o, k| o.string(k))?,
+            message: self.field("message")?,
+            results: self.results()?,
+            results_count: self.number("results_count")?,
+            rows: self.number("rows")?,
+            bytes_up: self.number("bytes_up")?,
+            bytes_down: self.number("bytes_down")?,
+            duration_us: self.number("duration_us")?,
+            copy: self.optional("copy", |o, k| {
+                let copy = o.object(k)?;
+                Ok(Copy { direction: copy.word("direction", CopyDirection::parse)?, bytes: copy.number("bytes")? })
+            })?,
+            fetches: self.small("fetches")?,
+            suspended: self.truth("suspended")?,
+            effective: self.word("effective", Effective::parse)?,
+            notices: self.small("notices")?,
+            executed: self.truth("executed")?,
+        })
+    }
+
+    fn results(&self) -> Read<Vec<StatementResult>> {
+        self.array("results")?
+            .iter()
+            .map(|result| {
+                let result = Object { map: result.as_object().ok_or(Bad("results"))? };
+                Ok(StatementResult { tag: result.string("tag")?, rows: result.optional("rows", |o, k| o.number(k))? })
+            })
+            .collect()
+    }
+
+    fn value(&self, key: &'static str) -> Read<&'a Value> {
+        self.map.get(key).ok_or(Bad(key))
+    }
+
+    fn optional<T>(&self, key: &'static str, read: impl FnOnce(&Self, &'static str) -> Read<T>) -> Read<Option<T>> {
+        self.map.contains_key(key).then(|| read(self, key)).transpose()
+    }
+
+    fn text(&self, key: &'static str) -> Read<&'a str> {
+        self.value(key)?.as_str().ok_or(Bad(key))
+    }
+
+    fn string(&self, key: &'static str) -> Read<String> {
+        self.text(key).map(str::to_owned)
+    }
+
+    fn number(&self, key: &'static str) -> Read<u64> {
+        self.value(key)?.as_u64().ok_or(Bad(key))
+    }
+
+    fn small(&self, key: &'static str) -> Read<u32> {
+        self.number(key)?.try_into().map_err(|_| Bad(key))
+    }
+
+    fn truth(&self, key: &'static str) -> Read<bool> {
+        self.value(key)?.as_bool().ok_or(Bad(key))
+    }
+
+    fn word<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Read<T> {
+        parse(self.text(key)?).ok_or(Bad(key))
+    }
+
+    fn wall(&self, key: &'static str) -> Read<i64> {
+        parse_wall(self.text(key)?).map_err(|_| Bad(key))
+    }
+
+    fn name(&self, key: &'static str) -> Read<IdentityName> {
+        self.text(key)?.parse().map_err(|_| Bad(key))
+    }
+
+    fn session(&self, key: &'static str) -> Read<SessionId> {
+        self.text(key)?.parse().map_err(|_| Bad(key))
+    }
+
+    fn command(&self, key: &'static str) -> Read<CommandId> {
+        self.text(key)?.parse().map_err(|_| Bad(key))
+    }
+
+    fn object(&self, key: &'static str) -> Read<Object<'a>> {
+        Ok(Object { map: self.value(key)?.as_object().ok_or(Bad(key))? })
+    }
+
+    fn array(&self, key: &'static str) -> Read<&'a [Value]> {
+        self.value(key)?.as_array().map(Vec::as_slice).ok_or(Bad(key))
+    }
+
+    fn digest(&self, key: &'static str) -> Read<Option<Digest>> {
+        match self.value(key)? {
+            Value::Null => Ok(None),
+            value => value.as_str().and_then(Digest::from_base64).map(Some).ok_or(Bad(key)),
+        }
+    }
+
+    fn label(&self, key: &'static str) -> Read<Label> {
+        label(self.value(key)?).ok_or(Bad(key))
+    }
+
+    fn link(&self) -> Read<Link> {
+        Ok(Link { session: self.session("s")?, number: self.small("n")?, previous: self.digest("prev")? })
+    }
+
+    fn on_behalf_of(&self) -> Read<Option<OnBehalfOf>> {
+        match self.value("on_behalf_of")? {
+            Value::Null => Ok(None),
+            _ => {
+                let o = self.object("on_behalf_of")?;
+                Ok(Some(OnBehalfOf { name: o.name("name")?, known: o.word("known", Known::parse)? }))
+            }
+        }
+    }
+
+    fn field(&self, key: &'static str) -> Read<Field> {
+        let field = self.object(key)?;
+        if field.map.contains_key("absent") {
+            Ok(Field::Absent(field.word("absent", AbsentReason::parse)?))
+        } else if field.map.contains_key("sealed") {
+            Ok(Field::Sealed(field.object("sealed")?.sealed()?))
+        } else {
+            let blob = field.object("blob").map_err(|_| Bad(key))?;
+            Ok(Field::Blob(BlobField {
+                number: blob.number("f")?,
+                length: blob.number("l")?,
+                commitment: blob.digest("c")?.ok_or(Bad("c"))?,
+                sha256: Digest::from_hex(blob.text("sha256")?).ok_or(Bad("sha256"))?,
+                bytes: blob.number("bytes")?,
+                form: blob.word("form", BlobForm::parse)?,
+                packing: blob.optional("packing", |o, k| o.word(k, Packing::parse))?,
+                head: blob.object("head")?.sealed()?,
+            }))
+        }
+    }
+
+    fn sealed(&self) -> Read<SealedField> {
+        Ok(SealedField {
+            number: self.number("f")?,
+            length: self.number("l")?,
+            commitment: self.digest("c")?.ok_or(Bad("c"))?,
+            ciphertext: Arc::from(STANDARD.decode(self.text("x")?).map_err(|_| Bad("x"))?),
+        })
+    }
+}
+
+fn label(value: &Value) -> Option<Label> {
+    match value {
+        Value::String(text) => Some(Label::Text(text.clone())),
+        Value::Object(map) => {
+            let object = Object { map };
+            Some(Label::Digest {
+                sha256: Digest::from_hex(object.text("sha256").ok()?)?,
+                bytes: object.number("bytes").ok()?,
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,198 @@
+//! What belongs into a bundle: the selected commands, all entries of their sessions, and what puts them in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal as _, Write as _};
+
+use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId, Kind};
+use model::seal::FieldKey;
+use model::{Body, Digest, Entry, Field, SessionId};
+use store::Reader;
+
+use super::super::selection::Selection;
+use super::super::source;
+use crate::{Exit, Failure};
+
+/// Between two signs of progress, in entries.
+const PROGRESS_ENTRIES: u64 = 20_000;
+
+/// The selected commands.
+pub(super) struct Selected {
+    pub(super) commands: BTreeMap<SessionId, BTreeSet<u32>>,
+    /// Commands that were left out, because their intents are not signed yet.
+    pub(super) unsigned: usize,
+}
+
+/// Which commands of the first `size` entries are selected.
+pub(super) fn select(reader: &Reader, selection: &Selection, size: u64) -> Result<Selected, Failure> {
+    let mut selected = Selected { commands: BTreeMap::new(), unsigned: 0 };
+    let mut progress = Progress::new("commands looked at");
+    for (count, view) in (1..).zip(source::commands(reader, selection)?) {
+        let view = view.map_err(source::unreadable)?;
+        progress.at(count);
+        if view.index < size {
+            selected.commands.entry(view.id.session).or_default().insert(view.id.ordinal);
+        } else {
+            selected.unsigned += 1;
+        }
+    }
+    progress.end();
+    Ok(selected)
+}
+
+/// The entries that the selection touches.
+pub(super) struct Touched {
+    /// The log's first entry, and all entries of the sessions.
+    entries: BTreeMap<u64, Vec<u8>>,
+    /// Starts, stops, recoveries and what the log says of its witnesses.
+    around: BTreeMap<u64, (bool, Vec<u8>)>,
+    holds: BTreeMap<u64, Vec<u8>>,
+    /// The first and the last entry of the sessions.
+    range: (u64, u64),
+    /// The last entry that must be covered.
+    pub(super) last: u64,
+}
+
+/// Reads the first `size` entries for those of the selected sessions.
+pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) -> Result<Touched, Failure> {
+    let mut touched = Touched {
+        entries: BTreeMap::new(),
+        around: BTreeMap::new(),
+        holds: BTreeMap::new(),
+        range: (u64::MAX, 0),
+        last: 0,
+    };
+    let mut left = BUNDLE_BYTES_MAX;
+    let mut progress = Progress::new("entries read");
+    for stored in reader.entries(0) {
+        let stored = stored.map_err(source::unreadable)?;
+        if stored.index >= size {
+            break;
+        }
+        progress.at(stored.index);
+        let linked = stored.entry.body.link().is_some_and(|link| sessions.contains(&link.session));
+        let index = stored.index;
+        match &stored.entry.body {
+            Body::Genesis(_) => touched.keep(index, stored.leaf, &mut left)?,
+            Body::Erase(erase) if sessions.contains(&erase.session) => {
+                touched.last = touched.last.max(index);
+                touched.keep(index, stored.leaf, &mut left)?;
+            }
+            Body::Hold(_) => _ = touched.holds.insert(index, stored.leaf),
+            Body::Start(_) => _ = touched.around.insert(index, (true, stored.leaf)),
+            Body::Stop(_) | Body::Recovery(_) | Body::Witnesses(_) => {
+                touched.around.insert(index, (false, stored.leaf));
+            }
+            _ if linked => {
+                touched.range = (touched.range.0.min(index), index);
+                touched.last = touched.last.max(index);
+                touched.keep(index, stored.leaf, &mut left)?;
+            }
+            _ => {}
+        }
+    }
+    progress.end();
+    Ok(touched)
+}
+
+impl Touched {
+    fn keep(&mut self, index: u64, leaf: Vec<u8>, left: &mut usize) -> Result<(), Failure> {
+        *left = left.checked_sub(leaf.len() + 64).ok_or_else(|| {
+            Failure::new("the selected sessions have more than 1 GiB of entries: select less, for example by --since")
+        })?;
+        self.entries.insert(index, leaf);
+        Ok(())
+    }
+
+    /// The entries of the bundle, under a checkpoint of this size.
+    pub(super) fn within(self, size: u64) -> BTreeMap<u64, Vec<u8>> {
+        let (first, last) = self.range;
+        let mut entries = self.entries;
+        // The boot clock of an entry belongs to the start before it.
+        let start = self.around.range(..first).rev().find(|(_, (is_start, _))| *is_start).map(|(index, _)| *index);
+        let around =
+            self.around.into_iter().filter(|(index, _)| (first..=last).contains(index) || Some(*index) == start);
+        entries.extend(around.map(|(index, (_, leaf))| (index, leaf)));
+        // A hold counts until it is released, wherever that is.
+        entries.extend(self.holds.into_iter().filter(|(index, _)| *index < size));
+        entries
+    }
+}
+
+/// What opens the disclosed content.
+pub(super) struct Opened {
+    pub(super) keys: BTreeMap<FieldId, FieldKey>,
+    pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// The keys and the blobs of what is disclosed.
+pub(super) fn open(
+    reader: &Reader,
+    entries: &BTreeMap<u64, Vec<u8>>,
+    commands: &BTreeMap<SessionId, BTreeSet<u32>>,
+    withheld: &BTreeSet<Kind>,
+) -> Result<Opened, Failure> {
+    let decoded: Result<Vec<Entry>, _> = entries.values().map(|leaf| Entry::decode(leaf)).collect();
+    let decoded =
+        decoded.map_err(|error| Failure::of(Exit::Integrity, format_args!("the record is damaged: {error}")))?;
+    let disclosure = Disclosure::new(decoded.iter(), commands, withheld);
+    let erased = Erased::new(decoded.iter());
+    let mut opened = Opened { keys: BTreeMap::new(), blobs: BTreeMap::new() };
+    for (session, field) in decoded.iter().flat_map(fields) {
+        for number in evidence::numbers(field) {
+            let id = (session, number);
+            if !disclosure.fields.contains(&id) || opened.keys.contains_key(&id) || erased.has(session, field) {
+                continue;
+            }
+            let key = reader.reveal(session, number).map_err(source::unreadable)?;
+            opened.keys.insert(id, key.ok_or_else(unreadable)?);
+        }
+        if let Field::Blob(blob) = field
+            && disclosure.blobs.contains_key(&blob.sha256)
+            && !erased.has(session, field)
+            && !opened.blobs.contains_key(&blob.sha256)
+        {
+            opened.blobs.insert(blob.sha256, reader.sealed_blob(blob).map_err(source::unreadable)?);
+        }
+    }
+    Ok(opened)
+}
+
+fn fields(entry: &Entry) -> impl Iterator<Item = (SessionId, &Field)> {
+    let fields = match &entry.body {
+        Body::Intent(intent) => vec![(intent.link.session, &intent.text), (intent.link.session, &intent.parameters)],
+        Body::Outcome(outcome) => vec![(outcome.link.session, &outcome.message)],
+        _ => Vec::new(),
+    };
+    fields.into_iter()
+}
+
+fn unreadable() -> Failure {
+    Failure::new("the keys of the selected content cannot be read here, or were destroyed a moment ago")
+        .hint("--withhold all exports without the content; of what was erased, the record says so within a second")
+}
+
+/// Long work shows that it goes on, to somebody who looks.
+pub(super) struct Progress {
+    watched: bool,
+    what: &'static str,
+    next: u64,
+}
+
+impl Progress {
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { watched: std::io::stderr().is_terminal(), what, next: PROGRESS_ENTRIES }
+    }
+
+    pub(super) fn at(&mut self, count: u64) {
+        if self.watched && count >= self.next {
+            self.next = count + PROGRESS_ENTRIES;
+            let _ = write!(std::io::stderr(), "\r{count} {} \x1b[K", self.what);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if self.watched && self.next > PROGRESS_ENTRIES {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

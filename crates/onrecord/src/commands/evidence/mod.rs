@@ -1,0 +1,35 @@
+//! `onrecord evidence`: the record, or a part of it, as one file that proves itself.
+
+mod export;
+mod gather;
+mod note;
+mod page;
+mod pin;
+mod show;
+
+use clap::Subcommand;
+
+pub use export::{Exported, Request, Withhold, export};
+pub use show::read as read_bundle;
+
+use super::Context;
+use crate::Failure;
+
+/// The commands about evidence.
+#[derive(Debug, Subcommand)]
+pub enum EvidenceCommand {
+    /// Write commands, their sessions and the proof that they are on the record to one file
+    Export(export::Export),
+    /// List the commands in such a file
+    Show(show::Show),
+}
+
+impl EvidenceCommand {
+    /// Does it.
+    pub fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self {
+            Self::Export(export) => export.run(context),
+            Self::Show(show) => show.run(context),
+        }
+    }
+}

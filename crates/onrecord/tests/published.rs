@@ -1,0 +1,188 @@
+//! `onrecord verify` on a published log: in a directory, behind a real web server, under the names of an object store.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use common::{Place, Ran};
+use ledger::{CosignerKey, SignedNote};
+use model::{ClockState, Heartbeat};
+use store::{GatewayEntry, Options, Recorder};
+
+const ORIGIN: &str = "gateway.example.com/1";
+
+/// A log with this many entries and some, published in `data/tiles`.
+fn record(place: &Place, entries: u64) {
+    let data = place.path().join("data");
+    if !data.exists() {
+        Recorder::create(&data, ORIGIN).unwrap();
+    }
+    let (recorder, _) = Recorder::open_dir(&data, Options { segment_bytes: 1 << 20, ..Options::new(ORIGIN) }).unwrap();
+    for sessions in 0..entries {
+        let clock = ClockState::NotEstablished;
+        let beat = Heartbeat { clock, sessions, commands: 0, refused: 0, bytes_up: 0, bytes_down: 0 };
+        recorder.note(GatewayEntry::Heartbeat(beat)).unwrap();
+    }
+    recorder.stop().unwrap();
+    std::fs::copy(data.join("vkey"), place.path().join("vkey")).unwrap();
+}
+
+/// Python's own static web server, which knows nothing of logs.
+struct Server(Child, u16);
+
+impl Server {
+    fn start(dir: &Path) -> Self {
+        let mut python = Command::new("python3");
+        python.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"]).arg(dir);
+        let mut child = python.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let port = line.split("port ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        Self(child, port)
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.1)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[track_caller]
+fn says(ran: &Ran, code: i32, text: &str) {
+    assert!(ran.code == code && ran.out.contains(text), "code {}, {}\n{}", ran.code, ran.out, ran.err);
+}
+
+/// The bundle of the tree's first entries.
+fn first_bundle(place: &Place) -> PathBuf {
+    place.path().join("data/tiles/tile/entries/000")
+}
+
+#[test]
+fn a_published_log_verifies_wherever_it_is() {
+    let place = Place::new();
+    record(&place, 600);
+    says(&place.run("verify data/tiles --vkey vkey"), 0, "entries as they were recorded, all of them signed");
+    let server = Server::start(&place.path().join("data/tiles"));
+    says(&place.run(&format!("verify {}/ --vkey vkey", server.url())), 0, "integrity     ok");
+    let vkey = place.read("vkey");
+    says(&place.run(&format!("verify {} --vkey {}", server.url(), vkey.trim())), 0, "integrity     ok");
+    // No key from elsewhere, no verdict.
+    let ran = place.run(&format!("verify {}", server.url()));
+    assert!(ran.code == 2 && ran.err.contains("--vkey"), "{}", ran.err);
+    // The whole file system, as the buckets of a store.
+    let store = Server::start(place.path());
+    let mut s3 = place.command();
+    s3.args(["verify", "s3://data/tiles", "--vkey", "vkey"]).env("AWS_ENDPOINT_URL", store.url());
+    s3.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "a secret that is shown nowhere");
+    let ran: Ran = s3.output().unwrap().into();
+    says(&ran, 0, "integrity     ok");
+    assert!(!(ran.out + &ran.err).contains("secret"));
+    let ran = place.run(&format!("verify {}/nothing --vkey vkey", store.url()));
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    drop(server);
+    let ran = place.run("verify http://127.0.0.1:9 --vkey vkey");
+    assert!(ran.code == 1 && ran.err.contains("http://127.0.0.1:9"), "{}", ran.err);
+}
+
+#[test]
+fn what_was_changed_in_a_published_log_is_named() {
+    let place = Place::new();
+    record(&place, 600);
+    let server = Server::start(&place.path().join("data/tiles"));
+    let verify = || place.run(&format!("verify {} --vkey vkey", server.url()));
+    let good = std::fs::read(first_bundle(&place)).unwrap();
+    let offsets: Vec<usize> = ledger::bundle_entries(&good)
+        .scan(0, |at, entry| {
+            let start = *at + 2;
+            *at = start + entry.unwrap().len();
+            Some(start)
+        })
+        .collect();
+    for (index, within) in [(0, 30), (7, 40), (255, 60)] {
+        let mut bad = good.clone();
+        bad[offsets[index] + within] ^= 1;
+        std::fs::write(first_bundle(&place), bad).unwrap();
+        says(&verify(), 3, &format!("entry {index}: "));
+    }
+    let mut cut = good.clone();
+    cut.truncate(good.len() - 3);
+    std::fs::write(first_bundle(&place), cut).unwrap();
+    says(&verify(), 3, "entry 255: the bundle does not have the 256 entries");
+    std::fs::remove_file(first_bundle(&place)).unwrap();
+    says(&verify(), 3, "entry 0: entries 0 to 255 are missing");
+    std::fs::write(first_bundle(&place), good).unwrap();
+    says(&verify(), 0, "integrity     ok");
+    // Another log's key.
+    let other = Place::new();
+    record(&other, 1);
+    std::fs::copy(other.path().join("vkey"), place.path().join("other")).unwrap();
+    says(
+        &place.run(&format!("verify {} --vkey other", server.url())),
+        3,
+        "the note has no signature by the expected key",
+    );
+}
+
+#[test]
+fn a_log_must_continue_what_was_kept_of_it() {
+    let place = Place::new();
+    record(&place, 40);
+    let kept = place.path().join("kept");
+    let copy = Command::new("cp").args(["-r", "data", "backup"]).current_dir(place.path()).status().unwrap();
+    assert!(copy.success());
+    record(&place, 40);
+    std::fs::copy(place.path().join("data/tiles/checkpoint"), &kept).unwrap();
+    for source in ["data", "data/tiles"] {
+        says(&place.run(&format!("verify {source} --vkey vkey --checkpoint kept")), 0, "integrity     ok");
+    }
+    record(&place, 3);
+    says(&place.run("verify data --vkey vkey --checkpoint kept"), 0, "integrity     ok");
+    // The backup by itself is right, but it is older than what was kept.
+    says(&place.run("verify backup --vkey vkey"), 0, "integrity     ok");
+    for source in ["backup", "backup/tiles"] {
+        let ran = place.run(&format!("verify {source} --vkey vkey --checkpoint kept"));
+        says(&ran, 3, "entries were signed, and the log has");
+    }
+    // And one that went on from the backup is a fork.
+    std::fs::rename(place.path().join("data"), place.path().join("right")).unwrap();
+    std::fs::rename(place.path().join("backup"), place.path().join("data")).unwrap();
+    record(&place, 90);
+    for source in ["data", "data/tiles"] {
+        let ran = place.run(&format!("verify {source} --vkey vkey --checkpoint kept"));
+        says(&ran, 3, "entries are not those that were signed");
+    }
+}
+
+#[test]
+fn a_policy_asks_for_witnesses() {
+    let place = Place::new();
+    record(&place, 5);
+    let witness = CosignerKey::new("witness.example.com", &[7; 32]).unwrap();
+    place.write("policy", &format!("witness W {}\nquorum W\n", witness.verifier()));
+    for source in ["data", "data/tiles"] {
+        says(&place.run(&format!("verify {source} --vkey vkey --policy policy")), 6, "witnesses     TOO FEW");
+    }
+    let (recorder, _) = Recorder::open_dir(&place.path().join("data"), Options::new(ORIGIN)).unwrap();
+    let (_, note) = recorder.wait_checkpoint(0, std::time::Duration::from_secs(20)).unwrap();
+    let mut note = SignedNote::parse(&note).unwrap();
+    note.add(witness.cosign(note.text(), 1_795_340_101).unwrap());
+    recorder.cosigned(&note).unwrap();
+    recorder.stop().unwrap();
+    for source in ["data", "data/tiles"] {
+        let ran = place.run(&format!("verify {source} --vkey vkey --policy policy"));
+        says(&ran, 0, "witnesses     enough    1 witness cosigned");
+        says(&ran, 0, "W at 2026-11-22 09:35:01 UTC");
+    }
+    place.write("policy", "quorum W\n");
+    let ran = place.run("verify data --vkey vkey --policy policy");
+    assert!(ran.code == 2 && ran.err.contains("line 1"), "{}", ran.err);
+}
