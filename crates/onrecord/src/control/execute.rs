@@ -9,7 +9,7 @@ use store::{
 use super::{Code, Refusal, Request};
 
 /// A selection that was handed out is described in at most this many bytes.
-const SELECTION_BYTES_MAX: usize = 4096;
+const SELECTION_BYTES_MAX: usize = 16 * 1024;
 
 /// An open log, and the rules in force.
 #[derive(Clone)]
