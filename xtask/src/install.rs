@@ -15,7 +15,8 @@ pub(crate) fn everything() -> Result<()> {
     let clients = shell::target()?.join("clients");
     fs::create_dir_all(&clients)?;
     python(&clients)?;
-    node(&clients)
+    node(&clients, "node", "node-postgres")?;
+    node(&clients, "browser", "browser")
 }
 
 /// One thing that must be on the machine, and the Debian package that brings it.
@@ -95,13 +96,14 @@ fn python(clients: &Path) -> Result<()> {
     })
 }
 
-fn node(clients: &Path) -> Result<()> {
-    let lock = scripts().join("node-postgres/package-lock.json");
-    let home = clients.join("node");
+fn node(clients: &Path, home: &str, script: &str) -> Result<()> {
+    let pins = scripts().join(script);
+    let lock = pins.join("package-lock.json");
+    let home = clients.join(home);
     installed(&home, &lock, || {
         fs::create_dir_all(&home)?;
         fs::copy(&lock, home.join("package-lock.json"))?;
-        fs::copy(scripts().join("node-postgres/package.json"), home.join("package.json"))?;
+        fs::copy(pins.join("package.json"), home.join("package.json"))?;
         let mut npm = Command::new("npm");
         npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&home);
         shell::run(&mut npm)

@@ -67,6 +67,21 @@ impl Place {
         self.root.join("record")
     }
 
+    /// The public key that verifies the record.
+    pub(crate) fn vkey(&self) -> PathBuf {
+        self.record().join("vkey")
+    }
+
+    /// What the agents did, as one file.
+    pub(crate) fn evidence(&self) -> PathBuf {
+        self.root.join("evidence.zip")
+    }
+
+    /// The page that verifies that file.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.root.join("verify.html")
+    }
+
     /// The file that psql takes an identity's key from.
     pub(crate) fn pgpass(&self, user: &str) -> PathBuf {
         self.root.join(format!("{user}.pgpass"))

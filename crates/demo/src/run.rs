@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use onrecord::Exit;
 use onrecord::commands::Selection;
 use onrecord::commands::commands::{count, print_rows};
-use onrecord::commands::{now_us, verify};
+use onrecord::commands::{evidence, now_us, verify};
 use onrecord::config::Config;
 use onrecord::wiring::{self, Running};
 use serde_json::json;
-use store::CommandStatus;
+use store::{CommandStatus, Reader};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -159,11 +159,32 @@ fn show(
     screen.heading("The record, verified")?;
     std::thread::sleep(SIGNED_WITHIN.saturating_sub(worked.elapsed()));
     let verdict = verify::print(&mut screen.console, &place.record(), 2)?;
+    if verdict == Exit::Ok {
+        hand_out(place, running, &selection, screen)?;
+    }
     if !script {
         next(place, gateway, screen)?;
         let _ = interrupted.recv();
     }
     Ok(verdict)
+}
+
+/// What the agents did, as one file that proves itself, and the page that verifies it.
+fn hand_out(place: &Place, running: &Running, selection: &Selection, screen: &mut Screen) -> Result<()> {
+    let (bundle, page) = (place.evidence(), place.page());
+    if bundle.exists() {
+        std::fs::remove_file(&bundle).with_context(|| format!("cannot replace {}", bundle.display()))?;
+    }
+    let data = place.record();
+    let reader = Reader::open(&data)?;
+    let request =
+        evidence::Request { data: &data, reader: &reader, selection, withhold: &[], out: &bundle, policy: None };
+    let exported = evidence::export(&request, &mut |entry| running.note_export(entry))?;
+    std::fs::write(&page, evidence::page()).with_context(|| format!("cannot write {}", page.display()))?;
+    screen.heading("As one file for an auditor\n")?;
+    let text = format!("{}: {} commands and their proof", shown(&bundle), exported.commands);
+    let event = json!({"file": bundle, "page": page, "commands": exported.commands});
+    screen.step("evidence", &text, None, event)
 }
 
 /// Waits until every command of this run has its outcome, which is within milliseconds.
@@ -195,6 +216,10 @@ fn next(place: &Place, gateway: std::net::SocketAddr, screen: &mut Screen) -> Re
     let config = format!("{} --config {}", cargo_run("onrecord"), shown(&place.config()));
     screen.try_this("what everybody did, as it happens", &format!("{config} commands --follow"))?;
     screen.try_this("is anything altered or missing?", &format!("{config} verify"))?;
+    let verify =
+        format!("{} verify {} --vkey {}", cargo_run("onrecord"), shown(&place.evidence()), shown(&place.vkey()));
+    screen.try_this("be the auditor, with nothing but the file and the public key", &verify)?;
+    screen.try_this("the same in a browser: open this and choose the file", &shown(&place.page()))?;
     screen.try_this(
         "change one byte of the record on disk, and see it caught",
         &format!("{} tamper", cargo_run("demo")),

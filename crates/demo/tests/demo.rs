@@ -43,6 +43,7 @@ fn what_the_agents_did_is_on_the_record_and_a_changed_byte_is_named() {
         "error 23503",
         "integrity     ok",
         "completeness  ok",
+        "evidence.zip: 13 commands and their proof",
     ] {
         assert!(out.contains(said), "{said}:\n{out}");
     }
@@ -60,8 +61,10 @@ fn what_the_agents_did_is_on_the_record_and_a_changed_byte_is_named() {
         .map(|command| command["parameters"][0]["value"].clone())
         .collect();
     assert_eq!(prepared, ["1", "2", "3"]);
+    let evidence = events.iter().find(|event| event["event"] == "evidence").unwrap();
+    assert_eq!(evidence["commands"], 13, "what this run did, and not the one before");
     // Two runs of 14 commands, two of which fail.
-    assert_eq!(events.last().unwrap()["completeness"]["outcomes"]["ok"], 24, "{out}");
+    assert_eq!(events.iter().find_map(|event| event.get("completeness")).unwrap()["outcomes"]["ok"], 24, "{out}");
 
     let (code, out, err) = place.run(&["tamper"]);
     assert_eq!(code, 0, "{out}\n{err}");

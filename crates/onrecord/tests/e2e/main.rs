@@ -5,6 +5,7 @@
 
 mod cancel;
 mod clients;
+mod custody;
 mod differential;
 mod faults;
 mod functions;

@@ -10,6 +10,7 @@ mod show;
 use clap::Subcommand;
 
 pub use export::{Exported, Request, Withhold, export};
+pub use page::page;
 pub use show::read as read_bundle;
 
 use super::Context;
@@ -22,6 +23,8 @@ pub enum EvidenceCommand {
     Export(export::Export),
     /// List the commands in such a file
     Show(show::Show),
+    /// Write the page that verifies such files in a browser: the one in a file came with it
+    Page(page::Page),
 }
 
 impl EvidenceCommand {
@@ -30,6 +33,7 @@ impl EvidenceCommand {
         match self {
             Self::Export(export) => export.run(context),
             Self::Show(show) => show.run(context),
+            Self::Page(page) => page.run(context),
         }
     }
 }

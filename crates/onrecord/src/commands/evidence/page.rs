@@ -3,20 +3,50 @@
 //! It is put together from a page that people can read and the verifier as WASM, deflated and in base64. The page's policy
 //! names its own script and style by their digests, so that a browser runs nothing else and connects to nothing.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use sha2::{Digest as _, Sha256};
 
+use super::super::Context;
+use crate::Failure;
+use crate::output::Format;
+
 const PAGE: &str = include_str!("verify.html");
 const VERIFIER: &[u8] = include_bytes!("verify.wasm");
 
+/// Arguments of `evidence page`.
+#[derive(Debug, Args)]
+pub struct Page {
+    /// The file to write; it must not exist yet
+    #[arg(long, value_name = "FILE", default_value = "verify.html")]
+    out: PathBuf,
+}
+
+impl Page {
+    /// Does it.
+    pub fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let failed = |error| Failure::new(format_args!("cannot write {}: {error}", self.out.display()));
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.out).map_err(failed)?;
+        file.write_all(&page()).map_err(failed)?;
+        if context.console.format() == Format::Table {
+            context.console.line(&format!("{}: open it in a browser", self.out.display()))?;
+        } else {
+            context.console.json(&serde_json::json!({"file": self.out}))?;
+        }
+        Ok(())
+    }
+}
+
 /// The page.
-pub(super) fn page() -> Vec<u8> {
+pub fn page() -> Vec<u8> {
     static WHOLE: LazyLock<String> = LazyLock::new(whole);
     WHOLE.clone().into_bytes()
 }
