@@ -159,22 +159,22 @@ pub fn export(
     let published = Published::open_dir(request.data);
     let newest = pin::newest(&published, reader.vkey())?;
     let size = newest.checkpoint.size;
-    let selected = gather::select(&reader, request.selection, size)?;
+    let selected = gather::select(reader, request.selection, size)?;
     if selected.commands.is_empty() {
         return Err(Failure::not_found("no command on the record matches, so there is nothing to export")
             .hint("`onrecord commands` with the same options lists what matches"));
     }
     let sessions: BTreeSet<_> = selected.commands.keys().copied().collect();
-    let touched = gather::touch(&reader, &sessions, size)?;
+    let touched = gather::touch(reader, &sessions, size)?;
     let pinned = pin::choose(request.data, &published, reader.vkey(), newest, touched.last, request.policy)?;
     let entries = touched.within(pinned.checkpoint.size);
     let withheld = kinds(request.withhold);
-    let opened = gather::open(&reader, &entries, &selected.commands, &withheld)?;
+    let opened = gather::open(reader, &entries, &selected.commands, &withheld)?;
     let draft = Draft {
         program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
         key: reader.vkey().clone(),
         checkpoint: pinned.note,
-        selection: source::spelled(&reader, request.selection)?,
+        selection: source::spelled(reader, request.selection)?,
         withheld,
         commands: selected.commands,
         entries,
