@@ -353,7 +353,7 @@ fn the_reserve_is_used_up() {
     let mut answered = 0;
     // Each is short enough to stand in its entry.
     let refusal = loop {
-        let text = format!("select {answered}, length('{}')", "x".repeat(15_000));
+        let text = format!("select {answered}, length('{}')", noise(15_000));
         let answer = raw.exchange(&query(&text), 1);
         if kinds(&answer) != "TDCZ" {
             break answer;
@@ -383,6 +383,13 @@ fn noise(length: usize) -> String {
         )
     };
     (0..length).map(letter).collect()
+}
+
+/// Letters that nobody can pack.
+fn noise(count: usize) -> String {
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes.iter().map(|byte| char::from(b'0' + byte % 64)).map(|c| if c.is_alphanumeric() { c } else { '_' }).collect()
 }
 
 #[track_caller]
