@@ -385,13 +385,6 @@ fn noise(length: usize) -> String {
     (0..length).map(letter).collect()
 }
 
-/// Letters that nobody can pack.
-fn noise(count: usize) -> String {
-    let mut bytes = vec![0; count];
-    getrandom::fill(&mut bytes).unwrap();
-    bytes.iter().map(|byte| char::from(b'0' + byte % 64)).map(|c| if c.is_alphanumeric() { c } else { '_' }).collect()
-}
-
 #[track_caller]
 fn assert_refused(answer: &[testkit::raw::Message]) {
     let error = answer.iter().find(|m| m.kind == b'E').unwrap_or_else(|| panic!("{answer:?}"));
