@@ -11,7 +11,7 @@ use onrecord::commands::{evidence, now_us, verify};
 use onrecord::config::Config;
 use onrecord::wiring::{self, Running};
 use serde_json::json;
-use store::CommandStatus;
+use store::{CommandStatus, Reader};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -175,7 +175,10 @@ fn hand_out(place: &Place, running: &Running, selection: &Selection, screen: &mu
     if bundle.exists() {
         std::fs::remove_file(&bundle).with_context(|| format!("cannot replace {}", bundle.display()))?;
     }
-    let request = evidence::Request { data: &place.record(), selection, withhold: &[], out: &bundle, policy: None };
+    let data = place.record();
+    let reader = Reader::open(&data)?;
+    let request =
+        evidence::Request { data: &data, reader: &reader, selection, withhold: &[], out: &bundle, policy: None };
     let exported = evidence::export(&request, &mut |entry| running.note_export(entry))?;
     std::fs::write(&page, evidence::page()).with_context(|| format!("cannot write {}", page.display()))?;
     screen.heading("As one file for an auditor\n")?;

@@ -358,6 +358,16 @@ fn a_missing_blob_that_nobody_erased_is_named() {
 }
 
 #[test]
+fn the_key_is_that_of_the_first_entry() {
+    let mut log = Log::default();
+    let other = SigningKey::new(ORIGIN, &[9; 32]).unwrap().verifier();
+    let (origin, vkey, program) = (ORIGIN.into(), other.to_string(), "onrecord 0.2".into());
+    log.push(Body::Genesis(Genesis { origin, vkey, program, previous: None }));
+    let violation = whole(&log, &[]).integrity.violation.unwrap();
+    assert!(violation.index == Some(0) && violation.what.contains("another key"), "{violation:?}");
+}
+
+#[test]
 fn a_session_must_be_what_its_last_entry_stands_for() {
     let mut log = Log::default();
     let (origin, vkey, program) = (ORIGIN.into(), vkey().to_string(), "onrecord 0.2".into());
@@ -370,6 +380,28 @@ fn a_session_must_be_what_its_last_entry_stands_for() {
     log.push(Body::SessionClose(SessionClose { link, reason, intents, outcomes, bytes_up: 0, bytes_down: 0, root }));
     let violation = whole(&log, &[]).integrity.violation.unwrap();
     assert!(violation.index == Some(2) && violation.what.contains("stands for"), "{violation:?}");
+}
+
+#[test]
+#[ignore = "writes a file of fuzz/corpus/ledger"]
+fn make_the_corpus() {
+    let (name, seed) = ("log.example.com/1", [1; 32]);
+    let key = SigningKey::new(name, &seed).unwrap().verifier();
+    let mut audit = Audit::new(Scope::Whole, &key);
+    let mut log = log();
+    let previous = None;
+    let (origin, vkey, program) = (name.into(), key.to_string(), String::new());
+    let first = Entry {
+        time: Time { wall_us: 0, boot_us: 0 },
+        body: Body::Genesis(Genesis { origin, vkey, program, previous }),
+    };
+    log.leaves[0].clear();
+    first.encode(&mut log.leaves[0]);
+    feed(&mut audit, &log, 0, 17);
+    let saved = audit.save().unwrap();
+    // The fuzz target adds the checksum.
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/ledger/audit");
+    std::fs::write(path, &saved[..saved.len() - 32]).unwrap();
 }
 
 proptest! {

@@ -6,16 +6,15 @@
 use crate::cursor::{Bad, Cursor, Read};
 use crate::decode::{DecodeError, begins};
 use crate::entry::*;
-use crate::{AbsentReason, BlobField, CommandId, Entry, Known, Time};
+use crate::{AbsentReason, BlobField, CommandId, Entry, Field, Known, Time};
 
 /// What an entry says, as far as its place among the others goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "entries are read one at a time, never kept in numbers")]
 pub enum Skim {
     /// An intent or an outcome.
     Command(SkimmedCommand),
     /// Any other entry.
-    Other(Entry),
+    Other(Box<Entry>),
 }
 
 /// An intent or an outcome.
@@ -30,7 +29,7 @@ pub struct SkimmedCommand {
     /// How it ended; none if this is the intent.
     pub status: Option<Status>,
     /// The blobs that it names.
-    pub blobs: [Option<BlobField>; 2],
+    pub blobs: Vec<BlobField>,
 }
 
 impl Skim {
@@ -59,9 +58,12 @@ impl Skim {
 /// By the long way.
 impl From<Entry> for Skim {
     fn from(entry: Entry) -> Self {
-        let blob = |field| match field {
-            crate::Field::Blob(blob) => Some(blob),
-            crate::Field::Absent(_) | crate::Field::Sealed(_) => None,
+        let blobs = |fields: Vec<Field>| {
+            let blob = |field| match field {
+                Field::Blob(blob) => Some(blob),
+                Field::Absent(_) | Field::Sealed(_) => None,
+            };
+            fields.into_iter().filter_map(blob).collect()
         };
         let time = entry.time;
         match entry.body {
@@ -70,16 +72,16 @@ impl From<Entry> for Skim {
                 link: intent.link,
                 command: intent.command,
                 status: None,
-                blobs: [blob(intent.text), blob(intent.parameters)],
+                blobs: blobs(vec![intent.text, intent.parameters]),
             }),
             Body::Outcome(outcome) => Self::Command(SkimmedCommand {
                 time,
                 link: outcome.link,
                 command: outcome.of,
                 status: Some(outcome.status),
-                blobs: [blob(outcome.message), None],
+                blobs: blobs(vec![outcome.message]),
             }),
-            body => Self::Other(Entry { time, body }),
+            body => Self::Other(Box::new(Entry { time, body })),
         }
     }
 }
@@ -98,7 +100,9 @@ impl Cursor<'_> {
         self.at("connection", Self::skip_text)?;
         self.at("database", Self::skip_label)?;
         self.word("via", Via::parse_bytes)?;
-        let blobs = [self.skim_field("text")?, self.skim_field("parameters")?];
+        let mut blobs = Vec::new();
+        self.skim_field("text", &mut blobs)?;
+        self.skim_field("parameters", &mut blobs)?;
         self.optional("statement", Self::skip_label)?;
         self.optional("portal", Self::skip_label)?;
         self.word("transaction", Transaction::parse_bytes)?;
@@ -119,7 +123,8 @@ impl Cursor<'_> {
         let status = Some(self.word("status", Status::parse_bytes)?);
         self.optional("reason", |c| c.word_value(Reason::parse_bytes))?;
         self.optional("code", Self::skip_text)?;
-        let blobs = [self.skim_field("message")?, None];
+        let mut blobs = Vec::new();
+        self.skim_field("message", &mut blobs)?;
         self.at("results", |c| {
             c.each(|c| {
                 c.object(|c| {
@@ -147,11 +152,11 @@ impl Cursor<'_> {
     }
 
     #[inline(always)]
-    fn skim_field(&mut self, key: &'static str) -> Read<Option<BlobField>> {
+    fn skim_field(&mut self, key: &'static str, blobs: &mut Vec<BlobField>) -> Read<()> {
         self.at(key, |c| {
             c.object(|c| {
                 if c.optional("absent", |c| c.word_value(AbsentReason::parse_bytes))?.is_some() {
-                    return Ok(None);
+                    return Ok(());
                 }
                 let sealed = c.optional("sealed", |c| {
                     c.object(|c| {
@@ -161,10 +166,10 @@ impl Cursor<'_> {
                         c.at("x", Self::skip_base64)
                     })
                 })?;
-                match sealed {
-                    Some(()) => Ok(None),
-                    None => c.at("blob", |c| c.object(Self::blob)).map(Some),
+                if sealed.is_none() {
+                    blobs.push(c.at("blob", |c| c.object(Self::blob))?);
                 }
+                Ok(())
             })
         })
     }

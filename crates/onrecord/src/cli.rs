@@ -21,7 +21,7 @@ Examples:
   onrecord verify
 
 Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 record altered, 4 record incomplete, 5 not found,
-6 too few witnesses.";
+6 too few witnesses, or with `verify --strict` too little seen.";
 
 /// A gateway that keeps the record of what agents, people and scripts do to infrastructure.
 #[derive(Debug, Parser)]
@@ -69,6 +69,18 @@ enum Command {
     Show(commands::show::Show),
     /// Play a session, command by command
     Replay(commands::replay::Replay),
+    /// Erase the content of a session; its entries stay and still verify
+    Erase(commands::erase::Erase),
+    /// Erase one field of a command; its entries stay and still verify
+    Redact(commands::erase::Redact),
+    /// Legal holds, which keep content from being erased
+    #[command(subcommand)]
+    Hold(commands::hold::HoldCommand),
+    /// What has been kept as long as the configuration says
+    Retention(commands::retention::Retention),
+    /// The keys of the data directory
+    #[command(subcommand)]
+    Keys(commands::keys::KeysCommand),
     /// Verify the record: unaltered, complete, and what it covers
     Verify(commands::verify::Verify),
     /// The logs of the data directory, one after another
@@ -120,6 +132,11 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Sessions(sessions) => sessions.run(context),
         Command::Show(show) => show.run(context),
         Command::Replay(replay) => replay.run(context),
+        Command::Erase(erase) => erase.run(context),
+        Command::Redact(redact) => redact.run(context),
+        Command::Hold(hold) => hold.run(context),
+        Command::Retention(retention) => retention.run(context),
+        Command::Keys(keys) => keys.run(context),
         Command::Verify(verify) => verify.run(context),
         Command::Epochs(epochs) => epochs.run(context),
         Command::Receipt(receipt) => receipt.run(context),

@@ -20,7 +20,7 @@ pub enum Exit {
     Completeness = 4,
     /// There is no such thing.
     NotFound = 5,
-    /// Fewer witnesses than the policy asks for vouch for the record.
+    /// Fewer witnesses than the policy asks for vouch for the record, or something could not be looked at that had to be.
     Coverage = 6,
 }
 

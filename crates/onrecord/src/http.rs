@@ -7,14 +7,25 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-/// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// How long one request may take in all.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
-/// How often a request that failed for no fault of ours is tried.
-const TRIES: u32 = 3;
-/// Before the second try; doubled for the next.
-const PAUSE: Duration = Duration::from_millis(200);
+/// What a client waits for, and how often it asks.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// How long a connection may take to be made.
+    connect: Duration,
+    /// How long one request may take in all.
+    request: Duration,
+    /// How often a request that failed for no fault of ours is tried.
+    tries: u32,
+    /// Before the second try; doubled for the next.
+    pause: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(10),
+    request: Duration::from_secs(60),
+    tries: 3,
+    pause: Duration::from_millis(200),
+};
 
 /// Something that could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +49,19 @@ pub enum HttpError {
 }
 
 /// A client. It follows no redirects: who is asked is who was named.
-pub struct Client(Agent);
+pub struct Client {
+    agent: Agent,
+    limits: Limits,
+}
 
 impl Client {
     /// A client that trusts the roots of the system.
     #[must_use]
     pub fn new() -> Self {
+        Self::within(LIMITS)
+    }
+
+    fn within(limits: Limits) -> Self {
         let found = rustls_native_certs::load_native_certs();
         let roots = found.certs.iter().map(|root| Certificate::from_der(root).to_owned());
         let tls = TlsConfig::builder()
@@ -53,13 +71,13 @@ impl Client {
             .build();
         let config = Agent::config_builder()
             .tls_config(tls)
-            .timeout_connect(Some(CONNECT_MAX))
-            .timeout_global(Some(REQUEST_MAX))
+            .timeout_connect(Some(limits.connect))
+            .timeout_global(Some(limits.request))
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("onrecord/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self(config.new_agent())
+        Self { agent: config.new_agent(), limits }
     }
 
     /// The body at a URL, of at most this many bytes; none if there is nothing there.
@@ -67,8 +85,8 @@ impl Client {
     /// # Errors
     /// The server could not be reached, refused, or sent more; after some tries where another could help.
     pub fn get(&self, url: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, HttpError> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
+        let mut pause = self.limits.pause;
+        for _ in 1..self.limits.tries {
             match self.try_get(url, bytes_max) {
                 Err(HttpError::Status { status: 500.., .. } | HttpError::Transport { .. }) => {
                     std::thread::sleep(pause);
@@ -83,7 +101,7 @@ impl Client {
     fn try_get(&self, url: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, HttpError> {
         let shown = || url.split('?').next().unwrap_or_default().to_owned();
         let failed = |error: ureq::Error| HttpError::Transport { url: shown(), what: error.to_string() };
-        let mut answer = self.0.get(url).call().map_err(failed)?;
+        let mut answer = self.agent.get(url).call().map_err(failed)?;
         match answer.status().as_u16() {
             200 => {}
             404 => return Ok(None),
@@ -97,5 +115,116 @@ impl Client {
 impl Default for Client {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Serves one connection after the other, the last one for ever; gives its address.
+    fn server(answers: Vec<fn(&mut TcpStream) -> std::io::Result<()>>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut answers = answers.into_iter().peekable();
+            let mut last = None;
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                last = answers.next().or(last);
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request);
+                if let Some(answer) = last {
+                    let _ = answer(&mut stream);
+                }
+            }
+        });
+        url
+    }
+
+    fn client() -> Client {
+        let short = Duration::from_millis(300);
+        Client::within(Limits { connect: short, request: short, tries: 3, pause: Duration::from_millis(1) })
+    }
+
+    fn patient() -> Client {
+        Client::within(Limits { pause: Duration::from_millis(1), ..LIMITS })
+    }
+
+    fn ok(stream: &mut TcpStream) -> std::io::Result<()> {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody")
+    }
+
+    fn busy(stream: &mut TcpStream) -> std::io::Result<()> {
+        stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    }
+
+    #[test]
+    fn a_server_that_is_busy_is_asked_again() {
+        assert_eq!(patient().get(&server(vec![busy, busy, ok]), 4).unwrap().unwrap(), b"body");
+        let error = patient().get(&server(vec![busy]), 4).unwrap_err();
+        assert!(matches!(error, HttpError::Status { status: 503, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_stalls_is_left() {
+        let silent = |stream: &mut TcpStream| stream.read(&mut [0; 1]).map(drop);
+        let error = client().get(&server(vec![silent]), 4).unwrap_err();
+        assert!(matches!(error, HttpError::Transport { .. }), "{error}");
+        let half = |stream: &mut TcpStream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo")?;
+            stream.read(&mut [0; 1]).map(drop)
+        };
+        let error = client().get(&server(vec![half]), 4).unwrap_err();
+        assert!(matches!(error, HttpError::Transport { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_body_without_end_is_cut_off() {
+        fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                stream.write_all(&[b'x'; 4096])?;
+            }
+        }
+        let error = patient().get(&server(vec![endless]), 10_000).unwrap_err();
+        assert!(error.to_string().contains("body"), "{error}");
+        assert_eq!(patient().get(&server(vec![ok]), 4).unwrap().unwrap().len(), 4);
+        assert!(patient().get(&server(vec![ok]), 3).is_err());
+    }
+
+    /// What counts is what comes out: a few packed bytes can be a million.
+    #[test]
+    fn a_packed_body_is_measured_unpacked() {
+        fn packed(stream: &mut TcpStream) -> std::io::Result<()> {
+            // A million zeros.
+            let gzip = include_bytes!("../tests/million-zeros.gz");
+            let length = gzip.len();
+            stream.write_all(
+                format!(
+                    "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                )
+                .as_bytes(),
+            )?;
+            stream.write_all(gzip)
+        }
+        assert_eq!(patient().get(&server(vec![packed]), 1_000_000).unwrap().unwrap().len(), 1_000_000);
+        assert!(patient().get(&server(vec![packed]), 10_000).is_err());
+    }
+
+    #[test]
+    fn nobody_is_sent_elsewhere() {
+        fn moved(stream: &mut TcpStream) -> std::io::Result<()> {
+            let to =
+                "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(to.as_bytes())
+        }
+        let url = server(vec![moved]);
+        let error = patient().get(&format!("{url}/checkpoint?secret=1"), 4).unwrap_err();
+        assert!(matches!(error, HttpError::Status { status: 301, .. }), "{error}");
+        assert!(error.to_string().contains("/checkpoint:") && !error.to_string().contains("secret"), "{error}");
     }
 }

@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
+mod custodian;
 pub mod failure;
 pub mod http;
 pub mod keys;

@@ -12,10 +12,15 @@ use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Databases, Gateway};
-use store::{Created, GatewayEntry, Health, Options, RecordError, Recorder, Recovery};
+use store::{
+    Created, Disk, GatewayEntry, Health, LocalKey, Options, RealDisk, RecordError, Recorder, Recovery, SystemClock,
+    SystemRandom, WrappingKey,
+};
 
 use crate::Failure;
 use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
+use crate::control::{Executor, Server};
+use crate::custodian::Custodian;
 use crate::outside::Outside;
 
 /// A gateway and its record, running.
@@ -25,6 +30,9 @@ pub struct Running {
     /// None once the data directory was given free.
     outside: Option<Outside>,
     publish_addresses: Vec<SocketAddr>,
+    // None when there can be no socket in the data directory.
+    control: Option<Server>,
+    custodian: Option<Custodian>,
     /// What was found when the record was opened.
     pub recovery: Recovery,
 }
@@ -32,7 +40,8 @@ pub struct Running {
 /// Makes the data directory and an empty record in it.
 pub fn create_record(config: &Config) -> Result<Created, Failure> {
     let data = &config.gateway.data;
-    Recorder::create(data, config.gateway.name.as_str())
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data));
+    Recorder::create_on(&disk, &options(config)?, &SystemClock, &mut SystemRandom)
         .map_err(|error| Failure::new(format_args!("cannot create the record in {}: {error}", data.display())))
 }
 
@@ -42,7 +51,31 @@ pub struct Opened {
     recovery: Recovery,
 }
 
-/// Opens the record, unless a witness proves that it is not all that was signed.
+/// How the record is written, by the configuration.
+pub fn options(config: &Config) -> Result<Options, Failure> {
+    let wrapping_key = wrapping_key(config.record.wrapping_key.as_ref())?;
+    let wrapping_key = wrapping_key.map(|key| Arc::new(key) as Arc<dyn WrappingKey>);
+    Ok(Options { wrapping_key, ..Options::new(config.gateway.name.as_str()) })
+}
+
+/// The wrapping key that is named, if one is.
+pub fn wrapping_key(source: Option<&SecretSource>) -> Result<Option<LocalKey>, Failure> {
+    let Some(source) = source else { return Ok(None) };
+    let key = LocalKey::parse(&read("record.wrapping_key", source)?);
+    key.map(Some).map_err(|error| Failure::usage(format_args!("record.wrapping_key: {source}: {error}")))
+}
+
+/// Opens the record of a gateway that does not run, does something to it and closes it.
+pub fn with_record<T>(config: &Config, work: impl FnOnce(&Recorder) -> Result<T, Failure>) -> Result<T, Failure> {
+    let Opened { recorder, .. } = open(config)?;
+    let done = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
+    let done = done.and_then(|_| work(&recorder));
+    let stopped =
+        recorder.stop().map_err(|error| Failure::new(format_args!("the record could not be closed: {error}")));
+    done.and_then(|value| stopped.map(|()| value))
+}
+
+/// Opens the record; another one in its place, if a witness proves that it is not all that was signed.
 pub fn open(config: &Config) -> Result<Opened, Failure> {
     if let Some(contradiction) = crate::outside::check(config)? {
         tracing::error!(
@@ -96,7 +129,14 @@ fn start_on(
     match started {
         Ok((gateway, outside)) => {
             let publish_addresses = outside.addresses().to_vec();
-            Ok(Running { gateway, recorder, outside: Some(outside), publish_addresses, recovery })
+            let executor = Executor { recorder: recorder.clone(), rules: config.retention_rules() };
+            let custodian = Custodian::start(executor.clone());
+            let custodian = custodian.inspect_err(|error| tracing::error!("retention does not run: {error}")).ok();
+            let control = Server::start(&config.gateway.data, executor);
+            let said =
+                "no control socket: `onrecord erase`, `hold` and the like work only while the gateway is stopped";
+            let control = control.inspect_err(|error| tracing::warn!("{said}: {error}")).ok();
+            Ok(Running { gateway, recorder, outside: Some(outside), publish_addresses, control, custodian, recovery })
         }
         Err(failure) => {
             let _ = recorder.stop();
@@ -152,6 +192,8 @@ impl Running {
         if let Some(outside) = &self.outside {
             outside.quit();
         }
+        drop(self.control);
+        drop(self.custodian);
         self.gateway.stop();
         drop(self.outside);
         self.recorder.stop().map_err(|error| {

@@ -76,6 +76,13 @@ const WRONG: &[(&str, &str, &str)] = &[
         "[receipts]\nwebhook = \"https://user:hunter2@host/\"\n\n[listen]",
         "onrecord.toml:6: receipts.webhook: this is not a URL\n  hint: write \"https://host/path\"",
     ),
+    ("password = ", "retention_days = 0\npassword = ", "onrecord.toml:13: connections.app.retention_days: "),
+    ("[listen]", "[retention]\ndays = -1\n[listen]", "onrecord.toml:6: retention.days: "),
+    (
+        "[listen]",
+        "[record]\nwrapping_key = \"hunter2\"\n[listen]",
+        "onrecord.toml:6: record.wrapping_key: a secret does not belong in this file",
+    ),
     ("[listen]", "[listen", "onrecord.toml:5: "),
 ];
 
@@ -214,6 +221,8 @@ fn the_schema_knows_the_keys_that_the_parser_knows() {
         ("gateway", "/properties/gateway"),
         ("listen", "/properties/listen"),
         ("tls", "/properties/tls"),
+        ("record", "/properties/record"),
+        ("retention", "/properties/retention"),
         ("limits", "/properties/limits"),
         ("publish", "/properties/publish"),
         ("witness", "/properties/witness"),

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use common::{Place, Ran};
 use ledger::{CosignerKey, SignedNote};
 use model::{ClockState, Heartbeat};
-use store::{GatewayEntry, Options, Recorder};
+use store::{GatewayEntry, Options, Recorder, StoreError};
 
 const ORIGIN: &str = "gateway.example.com/1";
 
@@ -20,7 +20,7 @@ fn record(place: &Place, entries: u64) {
     if !data.exists() {
         Recorder::create(&data, ORIGIN).unwrap();
     }
-    let (recorder, _) = Recorder::open_dir(&data, Options { segment_bytes: 1 << 20, ..Options::new(ORIGIN) }).unwrap();
+    let recorder = open(&data);
     for sessions in 0..entries {
         let clock = ClockState::NotEstablished;
         let beat = Heartbeat { clock, sessions, commands: 0, refused: 0, bytes_up: 0, bytes_down: 0 };
@@ -28,6 +28,16 @@ fn record(place: &Place, entries: u64) {
     }
     recorder.stop().unwrap();
     std::fs::copy(data.join("vkey"), place.path().join("vkey")).unwrap();
+}
+
+/// Opens it. A process that another test is starting has this one's lock too, from its fork to its exec.
+fn open(data: &Path) -> Recorder {
+    loop {
+        match Recorder::open_dir(data, Options { segment_bytes: 1 << 20, ..Options::new(ORIGIN) }) {
+            Err(StoreError::Locked) => std::thread::yield_now(),
+            opened => return opened.unwrap().0,
+        }
+    }
 }
 
 /// Python's own static web server, which knows nothing of logs.
@@ -171,7 +181,7 @@ fn a_policy_asks_for_witnesses() {
     for source in ["data", "data/tiles"] {
         says(&place.run(&format!("verify {source} --vkey vkey --policy policy")), 6, "witnesses     TOO FEW");
     }
-    let (recorder, _) = Recorder::open_dir(&place.path().join("data"), Options::new(ORIGIN)).unwrap();
+    let recorder = open(&place.path().join("data"));
     let (_, note) = recorder.wait_checkpoint(0, std::time::Duration::from_secs(20)).unwrap();
     let mut note = SignedNote::parse(&note).unwrap();
     note.add(witness.cosign(note.text(), 1_795_340_101).unwrap());
@@ -185,4 +195,66 @@ fn a_policy_asks_for_witnesses() {
     place.write("policy", "quorum W\n");
     let ran = place.run("verify data --vkey vkey --policy policy");
     assert!(ran.code == 2 && ran.err.contains("line 1"), "{}", ran.err);
+}
+
+#[test]
+fn verification_goes_on_where_it_stopped() {
+    let place = Place::new();
+    record(&place, 600);
+    let copy = Command::new("cp").args(["-r", "data", "backup"]).current_dir(place.path()).status().unwrap();
+    assert!(copy.success());
+    let with_state = |source: &str, state: &str| place.run(&format!("verify {source} --vkey vkey --state {state}"));
+    for (source, state) in [("data", "s1"), ("data/tiles", "s2")] {
+        says(&with_state(source, state), 0, "integrity     ok");
+    }
+    record(&place, 500);
+    // What was verified is not read again: it is not even there.
+    let data = place.path().join("data");
+    let (bundle, away) = (first_bundle(&place), place.path().join("away"));
+    std::fs::rename(&bundle, &away).unwrap();
+    let ran = with_state("data/tiles", "s2");
+    says(&ran, 0, "entries as they were recorded, all of them signed");
+    says(&place.run("verify data/tiles --vkey vkey"), 3, "entry 0: entries 0 to 255 are missing");
+    std::fs::rename(&away, &bundle).unwrap();
+    let whole = place.run("verify data/tiles --vkey vkey");
+    assert_eq!(ran.out, whole.out, "the verdicts of a continued verification are those of a whole one");
+    assert_eq!(with_state("data", "s1").out, whole.out);
+    // Either may go on from the other: it is one log.
+    says(&with_state("data", "s2"), 0, "integrity     ok");
+    // An older copy is right by itself, and not what was verified here.
+    says(&place.run("verify backup --vkey vkey"), 0, "integrity     ok");
+    for (source, state) in [("backup", "s1"), ("backup/tiles", "s2")] {
+        says(&with_state(source, state), 3, "entries were signed, and the log has");
+        says(&with_state(&source.replace("backup", "data"), state), 0, "integrity     ok");
+    }
+    // Older statements about a log that goes on as it was.
+    for file in ["checkpoint", "head"] {
+        std::fs::copy(place.path().join("backup").join(file), data.join(file)).unwrap();
+    }
+    says(&with_state("data", "s1"), 0, "integrity     ok");
+    place.write("s1", "something else");
+    let ran = with_state("data", "s1");
+    assert!(ran.code == 2 && ran.err.contains("--state: s1") && ran.err.contains("at the beginning"), "{}", ran.err);
+    let other = Place::new();
+    record(&other, 1);
+    std::fs::copy(other.path().join("vkey"), place.path().join("other")).unwrap();
+    let ran = place.run("verify data/tiles --vkey other --state s2");
+    assert!(ran.code == 2 && ran.err.contains("of another log"), "{}", ran.err);
+}
+
+#[test]
+fn an_auditor_can_demand_that_everything_is_looked_at() {
+    let place = Place::new();
+    record(&place, 5);
+    says(&place.run("verify data --vkey vkey --strict"), 0, "integrity     ok");
+    says(&place.run("verify data --strict"), 6, "not seen      TOO MUCH  the key is the record's own");
+    says(&place.run("verify data"), 0, "integrity     ok");
+    // Nothing says how much of it was signed.
+    let data = place.path().join("data");
+    Recorder::create(&place.path().join("new"), ORIGIN).unwrap();
+    std::fs::copy(place.path().join("new/head"), data.join("head")).unwrap();
+    std::fs::remove_file(data.join("checkpoint")).unwrap();
+    says(&place.run("verify data --vkey vkey --strict"), 6, "at the end not signed yet");
+    let ran = place.run("verify data --vkey vkey --output json");
+    says(&ran, 0, "\"not_looked_at\"");
 }

@@ -17,6 +17,7 @@ pub mod clients;
 mod gateway;
 /// Requests over HTTP, byte by byte.
 pub mod http;
+mod object_store;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -32,6 +33,7 @@ mod tls;
 mod witness;
 
 pub use gateway::{Connection, Gateway, Plan};
+pub use object_store::ObjectStore;
 pub use postgres::{PASSWORD, Postgres};
 pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;

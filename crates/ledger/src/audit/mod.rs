@@ -245,7 +245,7 @@ impl Audit {
             None => self.completeness.commands += 1,
             Some(status) => *self.completeness.outcomes.entry(status).or_insert(0) += 1,
         }
-        for named in entry.blobs.iter().flatten() {
+        for named in &entry.blobs {
             self.blob(entry.link.session, named, &at, blob);
         }
         let Some(session) = self.sessions.get_mut(&entry.link.session) else {
@@ -272,6 +272,11 @@ impl Audit {
             Body::Genesis(genesis) => {
                 if genesis.origin != self.vkey.name() {
                     self.found.violate_at(&at, format!("the log is named {}", genesis.origin));
+                } else if genesis.vkey != self.vkey.to_string() {
+                    // A checkpoint that the key did not sign says it better, and comes first.
+                    let what = "the log was begun with another key than the one that verifies it".to_owned();
+                    let (file, offset) = (place.file.to_string(), place.offset);
+                    self.found.violate(u64::MAX, Violation { index: Some(0), command: None, file, offset, what });
                 }
                 self.coverage.previous.clone_from(&genesis.previous);
             }

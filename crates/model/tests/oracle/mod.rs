@@ -9,7 +9,7 @@ use model::*;
 use serde_json::{Map, Value};
 
 /// Reads an entry.
-pub fn decode(leaf: &[u8]) -> Result<Entry, DecodeError> {
+pub(crate) fn decode(leaf: &[u8]) -> Result<Entry, DecodeError> {
     if leaf.len() > LEAF_BYTES_MAX {
         return Err(DecodeError::TooLong(leaf.len()));
     }

@@ -35,14 +35,14 @@ pub struct Commands {
 impl Commands {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let data = context.data(&self.place)?;
+        let reader = context.reader(&self.place)?;
         let console = &mut context.console;
         if self.follow && console.format() == Format::Json {
             return Err(
                 Failure::usage("--follow has no end, and --output json is one value").hint("use --output ndjson")
             );
         }
-        let mut commands = source::commands(&source::open(&data)?, &self.selection)?;
+        let mut commands = source::commands(&reader, &self.selection)?;
         let rows = newest(&mut commands, self.limit)?;
         let times = if self.follow { Times::Full } else { Times::Short };
         let table = row::table(&rows, times, 0);
@@ -60,7 +60,7 @@ impl Commands {
 
 /// Prints the selected commands of a record as a table, for people, or an object a line.
 pub fn print_rows(console: &mut Console, data: &Path, selection: &Selection, indent: usize) -> Result<(), Failure> {
-    let rows = newest(&mut source::commands(&source::open(data)?, selection)?, 0)?;
+    let rows = newest(&mut source::commands(&source::open(data, None)?, selection)?, 0)?;
     match console.format() {
         Format::Table => console.table(&row::table(&rows, Times::Short, indent))?,
         Format::Json | Format::Ndjson => console.json_list(rows.iter().map(Ok::<_, Failure>))?,
@@ -70,7 +70,7 @@ pub fn print_rows(console: &mut Console, data: &Path, selection: &Selection, ind
 
 /// How many commands are selected.
 pub fn count(data: &Path, selection: &Selection) -> Result<usize, Failure> {
-    Ok(newest(&mut source::commands(&source::open(data)?, selection)?, 0)?.len())
+    Ok(newest(&mut source::commands(&source::open(data, None)?, selection)?, 0)?.len())
 }
 
 /// The newest commands, oldest first. Keeps no more than the limit.

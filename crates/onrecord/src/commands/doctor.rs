@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
+use store::{RealDisk, Recorder, Wrapping, WrappingKey};
 
 use super::Context;
 use super::config::{described, idle_parts};
 use super::words::bytes;
 use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, Witness, resolve_secrets};
+use crate::control::{Asked, Request, ask};
 use crate::output::{Console, Format, Tone, single_line};
+use crate::wiring::wrapping_key;
 use crate::{Exit, Failure};
 
 /// How long a resource may take to answer.
@@ -153,8 +156,60 @@ fn data_directory(config: &Config, report: &mut Report<'_>) -> Result<bool, Fail
     if serving {
         report.say(Level::Ok, "gateway", "running", "")?;
     }
+    keys(config, report)?;
+    if serving {
+        control(data, report)?;
+    }
     log(data, report)?;
     Ok(serving)
+}
+
+/// Says how the key is kept under which session keys are.
+fn keys(config: &Config, report: &mut Report<'_>) -> Result<(), Failure> {
+    let kept = match Recorder::wrapping(&RealDisk::new(&config.gateway.data)) {
+        Ok(kept) => kept,
+        Err(error) => return report.say(Level::Fail, "keys", &error.to_string(), "restore keys/ from a backup"),
+    };
+    let given = match wrapping_key(config.record.wrapping_key.as_ref()) {
+        Ok(given) => given,
+        Err(failure) => return report.say(Level::Fail, "keys", &failure.to_string(), ""),
+    };
+    let given = given.as_ref().map(WrappingKey::id);
+    match (kept, given) {
+        (Wrapping::None, None) => report.say(
+            Level::Ok,
+            "keys",
+            "in clear, guarded by the files' mode; `record.wrapping_key` would wrap them",
+            "",
+        ),
+        (Wrapping::None, Some(given)) => {
+            let found = format!("in clear, although the configuration names the wrapping key {given}");
+            report.say(Level::Fail, "keys", &found, "stop the gateway and run `onrecord keys rewrap`")
+        }
+        (Wrapping::By(id), Some(given)) if id == given => {
+            report.say(Level::Ok, "keys", &format!("wrapped by {id}"), "")
+        }
+        (Wrapping::By(id), Some(given)) => {
+            let found = format!("wrapped by {id}, and the configuration names {given}");
+            let hint = "stop the gateway and run `onrecord keys rewrap --from ...` with the key that wraps them now";
+            report.say(Level::Fail, "keys", &found, hint)
+        }
+        (Wrapping::By(id), None) => {
+            let found = format!("wrapped by {id}, and the configuration names no wrapping key");
+            report.say(Level::Fail, "keys", &found, "name it as `wrapping_key` in [record]")
+        }
+    }
+}
+
+/// Whether the running gateway can be asked.
+fn control(data: &Path, report: &mut Report<'_>) -> Result<(), Failure> {
+    let hint = "run this as the user that the gateway runs as; `erase`, `hold` and the like need it while it runs";
+    match ask(data, &Request::Status {}) {
+        Ok(Asked::Answered(Ok(_))) => report.say(Level::Ok, "control socket", "answers", ""),
+        Ok(Asked::Answered(Err(refusal))) => report.say(Level::Warn, "control socket", &refusal.message, hint),
+        Ok(Asked::Nobody) => report.say(Level::Warn, "control socket", "nobody answers", hint),
+        Err(error) => report.say(Level::Warn, "control socket", &error.to_string(), hint),
+    }
 }
 
 fn flush_time(data: &Path, report: &mut Report<'_>) -> Result<(), Failure> {

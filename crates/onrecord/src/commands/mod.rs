@@ -7,17 +7,22 @@ pub mod config;
 pub mod connections;
 pub mod doctor;
 pub mod epochs;
+pub mod erase;
 pub mod evidence;
+pub mod hold;
 pub mod identities;
 pub mod init;
+pub mod keys;
 pub mod receipt;
 pub mod replay;
+pub mod retention;
 pub mod serve;
 pub mod sessions;
 pub mod show;
 pub mod verify;
 pub mod witness;
 
+mod asking;
 mod row;
 mod selection;
 mod source;
@@ -28,10 +33,13 @@ pub use words::now_us;
 
 use std::path::PathBuf;
 
+use store::Reader;
+
 use crate::Failure;
 use crate::cli::{RecordPlace, config_file};
 use crate::config::Config;
 use crate::output::Console;
+use crate::wiring;
 
 /// The public key of a log: the line itself, or a file that has it.
 fn log_key(text: &str) -> Result<ledger::VerifierKey, Failure> {
@@ -63,6 +71,15 @@ impl Context {
     /// The configuration.
     pub fn load(&self) -> Result<Config, Failure> {
         Ok(Config::load(&self.config_file())?)
+    }
+
+    /// The record to read, with the keys that the configuration names. Where there is no configuration, or its keys are
+    /// not to be had, the entries can be read all the same.
+    pub fn reader(&self, place: &RecordPlace) -> Result<Reader, Failure> {
+        let data = self.data(place)?;
+        let config = self.load().ok();
+        let key = config.and_then(|config| wiring::wrapping_key(config.record.wrapping_key.as_ref()).ok().flatten());
+        source::open(&data, key.as_ref())
     }
 
     /// The data directory to read.

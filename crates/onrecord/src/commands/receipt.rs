@@ -67,7 +67,7 @@ impl ReceiptCommand {
 
 fn take_out(context: &mut Context, place: &RecordPlace, id: &str, out: Option<&Path>) -> Result<(), Failure> {
     let data = context.data(place)?;
-    let reader = source::open(&data)?;
+    let reader = context.reader(place)?;
     let session = source::session(&reader, id)?;
     let receipt = Closes::open_dir(&data, reader.vkey()).receipt(session, Search::All).map_err(source::unreadable)?;
     let receipt = receipt.ok_or_else(|| {

@@ -34,7 +34,7 @@ pub struct Replay {
 impl Replay {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let reader = source::open(&context.data(&self.place)?)?;
+        let reader = context.reader(&self.place)?;
         let id = match source::named(&reader, &self.session)? {
             Named::Session(id) => id,
             Named::Command(id) => id.session,
@@ -47,6 +47,7 @@ impl Replay {
         let console = &mut context.console;
         if console.format() == Format::Table {
             show::about_session(&view, console)?;
+            show::about_erasures(&show::erasures(&reader, id)?, console)?;
         }
         let mut clock = view.time.wall_us;
         let mut rows = Vec::new();

@@ -28,7 +28,7 @@ pub struct Sessions {
 impl Sessions {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let reader = source::open(&context.data(&self.place)?)?;
+        let reader = context.reader(&self.place)?;
         let mut sessions = source::sessions(&reader, &self.selection.into())?;
         if self.limit > 0 {
             sessions.drain(..sessions.len().saturating_sub(self.limit));

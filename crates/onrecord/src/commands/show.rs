@@ -1,9 +1,11 @@
 //! `onrecord show ID`: everything known of a command or a session, in order.
 
 use clap::Args;
-use model::{CommandId, SessionId};
+use std::sync::Arc;
+
+use model::{CommandId, SessionId, wall_text};
 use serde_json::{Value, json};
-use store::{CommandView, OutcomeView, Reader, SessionView};
+use store::{CommandView, Erasure, OutcomeView, Reader, SessionView};
 
 use super::row::{self, Row, Times};
 use super::selection::Selection;
@@ -28,7 +30,7 @@ pub struct Show {
 impl Show {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let reader = source::open(&context.data(&self.place)?)?;
+        let reader = context.reader(&self.place)?;
         match source::named(&reader, &self.id)? {
             Named::Command(id) => command(&reader, id, &mut context.console),
             Named::Session(id) => session(&reader, id, &mut context.console),
@@ -185,15 +187,46 @@ fn session(reader: &Reader, id: SessionId, console: &mut Console) -> Result<(), 
     if console.format() != Format::Table {
         let mut value = sessions::as_json(&view);
         if let Some(fields) = value.as_object_mut() {
+            fields.insert("erasures".to_owned(), erasures(reader, id)?.iter().map(|one| as_json(one)).collect());
             fields.insert("list".to_owned(), serde_json::to_value(&rows).map_err(Failure::new)?);
         }
         return Ok(console.json(&value)?);
     }
     about_session(&view, console)?;
+    about_erasures(&erasures(reader, id)?, console)?;
     if !rows.is_empty() {
         console.line("")?;
     }
     Ok(console.table(&row::table(&rows, Times::Short, 0))?)
+}
+
+/// What the record says was erased of a session.
+pub(super) fn erasures(reader: &Reader, id: SessionId) -> Result<Vec<Arc<Erasure>>, Failure> {
+    reader.erasures(id).map_err(source::unreadable)
+}
+
+fn as_json(erasure: &Erasure) -> Value {
+    json!({
+        "entry": erasure.index,
+        "time": wall_text(erasure.time.wall_us),
+        "fields": erasure.fields.as_deref(),
+        "cause": erasure.cause.as_str(),
+        "reason": &*erasure.reason,
+        "by": erasure.by.name,
+    })
+}
+
+/// Says what was erased of a session, when, by whom and why.
+pub(super) fn about_erasures(erasures: &[Arc<Erasure>], console: &mut Console) -> Result<(), Failure> {
+    let mut facts = Facts { console };
+    for erasure in erasures {
+        let what = match &erasure.fields {
+            None => "all content".to_owned(),
+            Some(fields) => words::counted(fields.len(), "field", "fields"),
+        };
+        facts.toned("erased", Tone::Warning, &format!("{what}, {}", source::erased(erasure)))?;
+    }
+    Ok(())
 }
 
 /// What is known of a session itself.

@@ -1,19 +1,24 @@
 //! From the store's readers to what the CLI shows, and from what people call an id to the id.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use evidence::Content;
-use model::{CommandId, Label, SessionId};
+use model::{CommandId, EraseCause, Label, SessionId};
 use serde_json::Value;
-use store::{CommandStatus, CommandView, Commands, Filter, Opened, Reader, SessionView};
+use store::{
+    CommandStatus, CommandView, Commands, Erasure, Filter, LocalKey, Opened, Reader, RealDisk, SessionView, WrappingKey,
+};
 
 use super::row::{Measured, Row, StatementResult};
 use super::selection::Selection;
+use super::words;
 use crate::Failure;
 
 /// Opens the record in a data directory.
-pub(super) fn open(data: &Path) -> Result<Reader, Failure> {
-    Reader::open(data).map_err(|error| {
+pub(super) fn open(data: &Path, key: Option<&LocalKey>) -> Result<Reader, Failure> {
+    let key = key.map(|key| key as &dyn WrappingKey);
+    Reader::with(Arc::new(RealDisk::new(data)), key).map_err(|error| {
         Failure::new(format_args!("cannot read the record in {}: {error}", data.display()))
             .hint("--data DIR names a data directory, --config FILE a configuration that does")
     })
@@ -78,10 +83,21 @@ pub(super) fn state(content: &Opened) -> Option<String> {
         Opened::Bytes(_) | Opened::Absent(model::AbsentReason::None) => None,
         Opened::Absent(reason) => Some(format!("({reason})")),
         Opened::Blob { head, length, .. } => Some(format!("(the first {} of {length} bytes)", head.len())),
-        Opened::Erased(_) => Some("(erased)".to_owned()),
+        Opened::Erased(None) => Some("(erased)".to_owned()),
+        Opened::Erased(Some(erasure)) => Some(format!("(erased {})", erased(erasure))),
         Opened::NoKey => Some("(sealed: its key cannot be read here)".to_owned()),
         Opened::Damaged => Some("(damaged)".to_owned()),
     }
+}
+
+/// When, by whom and why something was erased.
+pub(super) fn erased(erasure: &Erasure) -> String {
+    let (time, by) = (words::to_the_second(erasure.time.wall_us), &erasure.by.name);
+    let why = match erasure.cause {
+        EraseCause::Request => "because",
+        EraseCause::Retention => "by the rule",
+    };
+    format!("{time} UTC by {by}, {why}: {}", erasure.reason)
 }
 
 impl From<CommandView> for Row {

@@ -19,7 +19,7 @@ pub use value::{
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use model::{Digest, Durability, IdentityKind, IdentityName};
@@ -54,6 +54,12 @@ pub struct Config {
     /// Who may sign in, by the user name that clients use.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
+    /// How the record is kept.
+    #[serde(default)]
+    pub record: Record,
+    /// For how long content is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// Limits of the whole gateway.
     #[serde(default)]
     pub limits: Limits,
@@ -78,6 +84,22 @@ pub struct Gateway {
     pub data: PathBuf,
     /// Worker threads; half of the processors, at least one, unless given.
     pub workers: Option<NonZeroUsize>,
+}
+
+/// `[record]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The key that wraps the one under which session keys are kept; that one is kept in clear unless given.
+    pub wrapping_key: Option<SecretSource>,
+}
+
+/// `[retention]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days after the end of a session until its content is erased; never unless given.
+    pub days: Option<NonZeroU32>,
 }
 
 /// `[listen]`.
@@ -133,6 +155,8 @@ pub struct Connection {
     /// The longest message, in bytes; a longer one is refused, never cut.
     #[serde(default = "default_message_bytes_max")]
     pub message_bytes_max: u64,
+    /// As `retention.days`, for sessions of this connection.
+    pub retention_days: Option<NonZeroU32>,
 }
 
 /// `[identities.NAME]`.
@@ -246,7 +270,11 @@ impl Config {
 
     /// Every secret of the file, with the key that names it.
     pub fn secrets(&self) -> Vec<(String, &SecretSource)> {
-        let tls = [("tls.certificate", &self.tls.certificate), ("tls.key", &self.tls.key)];
+        let own = [
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.key", &self.tls.key),
+            ("record.wrapping_key", &self.record.wrapping_key),
+        ];
         let connections = self.connections.iter().flat_map(|(name, connection)| {
             [("password", &connection.password), ("ca", &connection.ca)]
                 .map(|(key, source)| (format!("connections.{name}.{key}"), source))
@@ -255,7 +283,7 @@ impl Config {
         let receipts = self.receipts.iter().filter_map(|receipts| receipts.secret.as_ref());
         let receipts = receipts.map(|secret| ("receipts.secret".to_owned(), secret));
         let always = policy.chain(receipts).collect::<Vec<_>>();
-        tls.into_iter()
+        own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
             .filter_map(|(key, source)| source.as_ref().map(|source| (key, source)))
@@ -265,13 +293,24 @@ impl Config {
 
     fn resolve_paths(&mut self, base: &Path) {
         self.gateway.data = base.join(&self.gateway.data);
-        let tls = [&mut self.tls.certificate, &mut self.tls.key];
+        let own = [&mut self.tls.certificate, &mut self.tls.key, &mut self.record.wrapping_key];
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
         let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
-        for source in tls.into_iter().chain(connections).flatten().chain(policy).chain(receipts) {
+        for source in own.into_iter().chain(connections).flatten().chain(policy).chain(receipts) {
             source.resolve(base);
         }
+    }
+}
+
+impl Config {
+    /// For how long content is kept.
+    pub fn retention_rules(&self) -> store::RetentionRules {
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|(name, connection)| connection.retention_days.map(|days| (name.to_string(), days.get())));
+        store::RetentionRules { days: self.retention.days.map(NonZeroU32::get), connections: connections.collect() }
     }
 }
 

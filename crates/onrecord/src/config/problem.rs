@@ -122,7 +122,7 @@ fn plain_words(message: &str) -> (String, Option<String>) {
         let known = expected.trim_start_matches("expected one of ").trim_start_matches("expected ");
         return (
             format!("the key {key} is not known here"),
-            (!known.is_empty()).then(|| format!("known keys: {}", known.replace('`', ""))),
+            (!known.is_empty()).then(|| format!("known keys: {}", known.replace("` or `", ", ").replace('`', ""))),
         );
     }
     if let Some(rest) = message.strip_prefix("missing field ") {

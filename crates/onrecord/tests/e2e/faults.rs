@@ -314,7 +314,7 @@ fn the_disk_is_full() {
     // Texts of this size fill the space that is reserved ahead in the end.
     let mut answered = 0;
     let refusal = loop {
-        let text = format!("select {answered}, length('{}')", "x".repeat(4 << 20));
+        let text = format!("select {answered}, length('{}')", noise(4 << 20));
         let answer = raw.exchange(&query(&text), 1);
         if kinds(&answer) != "TDCZ" {
             break answer;
@@ -353,7 +353,7 @@ fn the_reserve_is_used_up() {
     let mut answered = 0;
     // Each is short enough to stand in its entry.
     let refusal = loop {
-        let text = format!("select {answered}, length('{}')", "x".repeat(15_000));
+        let text = format!("select {answered}, length('{}')", noise(15_000));
         let answer = raw.exchange(&query(&text), 1);
         if kinds(&answer) != "TDCZ" {
             break answer;
@@ -370,6 +370,19 @@ fn the_reserve_is_used_up() {
     assert_eq!(record.texts().iter().filter(|t| t.contains("length")).count(), answered);
     fs::remove_file(filler).unwrap();
     comes_back(&gateway);
+}
+
+/// Text that packing makes hardly smaller.
+fn noise(length: usize) -> String {
+    let mut state = 7u64;
+    let letter = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-"
+                [usize::from(state.to_be_bytes()[0] >> 2)],
+        )
+    };
+    (0..length).map(letter).collect()
 }
 
 #[track_caller]

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod clients;
+mod custody;
 mod differential;
 mod faults;
 mod functions;
@@ -12,6 +13,7 @@ mod greeting;
 mod hostile;
 mod large;
 mod names;
+mod object_store;
 mod pipelines;
 mod publish;
 mod regress;

@@ -195,20 +195,34 @@ fn a_restored_backup_is_shown_by_the_witness() {
     gateway.stop();
     fs::rename(gateway.data(), dir.path().join("newest")).unwrap();
     copy_directory(&backup, gateway.data());
-    let data = gateway.data().to_owned();
-    let said = gateway.try_restart().expect_err("it must not go on");
+    let gateway = gateway.restart();
+    let said = gateway.stderr();
     assert!(said.contains("the log must not go on"), "{said}");
     assert!(said.contains(&format!("{seen} entries that this log has signed")), "{said}");
-    // Nothing was signed, nothing was written.
-    for file in ["checkpoint", "head", "log/00000000000000000000.seg"] {
-        assert_eq!(fs::read(data.join(file)).unwrap(), fs::read(backup.join(file)).unwrap(), "{file}");
+    // Nothing more was signed or written under the old name: another log goes on, and says what it knows of the old one.
+    let old = gateway.data().join("epochs/1");
+    for file in ["checkpoint", "head", "vkey", "log/00000000000000000000.seg"] {
+        assert_eq!(fs::read(old.join(file)).unwrap(), fs::read(backup.join(file)).unwrap(), "{file}");
     }
+    assert_ne!(gateway.vkey(), vkey);
+    session(&gateway, 1);
+    let listed = gateway.cli(&["epochs", "list", "--output", "ndjson"]).expect_success("epochs list");
+    let current: serde_json::Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
+    assert_eq!(current["origin"], "gateway.example.com/test/epoch-2");
+    let previous = &current["previous"];
+    assert_eq!((&previous["reason"], &previous["witnessed"]), (&"rollback".into(), &seen.into()), "{previous}");
+    assert_eq!(previous["vkey"], vkey.trim());
+    assert!(gateway.verify().contains("continues log gateway.example.com/test after"));
+    gateway.cli(&["verify", old.to_str().unwrap()]).expect_success("verify the old log");
+    // The witness is told of the new key, and what goes on is cosigned.
+    witness.add_log(&gateway.vkey());
+    poll("a cosignature of the new log", || cosigned(&witness, &gateway.vkey()));
 }
 
 /// A copy of a data directory is started while the original runs: its past is a part of what the witness has seen, and
 /// what it would add is another future.
 #[test]
-fn a_copy_does_not_start_beside_the_original() {
+fn a_copy_does_not_go_on_with_the_original_s_log() {
     let server = Postgres::start();
     let witness = witness("copy");
     let policy = Policy::new(&[&witness], "all");
@@ -223,16 +237,20 @@ fn a_copy_does_not_start_beside_the_original() {
     let (before, _) = head(&fs::read_to_string(copied.join("checkpoint")).unwrap()).unwrap();
     let gateway = gateway.restart();
     poll("a cosignature beyond the copy", || cosigned(&witness, &vkey).filter(|(size, _)| *size > before));
-    let said = gateway.copy(&copied, &server).expect_err("it must not start");
+    let copy = gateway.copy(&copied, &server).unwrap();
+    let said = copy.stderr();
     assert!(said.contains("the log must not go on"), "{said}");
+    assert_ne!(copy.vkey(), vkey);
+    session(&copy, 1);
+    copy.verify();
     session(&gateway, 1);
     gateway.verify();
 }
 
 /// Two gateways on copies of one data directory, both started while the witness is away. When it is back, one of them is
-/// cosigned; the other is shown to be a fork, by its own signature, and stops.
+/// cosigned; the other is shown to be a fork, by its own signature, and goes on with another log.
 #[test]
-fn a_fork_is_refused_and_stops() {
+fn a_fork_is_refused_and_ends() {
     let server = Postgres::start();
     let mut witness = witness("fork");
     let policy = Policy::new(&[&witness], "all");
@@ -246,19 +264,22 @@ fn a_fork_is_refused_and_stops() {
     let dir = tempfile::tempdir().unwrap();
     let copied = dir.path().join("copy");
     copy_directory(gateway.data(), &copied);
-    let mut original = gateway.restart();
-    let mut copy = original.copy(&copied, &server).unwrap();
+    let original = gateway.restart();
+    let copy = original.copy(&copied, &server).unwrap();
     session(&original, 1);
     session(&copy, 2);
     witness.restart();
-    let loser = poll("one of them to stop", || match (original.running(), copy.running()) {
-        (true, true) => None,
-        (false, _) => Some(original.stderr()),
-        (_, false) => Some(copy.stderr()),
+    let ended = |gateway: &Gateway| gateway.stderr().contains("the log must not go on");
+    let winner = poll("one of them to end its log", || match (ended(&original), ended(&copy)) {
+        (false, false) => None,
+        (true, _) => Some(&copy),
+        (_, true) => Some(&original),
     });
-    assert!(loser.contains("the log must not go on"), "{loser}");
-    let winner = if original.running() { &mut original } else { &mut copy };
-    assert!(winner.running(), "one goes on");
+    assert!(!ended(winner), "one goes on");
+    let loser = if std::ptr::eq(winner, &original) { &copy } else { &original };
+    // The files move in between.
+    let now = || fs::read_to_string(loser.data().join("vkey")).ok().filter(|now| now.trim() != vkey);
+    poll("the other to go on with another log", now);
     session(winner, 1);
     poll("the winner's checkpoint to be what the witness has seen", || {
         let kept = fs::read_to_string(winner.data().join("tiles/cosigned")).ok()?;

@@ -195,7 +195,7 @@ impl State {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use model::{Actor, Known};
 

@@ -11,7 +11,7 @@ use evidence::{Draft, DraftError, Kind, Trust};
 use model::{Actor, Digest, Known};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use store::Published;
+use store::{Options, Published, Reader};
 
 use super::super::selection::Selection;
 use super::super::{Context, source, words};
@@ -19,8 +19,8 @@ use super::page::page;
 use super::{gather, note, pin};
 use crate::cli::RecordPlace;
 use crate::output::{Format, Tone};
-use crate::outside;
 use crate::{Exit, Failure};
+use crate::{outside, wiring};
 
 /// Arguments of `evidence export`.
 #[derive(Debug, Args)]
@@ -54,6 +54,8 @@ pub enum Withhold {
 pub struct Request<'a> {
     /// The data directory.
     pub data: &'a Path,
+    /// The record in it, with the keys that open what is disclosed.
+    pub reader: &'a Reader,
     /// Which commands.
     pub selection: &'a Selection,
     /// What is left out.
@@ -84,19 +86,25 @@ impl Export {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
         let data = context.data(&self.place)?;
-        let key = source::open(&data)?.vkey().clone();
+        let reader = context.reader(&self.place)?;
+        let key = reader.vkey().clone();
         // The configuration may belong to another machine than a data directory that was named.
         let witness = if self.place.data.is_none() { context.load()?.witness } else { None };
         let policy =
             witness.map(|witness| outside::policy(&witness, &key)).transpose()?.map(|policy| policy.to_string());
+        let options = match context.load() {
+            Ok(config) if self.place.data.is_none() => wiring::options(&config)?,
+            _ => Options::new(key.name()),
+        };
         let request = Request {
             data: &data,
+            reader: &reader,
             selection: &self.selection,
             withhold: &self.withhold,
             out: &self.out,
             policy: policy.as_deref(),
         };
-        let exported = export(&request, &mut |entry| note::directly(&data, &key, entry))?;
+        let exported = export(&request, &mut |entry| note::note(&data, options.clone(), entry))?;
         let console = &mut context.console;
         let entries = exported.report.audit.integrity.entries;
         let size = exported.report.audit.integrity.signed.unwrap_or(0);
@@ -147,26 +155,26 @@ pub fn export(
         return Err(Failure::usage(format_args!("{} exists already", request.out.display()))
             .hint("name another file, or remove this one"));
     }
-    let reader = source::open(request.data)?;
+    let reader = request.reader;
     let published = Published::open_dir(request.data);
     let newest = pin::newest(&published, reader.vkey())?;
     let size = newest.checkpoint.size;
-    let selected = gather::select(&reader, request.selection, size)?;
+    let selected = gather::select(reader, request.selection, size)?;
     if selected.commands.is_empty() {
         return Err(Failure::not_found("no command on the record matches, so there is nothing to export")
             .hint("`onrecord commands` with the same options lists what matches"));
     }
     let sessions: BTreeSet<_> = selected.commands.keys().copied().collect();
-    let touched = gather::touch(&reader, &sessions, size)?;
+    let touched = gather::touch(reader, &sessions, size)?;
     let pinned = pin::choose(request.data, &published, reader.vkey(), newest, touched.last, request.policy)?;
     let entries = touched.within(pinned.checkpoint.size);
     let withheld = kinds(request.withhold);
-    let opened = gather::open(&reader, &entries, &selected.commands, &withheld)?;
+    let opened = gather::open(reader, &entries, &selected.commands, &withheld)?;
     let draft = Draft {
         program: concat!("onrecord ", env!("CARGO_PKG_VERSION")).to_owned(),
         key: reader.vkey().clone(),
         checkpoint: pinned.note,
-        selection: source::spelled(&reader, request.selection)?,
+        selection: source::spelled(reader, request.selection)?,
         withheld,
         commands: selected.commands,
         entries,

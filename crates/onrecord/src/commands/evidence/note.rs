@@ -2,19 +2,30 @@
 
 use std::path::Path;
 
-use ledger::VerifierKey;
 use model::Export;
-use store::{GatewayEntry, Options, Recorder, StoreError};
+use store::{GatewayEntry, Options, Recorder};
 
 use crate::Failure;
+use crate::control::{Asked, Request, ask};
 
-/// Notes an export in the record of a data directory that no gateway is writing to.
-pub(super) fn directly(data: &Path, key: &VerifierKey, export: Export) -> Result<(), Failure> {
-    let (recorder, _) = match Recorder::open_dir(data, Options::new(key.name())) {
-        Ok(opened) => opened,
-        Err(StoreError::Locked) => return Err(Failure::new("the gateway is running and cannot be told")),
-        Err(error) => return Err(Failure::new(error)),
+/// Notes an export: the gateway that writes the record does it; without one, this process, which then writes it as
+/// `options` say.
+pub(super) fn note(data: &Path, options: Options, export: Export) -> Result<(), Failure> {
+    let request = Request::NoteExport {
+        selection: export.selection.clone(),
+        entries: export.entries,
+        disclosed: export.disclosed,
+        sha256: export.sha256.hex(),
     };
+    match ask(data, &request) {
+        Ok(Asked::Answered(answer)) => answer.map(drop).map_err(|refusal| Failure::new(refusal.message)),
+        Ok(Asked::Nobody) => directly(data, options, export),
+        Err(error) => Err(Failure::new(format_args!("the gateway cannot be asked: {error}"))),
+    }
+}
+
+fn directly(data: &Path, options: Options, export: Export) -> Result<(), Failure> {
+    let (recorder, _) = Recorder::open_dir(data, options).map_err(Failure::new)?;
     let noted = recorder.note(GatewayEntry::Export(export)).map(drop).map_err(Failure::new);
     noted.and(recorder.stop().map_err(Failure::new))
 }

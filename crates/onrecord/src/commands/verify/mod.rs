@@ -1,6 +1,7 @@
 //! `onrecord verify`: three verdicts on a record, never one, wherever the record is.
 
 mod source;
+mod state;
 mod verdicts;
 
 use std::io::{IsTerminal, Write};
@@ -12,9 +13,10 @@ use ledger::audit::{Audit, Scope, read_published};
 use ledger::{Checkpoint, SignedNote, TlogProof, VerifierKey, WitnessPolicy};
 use store::Published;
 
-pub use verdicts::{KeyFrom, Verdicts, Witnessed};
+pub use verdicts::{Demand, KeyFrom, Verdicts, Witnessed};
 
 use self::source::{Directory, Fetch, Http, S3, Source};
+use self::state::State;
 use super::Context;
 use super::evidence::read_bundle;
 use crate::output::Console;
@@ -41,6 +43,13 @@ pub struct Verify {
     /// A checkpoint or receipt of this log that was kept elsewhere: the log must continue it (may be repeated)
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// Go on from where an earlier verification of this log stopped, and keep here how far this one came
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// End with 6 also when something could not be looked at: long texts that are not at hand, entries that are not
+    /// signed yet, a key that is not from elsewhere
+    #[arg(long)]
+    strict: bool,
 }
 
 /// What verification is given besides the record.
@@ -49,6 +58,8 @@ struct Given {
     vkey: Option<VerifierKey>,
     policy: Option<WitnessPolicy>,
     kept: Vec<String>,
+    state: Option<State>,
+    demand: Demand,
 }
 
 impl Verify {
@@ -58,6 +69,8 @@ impl Verify {
             vkey: self.vkey.as_deref().map(read_key).transpose()?,
             policy: self.policy.as_deref().map(read_policy).transpose()?,
             kept: self.checkpoint.iter().map(|file| read_kept(file)).collect::<Result<_, _>>()?,
+            state: self.state.map(State::new),
+            demand: if self.strict { Demand::Everything } else { Demand::NothingWrong },
         };
         let source = match self.source {
             Some(source) => Source::parse(&source)?,
@@ -107,11 +120,20 @@ fn data_directory(data: &Path, given: &Given, progress: &mut Progress) -> Result
         _ => None,
     };
     expected.extend(cosigned.iter().map(|(checkpoint, _)| checkpoint.clone()));
-    let report = store::verify_on(disk, given.vkey.as_ref(), &expected, &mut |at| progress.at(at.entries, None));
+    let put_aside = given.state.as_ref().map(|state| state.load(&key)).transpose()?.flatten();
+    let mut seen = |audit: &Audit| {
+        progress.at(audit.entries(), None);
+        given.state.iter().for_each(|state| state.save_now_and_then(audit));
+    };
+    let verified = store::verify_from(disk, given.vkey.as_ref(), &expected, put_aside, &mut seen);
     progress.end();
+    let verified = verified.map_err(failed)?;
+    if let (Some(state), Some(saved)) = (&given.state, &verified.saved) {
+        state.save(saved)?;
+    }
     let key = if given.vkey.is_some() { KeyFrom::Elsewhere } else { KeyFrom::Record };
     let witnessed = witnessed(given, cosigned);
-    Ok(Verdicts { report: report.map_err(failed)?, witnessed, key, bundle: None })
+    Ok(Verdicts { report: verified.report, witnessed, key, demand: given.demand, bundle: None })
 }
 
 fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
@@ -147,14 +169,29 @@ fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
             cosigned = Some(older);
         }
     }
+    if let Some(put_aside) = given.state.as_ref().map(|state| state.load(key)).transpose()?.flatten() {
+        audit = audit.or_from(put_aside);
+    }
     let mut progress = Progress::new();
-    read_published(&mut audit, size, |tile| log.tile(tile), |audit| progress.at(audit.entries(), Some(size)))?;
+    let seen = |audit: &Audit| {
+        progress.at(audit.entries(), Some(size));
+        given.state.iter().for_each(|state| state.save_now_and_then(audit));
+    };
+    let read = read_published(&mut audit, size, |tile| log.tile(tile), seen);
     progress.end();
+    if let (Some(state), Some(saved)) = (&given.state, audit.saved_at_signed()) {
+        state.save(saved)?;
+    }
+    read?;
     let witnessed = witnessed(given, cosigned);
-    Ok(Verdicts { report: audit.finish(None), witnessed, key: KeyFrom::Elsewhere, bundle: None })
+    let (report, key, demand) = (audit.finish(None), KeyFrom::Elsewhere, given.demand);
+    Ok(Verdicts { report, witnessed, key, demand, bundle: None })
 }
 
 fn bundle(file: &Path, given: &Given) -> Result<Verdicts, Failure> {
+    if given.state.is_some() {
+        return Err(Failure::usage("--state is for a log that grows; a bundle is read as a whole"));
+    }
     let trust = evidence::Trust { key: given.vkey.clone(), policy: given.policy.clone() };
     let mut bundle = evidence::verify(&read_bundle(file)?, &trust);
     if let Some(key) = &given.vkey {
@@ -167,7 +204,8 @@ fn bundle(file: &Path, given: &Given) -> Result<Verdicts, Failure> {
     let size = bundle.audit.integrity.signed;
     let witnessed = bundle.witnessed.clone().map(|(evaluation, _)| Witnessed { size, evaluation });
     let key = if given.vkey.is_some() { KeyFrom::Elsewhere } else { KeyFrom::Record };
-    Ok(Verdicts { report: bundle.audit.clone(), witnessed, key, bundle: Some(bundle) })
+    let (report, demand) = (bundle.audit.clone(), given.demand);
+    Ok(Verdicts { report, witnessed, key, demand, bundle: Some(bundle) })
 }
 
 /// A bundle has one checkpoint: only a kept one of the same size says something about it.

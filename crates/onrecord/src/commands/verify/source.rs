@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ledger::{BUNDLE_BYTES_MAX, NOTE_BYTES_MAX, TILE_BYTES_MAX, Tile, TileKind};
+use ledger::{BUNDLE_BYTES_MAX, NOTE_BYTES_MAX, TILE_BYTES_MAX, Tile, TileKind, partial_tiles};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
 use crate::Failure;
@@ -58,6 +58,9 @@ impl Source {
     }
 }
 
+/// How often a tile is looked for under the name that it has by now.
+const GROWTH_TRIES: usize = 3;
+
 /// Reads a published log.
 pub(super) trait Fetch {
     /// The file of this name, of at most this many bytes; none if it is not there.
@@ -69,19 +72,32 @@ pub(super) trait Fetch {
         bytes.map(String::from_utf8).transpose().map_err(|_| Failure::new(format_args!("{name} is not text")))
     }
 
-    /// A tile or bundle; a partial one from the full one, if that has taken its place.
+    /// A tile or bundle. A log that grows while it is read may have put a wider or a full one in a partial one's place:
+    /// then this one is cut from that.
     fn tile(&self, tile: &Tile) -> Result<Option<Vec<u8>>, Failure> {
         let bytes_max = match tile.kind() {
             TileKind::Entries => BUNDLE_BYTES_MAX,
             TileKind::Hashes(_) => TILE_BYTES_MAX,
         };
-        if let Some(bytes) = self.file(&tile.path(), bytes_max)? {
-            return Ok(Some(bytes));
+        let mut now = *tile;
+        for _ in 0..GROWTH_TRIES {
+            for tile_now in [now, now.full()] {
+                if let Some(bytes) = self.file(&tile_now.path(), bytes_max)? {
+                    return Ok(Some(if tile_now == *tile { bytes } else { tile.cut(bytes) }));
+                }
+                if tile_now.is_full() {
+                    break;
+                }
+            }
+            // What the newest checkpoint says is not trusted: it only tells a name.
+            let size = self.text("checkpoint")?.and_then(|note| note.lines().nth(1)?.parse::<u64>().ok());
+            let same_place = |other: &Tile| other.kind() == tile.kind() && other.index() == tile.index();
+            match size.and_then(|size| partial_tiles(size).find(same_place)) {
+                Some(wider) if wider.width() > now.width() => now = wider,
+                _ => return Ok(None),
+            }
         }
-        if tile.is_full() {
-            return Ok(None);
-        }
-        Ok(self.file(&tile.full().path(), bytes_max)?.map(|full| tile.cut(full)))
+        Ok(None)
     }
 }
 
@@ -162,5 +178,44 @@ impl Fetch for S3 {
         let object = format!("{}{name}", self.prefix);
         let url = self.bucket.get_object(self.credentials.as_ref(), &object).sign(SIGNED_FOR);
         self.client.get(url.as_str(), bytes_max).map_err(Failure::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A log that had 600 entries when its checkpoint was read, and has more now.
+    #[test]
+    fn a_tile_of_a_moment_ago_is_cut_from_what_is_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Directory(dir.path().to_owned());
+        let entry = |number: u16| [&[0, 2][..], &number.to_be_bytes()].concat();
+        let bundle = |count: u16| (0..count).flat_map(entry).collect::<Vec<u8>>();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        let (entries, hashes) =
+            (Tile::from_path("tile/entries/002.p/88").unwrap(), Tile::from_path("tile/0/002.p/88").unwrap());
+        write("checkpoint", b"log.example.com/1\n620\nroot\n\nsignatures\n");
+        assert_eq!(log.tile(&entries).unwrap(), None);
+        write("tile/entries/002.p/108", &bundle(108));
+        write("tile/0/002.p/108", &[7; 108 * 32]);
+        assert_eq!(log.tile(&entries).unwrap().unwrap(), bundle(88));
+        assert_eq!(log.tile(&hashes).unwrap().unwrap().len(), 88 * 32);
+        std::fs::remove_dir_all(dir.path().join("tile/entries/002.p")).unwrap();
+        write("tile/entries/002", &bundle(256));
+        // The right name has the right length, or else verification says so.
+        write("tile/0/002.p/88", &[7; 89 * 32]);
+        assert_eq!(log.tile(&hashes).unwrap().unwrap().len(), 89 * 32);
+        assert_eq!(log.tile(&entries).unwrap().unwrap(), bundle(88));
+        // A log that says that it is shorter, or nothing at all.
+        for checkpoint in ["log.example.com/1\n90\nroot\n", "", "a\nb\n"] {
+            write("checkpoint", checkpoint.as_bytes());
+            assert_eq!(log.tile(&Tile::from_path("tile/0/002.p/99").unwrap()).unwrap(), None);
+        }
     }
 }

@@ -24,6 +24,16 @@ pub enum KeyFrom {
     Elsewhere,
 }
 
+/// What makes an exit code other than 0, besides what is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing else.
+    #[default]
+    NothingWrong,
+    /// Whatever could not be looked at.
+    Everything,
+}
+
 /// What verification found, and what a policy says of the witnesses, if one was given.
 pub struct Verdicts {
     /// The three verdicts.
@@ -32,6 +42,8 @@ pub struct Verdicts {
     pub witnessed: Option<Witnessed>,
     /// Where the key came from.
     pub key: KeyFrom,
+    /// What counts for the exit code.
+    pub demand: Demand,
     /// What else is known of an evidence bundle, if it is one.
     pub bundle: Option<evidence::Report>,
 }
@@ -52,8 +64,30 @@ impl Verdicts {
             (Some(_), _, _) => Exit::Integrity,
             (None, CompletenessVerdict::Violated | CompletenessVerdict::NotEstablished, _) => Exit::Completeness,
             (None, CompletenessVerdict::Ok, Some(Quorum::NotReached)) => Exit::Coverage,
-            (None, CompletenessVerdict::Ok, _) => Exit::Ok,
+            (None, CompletenessVerdict::Ok, _) => match self.demand {
+                Demand::Everything if !self.not_looked_at().is_empty() => Exit::Coverage,
+                Demand::Everything | Demand::NothingWrong => Exit::Ok,
+            },
         }
+    }
+
+    /// What could not be looked at.
+    fn not_looked_at(&self) -> Vec<String> {
+        let integrity = &self.report.integrity;
+        let unsigned = integrity.entries.saturating_sub(integrity.signed.unwrap_or(0));
+        let mut all = Vec::new();
+        if integrity.blobs_unchecked > 0 {
+            let blobs = words::counted(integrity.blobs_unchecked, "long text", "long texts");
+            all.push(format!("{blobs} not at hand here"));
+        }
+        if unsigned > 0 {
+            let entries = words::counted(unsigned, "entry", "entries");
+            all.push(format!("{entries} at the end not signed yet"));
+        }
+        if self.key == KeyFrom::Record {
+            all.push("the key is the record's own".to_owned());
+        }
+        all
     }
 
     /// Prints them.
@@ -63,6 +97,9 @@ impl Verdicts {
             integrity(self, &mut lines)?;
             completeness(&self.report, &mut lines)?;
             coverage(&self.report, &mut lines)?;
+            if self.demand == Demand::Everything && !self.not_looked_at().is_empty() {
+                lines.verdict("not seen", Tone::Bad, "TOO MUCH", &self.not_looked_at().join(", "))?;
+            }
             if let Some(bundle) = &self.bundle {
                 disclosed(bundle, &mut lines)?;
             }
@@ -85,6 +122,7 @@ impl Verdicts {
                 let entries = words::counted(integrity.entries, "entry", "entries");
                 format!("{entries}, unaltered and complete")
             }
+            (None, Exit::Coverage) => "too few witnesses, or too much not looked at".to_owned(),
             (None, _) => self.report.completeness.gaps.first().cloned().unwrap_or_default(),
         }
     }
@@ -380,6 +418,7 @@ fn as_json(verdicts: &Verdicts) -> Value {
             })),
             "witnesses": witnesses,
         },
+        "not_looked_at": verdicts.not_looked_at(),
         "policy": verdicts.witnessed.as_ref().map(|witnessed| json!({
             "quorum": match witnessed.evaluation.quorum {
                 Quorum::Reached => "reached",

@@ -1,0 +1,54 @@
+//! Has something done by whoever may write to the record: the running gateway, over its control socket, or else this
+//! process, which opens the record itself.
+
+use serde_json::Value;
+use store::Pace;
+
+use super::Context;
+use crate::config::Config;
+use crate::control::{Asked, Code, Executor, Refusal, Request, actor, ask as ask_gateway};
+use crate::{Failure, wiring};
+
+/// Has it done.
+pub(super) fn ask(context: &Context, request: &Request) -> Result<Value, Failure> {
+    let config = context.load()?;
+    let data = &config.gateway.data;
+    let asked = ask_gateway(data, request).map_err(|error| {
+        Failure::new(format_args!("cannot ask the gateway that has {} open: {error}", data.display()))
+            .hint("run this as the user that the gateway runs as, or as root, or stop the gateway first")
+    })?;
+    match asked {
+        Asked::Answered(answer) => answer.map_err(refused),
+        Asked::Nobody => ourselves(&config, request),
+    }
+}
+
+fn ourselves(config: &Config, request: &Request) -> Result<Value, Failure> {
+    let by = actor(rustix::process::geteuid().as_raw());
+    wiring::with_record(config, |recorder| {
+        let executor = Executor { recorder: recorder.clone(), rules: config.retention_rules() };
+        executor.execute(request, &by, &mut || Pace::Go).map_err(refused)
+    })
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal.code {
+        Code::NotFound => Failure::not_found(refusal.message),
+        Code::Invalid => Failure::usage(refusal.message),
+        Code::Malformed => Failure::new(refusal.message)
+            .hint("the gateway that runs may be of another version than this program: restart it"),
+        Code::Open | Code::Held | Code::Already | Code::Unfinished | Code::Forbidden | Code::Busy | Code::Failed => {
+            Failure::new(refusal.message)
+        }
+    }
+}
+
+/// A text of an answer.
+pub(super) fn text<'a>(answer: &'a Value, key: &str) -> &'a str {
+    answer.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A number of an answer.
+pub(super) fn number(answer: &Value, key: &str) -> u64 {
+    answer.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
