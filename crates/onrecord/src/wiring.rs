@@ -187,8 +187,21 @@ impl Running {
         self.recorder.abandon();
     }
 
+    /// Ends the sessions and what follows the record, and leaves the record as it stands: nothing more is signed.
+    pub fn halt(self) {
+        self.end().halt();
+    }
+
     /// Ends the sessions, then what follows the record, then the record.
     pub fn stop(self) -> Result<(), Failure> {
+        self.end().stop().map_err(|error| {
+            Failure::new(format_args!("the record could not be closed: {error}"))
+                .hint("the next start recovers it, and records that it did")
+        })
+    }
+
+    /// Ends everything but the record.
+    fn end(self) -> Recorder {
         if let Some(outside) = &self.outside {
             outside.quit();
         }
@@ -196,10 +209,7 @@ impl Running {
         drop(self.custodian);
         self.gateway.stop();
         drop(self.outside);
-        self.recorder.stop().map_err(|error| {
-            Failure::new(format_args!("the record could not be closed: {error}"))
-                .hint("the next start recovers it, and records that it did")
-        })
+        self.recorder
     }
 }
 

@@ -351,6 +351,16 @@ impl Recorder {
         }
     }
 
+    /// Ends the log where it stands and signs nothing more: for a log that is shown to be a second past under one name.
+    /// What was appended is made durable first; afterwards nothing is accepted, also through clones.
+    pub fn halt(self) {
+        let log = &self.0.log;
+        threads::quit(log, std::mem::take(&mut *lock(&self.0.threads)));
+        let _ = self.flush();
+        log.stop(RecordError::Stopped { why: "the log must not go on".into() });
+        log.release();
+    }
+
     /// Gives the data directory free after recording has stopped by itself, so that it can be opened again as at a
     /// restart: whatever this one had not made durable is then looked at anew. Nothing while recording works.
     pub fn abandon(&self) {

@@ -46,7 +46,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             End::Contradicted(contradiction) => {
                 say(&format!("onrecord: the log must not go on: {contradiction}"));
                 let addresses = running.addresses();
-                let _ = running.stop();
+                running.halt();
                 running = wiring::start_again(&config, addresses, wiring::open(&config)?)?;
                 continue;
             }
