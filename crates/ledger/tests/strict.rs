@@ -167,6 +167,32 @@ fn proofs_in_one_piece_have_one_spelling() {
     assert_eq!(deep.to_string().parse(), Ok(deep));
 }
 
+#[test]
+fn a_witness_asks_for_the_one_root_of_nothing() {
+    let ask = |known: Option<Known>, old, size, root, proof| {
+        let request = AddCheckpoint { old, proof, checkpoint: checkpoint(size, root) };
+        let request: AddCheckpoint = request.to_string().parse().unwrap();
+        consider(known.as_ref(), &request, &key().verifier()).map(|(known, _)| known)
+    };
+    let (one, other) = (leaf_hash(b"one"), leaf_hash(b"other"));
+    let nothing = Known { size: 0, root: EMPTY_ROOT };
+    assert_eq!(ask(None, 0, 0, EMPTY_ROOT, vec![]), Ok(nothing));
+    assert_eq!(ask(Some(nothing), 0, 1, one, vec![]), Ok(Known { size: 1, root: one }));
+    assert_eq!(ask(None, 0, 0, one, vec![]), Err(Refusal::Inconsistent));
+    assert_eq!(ask(Some(nothing), 0, 0, one, vec![]), Err(Refusal::Inconsistent));
+    // Another root of the size that was named rightly is no conflict: asking again would not help.
+    let known = Some(Known { size: 1, root: one });
+    assert_eq!(ask(known, 1, 1, other, vec![]), Err(Refusal::Inconsistent));
+    assert_eq!(ask(known, 1, 1, one, vec![one]), Err(Refusal::Inconsistent));
+    assert_eq!(ask(known, 0, 1, other, vec![]), Err(Refusal::Conflict { size: 1 }));
+    // Signed by the right key, but under another log's name.
+    let text = format!("other.example.com/1\n1\n{}\n", one.base64());
+    let request = AddCheckpoint { old: 0, proof: vec![], checkpoint: key().sign(&text).unwrap() };
+    assert_eq!(consider(None, &request, &key().verifier()).unwrap_err(), Refusal::UnknownLog);
+    let most = AddCheckpoint { old: 1, proof: vec![one; 63], checkpoint: checkpoint(2, one) };
+    assert_eq!(most.to_string().parse(), Ok(most));
+}
+
 /// A tree of any size in which all leaves are alike but one: its hashes are known without building it.
 struct Marked {
     at: u64,
