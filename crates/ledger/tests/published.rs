@@ -344,6 +344,12 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("request-grown", text(grown.to_string())),
         ("policy", text(policy)),
         ("policy-none", b"quorum none".to_vec()),
+        // An ML-DSA-44 key would be 1,312 bytes; the type 0x77 does not exist yet.
+        ("policy-unverifiable", b"witness W later+00000000+dwAB\ngroup G any W\nquorum G\n".to_vec()),
+        (
+            "note-extended",
+            text(log_key().sign(&format!("log.example.com/1\n1\n{}\nextension\n", EMPTY_ROOT.base64())).unwrap()),
+        ),
         ("vkey-log", text(log_key().verifier().to_string())),
         ("vkey-witness", text(vkey.to_string())),
         ("bundle", bundle),

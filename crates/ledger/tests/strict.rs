@@ -193,6 +193,120 @@ fn a_witness_asks_for_the_one_root_of_nothing() {
     assert_eq!(most.to_string().parse(), Ok(most));
 }
 
+/// The public key text of any type.
+fn vkey(name: &str, key_type: u8, key: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    let hash = Sha256::digest([name.as_bytes(), b"\n", &[key_type], key].concat());
+    let id = u32::from_be_bytes(hash[..4].try_into().unwrap());
+    format!("{name}+{id:08x}+{}", STANDARD.encode([&[key_type], key].concat()))
+}
+
+#[test]
+fn a_policy_may_name_keys_that_cannot_be_verified_and_they_never_count() {
+    let (log, w) = (key().verifier(), cosigner(2));
+    let post_quantum = vkey("pq.example.com", 0x06, &[5; 1312]);
+    let later = vkey("later.example.com", 0x77, &[6; 40]);
+    let text = format!(
+        "log {log}\nlog {}\nwitness A {}\nwitness B {post_quantum} https://b.example.com\nwitness C {later}\n",
+        vkey("log.example.com/pq", 0x06, &[8; 1312]),
+        w.verifier(),
+    );
+    let policy = |end: &str| format!("{text}{end}").parse::<WitnessPolicy>().unwrap();
+    let mut note = SignedNote::parse(&checkpoint(1, leaf_hash(b"x"))).unwrap();
+    note.add(w.cosign(note.text(), 7).unwrap());
+    // Whatever they have put under the note.
+    for key in [&post_quantum, &later] {
+        let mut parts = key.split('+');
+        let (name, id) = (parts.next().unwrap().to_owned(), u32::from_str_radix(parts.next().unwrap(), 16).unwrap());
+        note.add(SignatureLine { name, id, signature: vec![0; 72] });
+    }
+    for (end, quorum) in [
+        ("group G any A B C\nquorum G\n", Quorum::Reached),
+        ("quorum A\n", Quorum::Reached),
+        ("quorum B\n", Quorum::NotReached),
+        ("group G 2 A B C\nquorum G\n", Quorum::NotReached),
+        ("group G all B C\nquorum G\n", Quorum::NotReached),
+        ("quorum none\n", Quorum::NoneRequired),
+    ] {
+        let policy = policy(end);
+        let found = policy.evaluate(&note);
+        assert_eq!((found.quorum, found.cosigned, found.wrong), (quorum, vec![("A".to_owned(), 7)], vec![]), "{end}");
+        assert_eq!(policy.unverifiable().collect::<Vec<_>>(), ["B", "C"]);
+        assert_eq!(policy.to_string().parse::<WitnessPolicy>().unwrap(), policy);
+        assert!(policy.accepts(&log) && !policy.accepts(&SigningKey::new(ORIGIN, &[3; 32]).unwrap().verifier()));
+    }
+    // A policy whose only log cannot be verified accepts none, rather than any.
+    let other_log = format!("log {}\nquorum none\n", vkey("log.example.com/pq", 0x06, &[8; 1312]));
+    assert!(!other_log.parse::<WitnessPolicy>().unwrap().accepts(&log));
+    assert!("quorum none\n".parse::<WitnessPolicy>().unwrap().accepts(&log));
+}
+
+#[test]
+fn a_policy_refuses_keys_in_the_wrong_place() {
+    let (log, w) = (key().verifier(), cosigner(2).verifier());
+    let post_quantum = vkey("pq.example.com", 0x06, &[5; 1312]);
+    let renamed = vkey("again.example.com", 0x06, &[5; 1312]);
+    let wrong_id = post_quantum.replace(post_quantum.split('+').nth(1).unwrap(), "00000000");
+    for (bad, line) in [
+        (format!("log {w}\nquorum none\n"), 1),
+        (format!("witness W {log}\nquorum W\n"), 1),
+        (format!("witness W {}\nquorum W\n", vkey("a", 0x02, &[1; 91])), 1),
+        (format!("witness W {}\nquorum W\n", vkey("a", 0x05, &[1; 32])), 1),
+        (format!("witness W {}\nquorum W\n", vkey("a", 0x04, &[1; 31])), 1),
+        (format!("witness W {}\nquorum W\n", vkey("a", 0x77, &[])), 1),
+        (format!("witness W {wrong_id}\nquorum W\n"), 1),
+        (format!("witness W {post_quantum}\nwitness V {renamed}\nquorum W\n"), 2),
+        (format!("log {post_quantum}\nlog {renamed}\nquorum none\n"), 2),
+        (format!("witness W {w}\ngroup G +1 W\nquorum G\n"), 2),
+        (format!("witness W {w}\ngroup G 01 W\nquorum G\n"), 2),
+        (format!("witness W {w}\ngroup G W\nquorum G\n"), 2),
+        (format!("witness W {w}\ngroup W any W\nquorum W\n"), 2),
+        (format!("witness W {w}\ngroup G any none\nquorum G\n"), 2),
+        (format!("witness W {w}\ngroup G any G\nquorum G\n"), 2),
+        (format!("witness W {w}\nquorum \u{57}\u{301}\n"), 2),
+        (format!("quorum W\nwitness W {w}\n"), 1),
+        ("quorum none # no comments here\n".to_owned(), 1),
+        ("quorum\u{a0}none\n".to_owned(), 1),
+    ] {
+        match bad.parse::<WitnessPolicy>() {
+            Err(PolicyError::Line { line: found, .. }) => assert_eq!(found, line, "{bad}"),
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_wrong_cosignature_by_a_known_witness_spoils_the_quorum() {
+    let (one, two) = (cosigner(2), cosigner(3));
+    let policy = format!("witness A {}\nwitness B {}\ngroup G any A B\nquorum G\n", one.verifier(), two.verifier());
+    let policy: WitnessPolicy = policy.parse().unwrap();
+    let mut note = SignedNote::parse(&checkpoint(1, leaf_hash(b"x"))).unwrap();
+    note.add(one.cosign(note.text(), 7).unwrap());
+    assert_eq!(policy.evaluate(&note).quorum, Quorum::Reached);
+    let mut wrong = two.cosign(note.text(), 7).unwrap();
+    wrong.signature[7] ^= 1;
+    note.add(wrong);
+    let found = policy.evaluate(&note);
+    assert_eq!((found.quorum, found.wrong.as_slice()), (Quorum::NotReached, ["B".to_owned()].as_slice()));
+}
+
+#[test]
+fn at_least_32_of_each_are_read() {
+    let mut text = String::new();
+    for i in 0..POLICY_ITEMS_MAX {
+        let seed: [u8; 32] = std::array::from_fn(|at| if at < 8 { i.to_be_bytes()[at] } else { 1 });
+        text += &format!("log {}\n", SigningKey::new(&format!("log/{i}"), &seed).unwrap().verifier());
+        text += &format!("witness w{i} {}\n", CosignerKey::new("w", &seed).unwrap().verifier());
+        // Each group has the one before: as deep as it can be.
+        text += &if i == 0 { "group g0 all w0\n".to_owned() } else { format!("group g{i} all w{i} g{}\n", i - 1) };
+    }
+    let policy: WitnessPolicy = format!("{text}quorum g{}\n", POLICY_ITEMS_MAX - 1).parse().unwrap();
+    assert_eq!(policy.witnesses().len(), POLICY_ITEMS_MAX);
+    assert_eq!(policy.evaluate_nothing().quorum, Quorum::NotReached);
+    let more = vkey("one-more", 0x06, &[5; 1312]);
+    assert_eq!(format!("{text}witness more {more}\nquorum g0\n").parse::<WitnessPolicy>(), Err(PolicyError::TooLong));
+}
+
 /// A tree of any size in which all leaves are alike but one: its hashes are known without building it.
 struct Marked {
     at: u64,
