@@ -213,7 +213,7 @@ impl State {
         let (Some((policy, from)), Ok(note)) = (policy, SignedNote::parse(note)) else {
             return;
         };
-        if !policy.logs().is_empty() && !policy.logs().iter().any(|log| log.verifier == *key) {
+        if !policy.accepts(key) {
             self.violate(None, file.name, file.offset, "the policy does not name the log that signed it");
         }
         let evaluation = policy.evaluate(&note);

@@ -40,10 +40,13 @@ impl Checkpoint {
     /// The signed note.
     ///
     /// # Errors
-    /// The key or the origin cannot be that of a checkpoint.
+    /// The key, the origin or the size cannot be that of a checkpoint.
     pub fn sign(&self, key: &SigningKey) -> Result<String, CheckpointError> {
         if self.origin != key.verifier().name() {
             return Err(CheckpointError::Origin);
+        }
+        if i64::try_from(self.size).is_err() {
+            return Err(CheckpointError::Malformed);
         }
         Ok(key.sign(&self.text())?)
     }
@@ -58,17 +61,21 @@ impl Checkpoint {
 
     /// Reads the checkpoint in a text that was verified.
     pub(crate) fn of_text(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        // Lines after the third are extensions, which this version does not know and does not mind.
-        let mut lines = text.split('\n');
-        let (Some(origin), Some(size), Some(root)) = (lines.next(), lines.next(), lines.next()) else {
-            return Err(CheckpointError::Malformed);
-        };
-        let size = decimal(size).ok_or(CheckpointError::Malformed)?;
-        let root = Digest::from_base64(root).ok_or(CheckpointError::Malformed)?;
-        if origin == key.name() {
-            Ok(Self { origin: origin.to_owned(), size, root })
-        } else {
-            Err(CheckpointError::Origin)
+        let checkpoint = Self::read(text)?;
+        if checkpoint.origin == key.name() { Ok(checkpoint) } else { Err(CheckpointError::Origin) }
+    }
+
+    /// Reads a text by its form, of whatever log: at least three lines, none of them empty.
+    pub(crate) fn read(text: &str) -> Result<Self, CheckpointError> {
+        let bad = CheckpointError::Malformed;
+        let mut lines = text.strip_suffix('\n').ok_or(bad)?.split('\n');
+        let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(bad)?;
+        let size = lines.next().and_then(decimal).ok_or(bad)?;
+        let root = lines.next().and_then(Digest::from_base64).ok_or(bad)?;
+        // What follows are extensions, which this version does not know and does not mind.
+        if lines.any(str::is_empty) {
+            return Err(bad);
         }
+        Ok(Self { origin: origin.to_owned(), size, root })
     }
 }

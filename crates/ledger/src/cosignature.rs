@@ -10,9 +10,12 @@ use std::str::FromStr;
 
 use ed25519_dalek::Signer as _;
 
-use crate::note::{NoteError, SignatureLine, SignedNote, check_name, key_id, key_text, split_key, verify_ed25519};
+use crate::checkpoint::Checkpoint;
+use crate::note::{
+    NoteError, SignatureLine, SignedNote, check_name, check_text, key_id, key_text, split_key, verify_ed25519,
+};
 
-const COSIGNATURE_V1: u8 = 0x04;
+pub(crate) const COSIGNATURE_V1: u8 = 0x04;
 
 /// The key of a witness.
 pub struct CosignerKey {
@@ -64,9 +67,10 @@ impl CosignerKey {
     /// Cosigns the text of a checkpoint at a time, in seconds since 1970.
     ///
     /// # Errors
-    /// The time is beyond what a cosignature can have.
+    /// The text is not that of a checkpoint, or the time is beyond what a cosignature can have.
     pub fn cosign(&self, checkpoint_text: &str, unix_seconds: u64) -> Result<SignatureLine, NoteError> {
-        if i64::try_from(unix_seconds).is_err() {
+        check_text(checkpoint_text)?;
+        if Checkpoint::read(checkpoint_text).is_err() || i64::try_from(unix_seconds).is_err() {
             return Err(NoteError::Malformed);
         }
         let signature = self.key.sign(&message(checkpoint_text, unix_seconds));
@@ -99,13 +103,13 @@ impl CosignerVerifier {
     /// there are several.
     ///
     /// # Errors
-    /// There is none, or one that is wrong.
+    /// There is none, or one that is wrong, as every one is on what is no checkpoint.
     pub fn verify(&self, note: &SignedNote) -> Result<u64, NoteError> {
         let mut latest = None;
         for line in note.by(&self.name, self.id()) {
             let (time, signature) = line.signature.split_first_chunk::<8>().ok_or(NoteError::BadSignature)?;
             let time = u64::from_be_bytes(*time);
-            if i64::try_from(time).is_err() {
+            if Checkpoint::read(note.text()).is_err() || i64::try_from(time).is_err() {
                 return Err(NoteError::BadSignature);
             }
             verify_ed25519(&self.key, &message(note.text(), time), signature)?;

@@ -2,26 +2,46 @@
 //!
 //! A policy names logs and witnesses by their keys, and the quorum: a witness, or a group of which so many must have
 //! cosigned. Whoever verifies brings a policy of their own; one that comes with the evidence proves nothing.
+//!
+//! Keys of types that this program cannot verify (ML-DSA-44, and what comes after it) are read and kept. Their witnesses
+//! never count as having cosigned, and their logs never as having signed: what is unknown makes nothing valid.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cosignature::CosignerVerifier;
-use crate::note::{NoteError, SignedNote, VerifierKey};
+use crate::cosignature::{COSIGNATURE_V1, CosignerVerifier};
+use crate::note::{ED25519, NoteError, SignedNote, VerifierKey, check_name, key_id, split_any_key};
+use crate::tlog_proof::decimal;
 
 /// A policy is at most this long, in bytes.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 /// At most this many logs, witnesses and groups each.
 pub const POLICY_ITEMS_MAX: usize = 256;
+/// Types of keys that sign notes and never cosign: ECDSA and the tree heads of RFC 6962.
+const SIGNING_ONLY: [u8; 3] = [ED25519, 0x02, 0x05];
+/// The type of keys that sign and cosign with ML-DSA-44.
+const ML_DSA_44: u8 = 0x06;
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WitnessPolicy {
     logs: Vec<PolicyLog>,
     witnesses: Vec<PolicyWitness>,
+    other_logs: Vec<Other>,
+    other_witnesses: Vec<Other>,
     groups: Vec<Group>,
     quorum: Rule,
+}
+
+/// A log or a witness whose key is of a type that this program cannot verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Other {
+    /// What the policy calls it; a log's is the name of its key.
+    name: String,
+    vkey: String,
+    key: Vec<u8>,
+    url: Option<String>,
 }
 
 /// A log of a policy.
@@ -57,6 +77,8 @@ enum Rule {
     Nobody,
     /// By place in the list of witnesses.
     Witness(usize),
+    /// By place in the list of witnesses whose keys cannot be verified.
+    Other(usize),
     /// By place in the list of groups.
     Group(usize),
 }
@@ -66,9 +88,9 @@ enum Rule {
 pub struct Evaluation {
     /// The witnesses whose cosignature is right, as the policy names them, and when, in seconds since 1970.
     pub cosigned: Vec<(String, u64)>,
-    /// The witnesses whose cosignature is wrong.
+    /// The witnesses whose cosignature is wrong. Other programs refuse a note with one, so no quorum is reached with it.
     pub wrong: Vec<String>,
-    /// Whether they are enough.
+    /// Whether those that cosigned are enough.
     pub quorum: Quorum,
 }
 
@@ -103,16 +125,29 @@ pub enum PolicyError {
 }
 
 impl WitnessPolicy {
-    /// The logs that the policy accepts; none if any will do.
+    /// The logs that the policy names, whose keys this program can verify. To ask whether one of them is accepted, use
+    /// [`WitnessPolicy::accepts`].
     #[must_use]
     pub fn logs(&self) -> &[PolicyLog] {
         &self.logs
     }
 
-    /// The witnesses that the policy knows.
+    /// Whether the policy accepts checkpoints that this key signed: it names the key, or no log at all.
+    #[must_use]
+    pub fn accepts(&self, key: &VerifierKey) -> bool {
+        let names_none = self.logs.is_empty() && self.other_logs.is_empty();
+        names_none || self.logs.iter().any(|log| log.verifier == *key)
+    }
+
+    /// The witnesses that the policy knows, whose keys this program can verify.
     #[must_use]
     pub fn witnesses(&self) -> &[PolicyWitness] {
         &self.witnesses
+    }
+
+    /// What the policy calls the witnesses whose keys this program cannot verify. They never count.
+    pub fn unverifiable(&self) -> impl Iterator<Item = &str> {
+        self.other_witnesses.iter().map(|other| other.name.as_str())
     }
 
     /// Looks which of the witnesses have cosigned a note, and whether they are enough. Whether the log signed it is
@@ -122,14 +157,16 @@ impl WitnessPolicy {
         let found: Vec<_> = self.witnesses.iter().map(|witness| witness.verifier.verify(note)).collect();
         let names = || self.witnesses.iter().map(|witness| witness.name.clone()).zip(&found);
         let satisfied: Vec<bool> = found.iter().map(Result::is_ok).collect();
+        let wrong: Vec<String> =
+            names().filter(|(_, found)| **found == Err(NoteError::BadSignature)).map(|(name, _)| name).collect();
         let quorum = match self.quorum {
             Rule::Nobody => Quorum::NoneRequired,
-            rule if self.holds(rule, &satisfied) => Quorum::Reached,
+            rule if wrong.is_empty() && self.holds(rule, &satisfied) => Quorum::Reached,
             _ => Quorum::NotReached,
         };
         Evaluation {
             cosigned: names().filter_map(|(name, found)| Some((name, *found.as_ref().ok()?))).collect(),
-            wrong: names().filter(|(_, found)| **found == Err(NoteError::BadSignature)).map(|(name, _)| name).collect(),
+            wrong,
             quorum,
         }
     }
@@ -146,6 +183,7 @@ impl WitnessPolicy {
         match rule {
             Rule::Nobody => true,
             Rule::Witness(at) => satisfied.get(at).copied().unwrap_or(false),
+            Rule::Other(_) => false,
             Rule::Group(at) => self.groups.get(at).is_some_and(|group| {
                 group.members.iter().filter(|member| self.holds(**member, satisfied)).count() >= group.enough
             }),
@@ -156,6 +194,7 @@ impl WitnessPolicy {
         let found = match rule {
             Rule::Nobody => None,
             Rule::Witness(at) => self.witnesses.get(at).map(|witness| witness.name.as_str()),
+            Rule::Other(at) => self.other_witnesses.get(at).map(|other| other.name.as_str()),
             Rule::Group(at) => self.groups.get(at).map(|group| group.name.as_str()),
         };
         found.unwrap_or("none")
@@ -174,11 +213,12 @@ impl FromStr for WitnessPolicy {
             reading.line(line).map_err(|what| PolicyError::Line { line: number, what })?;
         }
         let quorum = reading.quorum.ok_or(PolicyError::NoQuorum)?;
-        let Reading { logs, witnesses, groups, .. } = reading;
-        if logs.len().max(witnesses.len()).max(groups.len()) > POLICY_ITEMS_MAX {
+        let Reading { logs, witnesses, other_logs, other_witnesses, groups, .. } = reading;
+        let most = (logs.len() + other_logs.len()).max(witnesses.len() + other_witnesses.len()).max(groups.len());
+        if most > POLICY_ITEMS_MAX {
             return Err(PolicyError::TooLong);
         }
-        Ok(Self { logs, witnesses, groups, quorum })
+        Ok(Self { logs, witnesses, other_logs, other_witnesses, groups, quorum })
     }
 }
 
@@ -186,6 +226,8 @@ impl FromStr for WitnessPolicy {
 struct Reading {
     logs: Vec<PolicyLog>,
     witnesses: Vec<PolicyWitness>,
+    other_logs: Vec<Other>,
+    other_witnesses: Vec<Other>,
     groups: Vec<Group>,
     names: BTreeMap<String, (Rule, Listed)>,
     quorum: Option<Rule>,
@@ -220,21 +262,43 @@ impl Reading {
     }
 
     fn log(&mut self, vkey: &str, url: Option<&str>) -> Result<(), &'static str> {
-        let verifier: VerifierKey = vkey.parse().map_err(|_| "not the public key of a log (Ed25519)")?;
-        if self.logs.iter().any(|log| log.verifier.key_bytes() == verifier.key_bytes()) {
+        const WRONG: &str = "not the public key of a log";
+        let url = url.map(str::to_owned);
+        let (name, key_type, key) = key_of(vkey).ok_or(WRONG)?;
+        let others = self.other_logs.iter().map(|log| log.key.as_slice());
+        if self.logs.iter().map(|log| log.verifier.key_bytes().as_slice()).chain(others).any(|known| known == key) {
             return Err("another line has the same key");
         }
-        self.logs.push(PolicyLog { verifier, url: url.map(str::to_owned) });
+        match key_type {
+            ED25519 => self.logs.push(PolicyLog { verifier: vkey.parse().map_err(|_| WRONG)?, url }),
+            COSIGNATURE_V1 => return Err("this is the public key of a witness, not of a log"),
+            _ => self.other_logs.push(Other { name: name.to_owned(), vkey: vkey.to_owned(), key, url }),
+        }
         Ok(())
     }
 
     fn witness(&mut self, name: &str, vkey: &str, url: Option<&str>) -> Result<(), &'static str> {
-        let verifier: CosignerVerifier = vkey.parse().map_err(|_| "not the public key of a witness (Ed25519)")?;
-        if self.witnesses.iter().any(|witness| witness.verifier.key_bytes() == verifier.key_bytes()) {
+        const WRONG: &str = "not the public key of a witness";
+        let (name, url) = (name.to_owned(), url.map(str::to_owned));
+        let (_, key_type, key) = key_of(vkey).ok_or(WRONG)?;
+        let known = self.witnesses.iter().map(|witness| witness.verifier.key_bytes().as_slice());
+        if known.chain(self.other_witnesses.iter().map(|other| other.key.as_slice())).any(|known| known == key) {
             return Err("another line has the same key");
         }
-        self.define(name, Rule::Witness(self.witnesses.len()))?;
-        self.witnesses.push(PolicyWitness { name: name.to_owned(), verifier, url: url.map(str::to_owned) });
+        match key_type {
+            COSIGNATURE_V1 => {
+                let verifier = vkey.parse().map_err(|_| WRONG)?;
+                self.define(&name, Rule::Witness(self.witnesses.len()))?;
+                self.witnesses.push(PolicyWitness { name, verifier, url });
+            }
+            signing if SIGNING_ONLY.contains(&signing) => {
+                return Err("this is a key that signs notes; a witness's key has the type 0x04");
+            }
+            _ => {
+                self.define(&name, Rule::Other(self.other_witnesses.len()))?;
+                self.other_witnesses.push(Other { name, vkey: vkey.to_owned(), key, url });
+            }
+        }
         Ok(())
     }
 
@@ -251,7 +315,9 @@ impl Reading {
         let enough = match enough {
             "any" => 1,
             "all" => rules.len(),
-            number => number.parse().map_err(|_| "how many are enough is `any`, `all` or a number")?,
+            number => decimal(number)
+                .and_then(|number| usize::try_from(number).ok())
+                .ok_or("how many are enough is `any`, `all` or a number")?,
         };
         if !(1..=rules.len()).contains(&enough) {
             return Err("as many as are enough must be members, and at least one");
@@ -277,6 +343,14 @@ impl Reading {
     }
 }
 
+/// Name, type and bytes of a public key of any type.
+fn key_of(vkey: &str) -> Option<(&str, u8, Vec<u8>)> {
+    let (name, id, key_type, key) = split_any_key(vkey).filter(|(_, _, _, key)| !key.is_empty())?;
+    check_name(name).ok()?;
+    // The id of this type must be the usual one; those of others are their own matter.
+    (key_type != ML_DSA_44 || id == key_id(name, key_type, &key)).then_some((name, key_type, key))
+}
+
 /// The policy in its plainest form: no comments, one space between items.
 impl fmt::Display for WitnessPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -284,8 +358,14 @@ impl fmt::Display for WitnessPolicy {
         for log in &self.logs {
             writeln!(f, "log {}{}", log.verifier, url(&log.url))?;
         }
+        for log in &self.other_logs {
+            writeln!(f, "log {}{}", log.vkey, url(&log.url))?;
+        }
         for witness in &self.witnesses {
             writeln!(f, "witness {} {}{}", witness.name, witness.verifier, url(&witness.url))?;
+        }
+        for other in &self.other_witnesses {
+            writeln!(f, "witness {} {}{}", other.name, other.vkey, url(&other.url))?;
         }
         for group in &self.groups {
             let members: Vec<&str> = group.members.iter().map(|member| self.name(*member)).collect();

@@ -11,11 +11,12 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::note::{NOTE_BYTES_MAX, VerifierKey};
 use crate::proof::{ProofError, verify_inclusion};
 
-/// The extra data of a proof is at most this long, in bytes: other programs read lines of at most 64 KiB.
-pub const EXTRA_BYTES_MAX: usize = 48 * 1024;
+/// The extra data of a proof is at most this long, in bytes: other programs read lines shorter than 64 KiB, and this is
+/// a line of 64,006 characters.
+pub const EXTRA_BYTES_MAX: usize = 48_000;
 /// A proof is at most this long, in bytes.
 pub const TLOG_PROOF_BYTES_MAX: usize = NOTE_BYTES_MAX + 2 * EXTRA_BYTES_MAX;
-/// A tree of 2^64 leaves has no longer proof.
+/// No tree has a longer proof.
 const HASHES_MAX: usize = 64;
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
 
@@ -28,7 +29,8 @@ pub struct TlogProof {
     pub hashes: Vec<Digest>,
     /// The signed note of the checkpoint, with its cosignatures.
     pub checkpoint: String,
-    /// More data, which nothing proves.
+    /// More data, which nothing proves. Never empty: a proof that is read has then none, and one that is written says
+    /// none.
     pub extra: Option<Vec<u8>>,
 }
 
@@ -63,7 +65,7 @@ impl TlogProof {
 impl fmt::Display for TlogProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{FIRST_LINE}")?;
-        if let Some(extra) = &self.extra {
+        if let Some(extra) = self.extra.as_ref().filter(|extra| !extra.is_empty()) {
             writeln!(f, "extra {}", STANDARD.encode(extra))?;
         }
         writeln!(f, "index {}", self.index)?;
@@ -85,7 +87,8 @@ impl FromStr for TlogProof {
         let extra = match lines.peek().and_then(|line| line.strip_prefix("extra ")) {
             Some(extra) => {
                 lines.next();
-                Some(STANDARD.decode(extra).ok().filter(|extra| extra.len() <= EXTRA_BYTES_MAX).ok_or(bad)?)
+                let extra = STANDARD.decode(extra).ok();
+                Some(extra.filter(|extra| (1..=EXTRA_BYTES_MAX).contains(&extra.len())).ok_or(bad)?)
             }
             None => None,
         };
@@ -96,8 +99,9 @@ impl FromStr for TlogProof {
     }
 }
 
-/// An ASCII decimal without leading zeros.
+/// An ASCII decimal without leading zeros, below 2^63: other programs keep sizes and indexes in signed integers.
 pub(crate) fn decimal(text: &str) -> Option<u64> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
-    text.parse().ok().filter(|_| canonical)
+    let number: i64 = text.parse().ok().filter(|_| canonical)?;
+    u64::try_from(number).ok()
 }

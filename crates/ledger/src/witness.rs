@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use model::Digest;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::note::{NOTE_BYTES_MAX, NoteError, SignedNote, VerifierKey};
 use crate::proof::verify_consistency;
 use crate::tlog_proof::decimal;
@@ -62,13 +62,13 @@ pub enum Refusal {
     /// The old size is larger than the checkpoint.
     #[error("the old size is larger than the checkpoint's")]
     OldTooLarge,
-    /// The witness has cosigned another size last, or another root of this size.
+    /// The witness has cosigned another size last.
     #[error("this witness has cosigned size {size} last")]
     Conflict {
         /// The size that it cosigned last.
         size: u64,
     },
-    /// The checkpoint does not continue what was cosigned.
+    /// The checkpoint does not continue what was cosigned: its proof is wrong, or it has another root of the same size.
     #[error("the proof does not show that the checkpoint continues what this witness has cosigned")]
     Inconsistent,
 }
@@ -110,13 +110,20 @@ pub fn consider(
         Err(NoteError::NotSigned | NoteError::BadSignature) => return Err(Refusal::NotSigned),
         Err(_) => return Err(Refusal::Malformed),
     }
-    let Checkpoint { size, root, .. } = Checkpoint::of_text(note.text(), key).map_err(|_| Refusal::Malformed)?;
+    let Checkpoint { size, root, .. } = Checkpoint::of_text(note.text(), key).map_err(|error| match error {
+        CheckpointError::Origin => Refusal::UnknownLog,
+        CheckpointError::Note(_) | CheckpointError::Malformed => Refusal::Malformed,
+    })?;
     if request.old > size {
         return Err(Refusal::OldTooLarge);
     }
     let last = known.copied().unwrap_or(Known { size: 0, root: EMPTY_ROOT });
-    if request.old != last.size || (size == last.size && root != last.root) {
+    if request.old != last.size {
         return Err(Refusal::Conflict { size: last.size });
+    }
+    // A tree without leaves has one root only. The rule does not follow from consistency: anything continues nothing.
+    if size == 0 && root != EMPTY_ROOT {
+        return Err(Refusal::Inconsistent);
     }
     verify_consistency(last.size, &last.root, size, &root, &request.proof).map_err(|_| Refusal::Inconsistent)?;
     Ok((Known { size, root }, note))

@@ -192,6 +192,13 @@ fn a_policy_asks_for_witnesses() {
         says(&ran, 0, "witnesses     enough    1 witness cosigned");
         says(&ran, 0, "W at 2026-11-22 09:35:01 UTC");
     }
+    // A policy that names another log accepts no other, however many have cosigned.
+    let other = ledger::SigningKey::new("other.example.com/1", &[8; 32]).unwrap().verifier();
+    place.write("policy", &format!("log {other}\nwitness W {}\nquorum W\n", witness.verifier()));
+    for source in ["data", "data/tiles"] {
+        let ran = place.run(&format!("verify {source} --vkey vkey --policy policy"));
+        assert!(ran.code == 2 && ran.err.contains("no line `log` has the key of this log"), "{}", ran.err);
+    }
     place.write("policy", "quorum W\n");
     let ran = place.run("verify data --vkey vkey --policy policy");
     assert!(ran.code == 2 && ran.err.contains("line 1"), "{}", ran.err);

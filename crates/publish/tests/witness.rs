@@ -182,7 +182,7 @@ fn it_answers_as_the_specification_says() {
     // The same once more, a rollback, another root of that size, another future, and no proof at all.
     assert!(add(&request("a", 5, 5)).is_ok());
     assert_eq!(refused(&request("a", 0, 4)), (409, Refusal::Conflict { size: 5 }));
-    assert_eq!(refused(&request("b", 5, 5)), (409, Refusal::Conflict { size: 5 }));
+    assert_eq!(refused(&request("b", 5, 5)), (422, Refusal::Inconsistent));
     assert_eq!(refused(&request("b", 5, 8)).0, 422);
     assert_eq!(refused(&AddCheckpoint { proof: vec![], ..request("a", 5, 8) }).0, 422);
     // Logs and keys that it does not know.

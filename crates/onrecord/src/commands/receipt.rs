@@ -102,6 +102,10 @@ impl Check {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let key = log_key(&self.vkey)?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
+        if policy.as_ref().is_some_and(|policy| !policy.accepts(&key)) {
+            return Err(Failure::usage("--policy: no line `log` has the key of this log")
+                .hint(format_args!("if you trust this log, add the line: log {key}")));
+        }
         let text = read(&self.file)?;
         let checked = text.parse::<Receipt>().and_then(|receipt| Ok((receipt.check(&key)?, receipt)));
         let (signed, receipt) = match checked {

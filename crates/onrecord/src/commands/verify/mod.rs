@@ -113,6 +113,7 @@ fn data_directory(data: &Path, given: &Given, progress: &mut Progress) -> Result
         Some(key) => key.clone(),
         None => store::Reader::on(disk.clone()).map_err(failed)?.vkey().clone(),
     };
+    check_policy(given, &key)?;
     let mut expected = kept_checkpoints(given, &key)?;
     // A cosigned checkpoint counts only if it is one of this very log.
     let cosigned = match (&given.policy, Published::open_dir(data).cosigned().map_err(failed)?) {
@@ -141,6 +142,7 @@ fn published(log: &dyn Fetch, given: &Given) -> Result<Verdicts, Failure> {
         return Err(Failure::usage("a published log is verified with a key from elsewhere: --vkey KEY")
             .hint("it is the file `vkey` of the data directory, or the line that `onrecord init` printed"));
     };
+    check_policy(given, key)?;
     let missing = || Failure::not_found("there is no `checkpoint` there, so no published log");
     // The checkpoint comes first: the log may grow while it is read.
     let note = log.text("checkpoint")?.ok_or_else(missing)?;
@@ -237,6 +239,15 @@ fn same_size(bundle: &mut evidence::Report, kept: &Checkpoint) -> Result<(), Fai
 fn open(note: &str, key: &VerifierKey) -> Result<(Checkpoint, SignedNote), Failure> {
     let checkpoint = Checkpoint::open(note, key).map_err(Failure::new)?;
     Ok((checkpoint, SignedNote::parse(note).map_err(Failure::new)?))
+}
+
+/// A policy that names logs accepts no other.
+fn check_policy(given: &Given, key: &VerifierKey) -> Result<(), Failure> {
+    match &given.policy {
+        Some(policy) if !policy.accepts(key) => Err(Failure::usage("--policy: no line `log` has the key of this log")
+            .hint(format_args!("if you trust this log, add the line: log {key}"))),
+        _ => Ok(()),
+    }
 }
 
 fn witnessed(given: &Given, cosigned: Option<(Checkpoint, SignedNote)>) -> Option<Witnessed> {
