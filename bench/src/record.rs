@@ -6,11 +6,12 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -35,9 +36,6 @@ pub(crate) struct Arguments {
     /// Where to put the record: on the disk that is to be measured.
     #[arg(long, default_value = "/var/tmp")]
     dir: PathBuf,
-    /// Only the latencies, as one line for the run that started this one.
-    #[arg(long, hide = true)]
-    latency_only: bool,
 }
 
 const ORIGIN: &str = "bench.example/1";
@@ -45,6 +43,8 @@ const TEXT: &[u8] = b"SELECT abalance FROM pgbench_accounts WHERE aid = 123456;"
 /// Sessions of the throughput measurement, on two threads as the gateway has them.
 const WRITERS: usize = 64;
 const THREADS: usize = 2;
+/// The bar.
+const ENTRIES_A_SECOND: f64 = 100_000.0;
 /// Commands a second of the latency measurements.
 const RATES: [u32; 3] = [1_000, 2_000, 5_000];
 
@@ -52,20 +52,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("onrecord-bench-").tempdir_in(&arguments.dir)?;
     let mut disk = Disk::new(dir.path())?;
     let scale = if arguments.quick { 1 } else { 4 };
-    if arguments.latency_only {
-        let line: Vec<String> = latencies(dir.path(), &mut disk, scale)?.iter().map(Latency::line).collect();
-        return Ok(writeln!(std::io::stdout(), "{}", line.join(" "))?);
-    }
     let mut table = Table::default();
     single(dir.path(), &mut disk, scale, &mut table)?;
     let log = throughput(dir.path(), scale, &mut table)?;
     restart(&log, &mut table)?;
     verify(&log, &mut table)?;
     archived(dir.path(), &log, &mut table)?;
-    for found in latencies(dir.path(), &mut disk, scale)? {
-        found.rows("", &mut table);
+    for order in [Scheduling::Normal, Scheduling::Raised] {
+        latencies(dir.path(), &mut disk, scale, order, &mut table)?;
     }
-    raised(arguments, &mut table)?;
     Ok(writeln!(std::io::stdout(), "{}", table.text())?)
 }
 
@@ -80,7 +75,7 @@ fn single(dir: &Path, disk: &mut Disk, scale: usize, table: &mut Table) -> anyho
         for _ in 0..100 {
             let start = Instant::now();
             let pending = intent(&mut session)?;
-            wait(&gate, pending.position());
+            wait(&gate, pending.position(), Lone::Yes);
             ours.push(microseconds(start.elapsed()));
             end(&gate, &mut session, pending)?;
         }
@@ -99,16 +94,31 @@ fn single(dir: &Path, disk: &mut Disk, scale: usize, table: &mut Table) -> anyho
     Ok(())
 }
 
-/// 64 sessions on two threads, each with one command at a time: what is durable, in the tree and signed.
+/// 64 sessions on two threads, each with one command at a time: what is durable, in the tree and signed. Once as fast as
+/// it goes, and once at the rate of the bar, to see how far behind the published log is then.
 fn throughput(dir: &Path, scale: usize, table: &mut Table) -> anyhow::Result<PathBuf> {
     let log = dir.join("throughput");
-    let recorder = open(&log)?;
-    let stop = Arc::new(AtomicBool::new(false));
     let length = Duration::from_secs(2 * scale as u64);
+    let (rate, what, lag) = writers(&log, length, None)?;
+    let name = "64 writers, durable entries a second, tree and tiles included";
+    table.bar(name, &what, rate, "/s", ENTRIES_A_SECOND, Least);
+    table.fact("  until an entry is in a published checkpoint, at that rate", &format!("{lag:.2} s (worst seen)"));
+    let (rate, _, lag) = writers(&dir.join("paced"), length, Some(ENTRIES_A_SECOND))?;
+    let name = "64 writers, until an entry is in a published checkpoint, worst seen";
+    table.bar(name, &format!("at {rate:.0} entries a second"), lag, "s", 1.0, Most);
+    Ok(log)
+}
+
+/// Entries a second, what that was, and the longest time until an entry was published.
+fn writers(log: &Path, length: Duration, rate: Option<f64>) -> anyhow::Result<(f64, String, f64)> {
+    let recorder = open(log)?;
+    let stop = Arc::new(AtomicBool::new(false));
     let before = recorder.appended();
     let began = Instant::now();
+    // Each command is two entries.
+    let pause = rate.map(|rate| Duration::from_secs_f64(2.0 * WRITERS as f64 / rate));
     let (commands, lags) = std::thread::scope(|scope| -> anyhow::Result<(u64, Vec<f64>)> {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| writer(&recorder, &stop))).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| writer(&recorder, &stop, pause))).collect();
         let lags = lags(&recorder, began + length);
         stop.store(true, SeqCst);
         let mut commands = 0;
@@ -120,30 +130,26 @@ fn throughput(dir: &Path, scale: usize, table: &mut Table) -> anyhow::Result<Pat
     let seconds = began.elapsed().as_secs_f64();
     let entries = (recorder.appended() - before) as f64;
     recorder.stop()?;
-    let each = format!("{commands} commands in {seconds:.1} s");
-    table.bar(
-        "64 writers, durable entries a second, tree and tiles included",
-        &each,
-        entries / seconds,
-        "/s",
-        100_000.0,
-        Least,
-    );
     let worst = lags.iter().copied().fold(0.0, f64::max);
-    table.bar("  until an entry is in a published checkpoint, at that rate", "worst seen", worst, "s", 1.0, Most);
-    Ok(log)
+    Ok((entries / seconds, format!("{commands} commands in {seconds:.1} s"), worst))
 }
 
-/// 32 sessions as one worker has them: all append, one write, one flush, all go on.
-fn writer(recorder: &Recorder, stop: &AtomicBool) -> anyhow::Result<u64> {
+/// 32 sessions as one worker has them: all append, one write, one flush, all go on. A round begins no sooner than
+/// `pause` after the one before.
+fn writer(recorder: &Recorder, stop: &AtomicBool, pause: Option<Duration>) -> anyhow::Result<u64> {
     let gate = recorder.gate();
     let mut sessions: Vec<SessionLog> =
         (0..WRITERS / THREADS).map(|_| begin(recorder, &gate)).collect::<anyhow::Result<_>>()?;
     let mut commands = 0;
+    let mut due = Instant::now();
     while !stop.load(SeqCst) {
+        if let Some(pause) = pause {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            due += pause;
+        }
         let pending: Vec<Pending> = sessions.iter_mut().map(intent).collect::<anyhow::Result<_>>()?;
         if let Some(last) = pending.last() {
-            wait(&gate, last.position());
+            wait(&gate, last.position(), Lone::No);
         }
         for (session, pending) in sessions.iter_mut().zip(pending) {
             end(&gate, session, pending)?;
@@ -263,96 +269,113 @@ fn size_of(path: &Path) -> anyhow::Result<u64> {
     std::fs::read_dir(path)?.map(|entry| size_of(&entry?.path())).sum()
 }
 
-struct Latency {
-    rate: u32,
-    raw: f64,
-    p50: f64,
-    p99: f64,
-}
-
-impl Latency {
-    fn line(&self) -> String {
-        format!("{} {} {} {}", self.rate, self.raw, self.p50, self.p99)
-    }
-
-    fn rows(&self, how: &str, table: &mut Table) {
-        let name = format!("durable intent at {} commands a second{how}", self.rate);
-        table.bar(&format!("{name}, p50"), &format!("{:.0} µs", self.p50), self.p50 / self.raw, "x", 2.5, Most);
-        table.bar(&format!("{name}, p99"), &format!("{:.0} µs", self.p99), self.p99 / self.raw, "x", 8.0, Most);
-    }
-}
-
 /// Commands arrive when they arrive, whether those before are durable or not: the time of each counts from its arrival.
-fn latencies(dir: &Path, disk: &mut Disk, scale: usize) -> anyhow::Result<Vec<Latency>> {
-    let mut found = Vec::new();
+fn latencies(dir: &Path, disk: &mut Disk, scale: usize, order: Scheduling, table: &mut Table) -> anyhow::Result<()> {
     for rate in RATES {
-        let mut raw = disk.flushes_us(500)?;
-        let recorder = open(&dir.join(format!("latency-{rate}")))?;
-        let gate = recorder.gate();
-        let mut sessions: Vec<SessionLog> = (0..8).map(|_| begin(&recorder, &gate)).collect::<anyhow::Result<_>>()?;
-        let count = rate as usize * scale;
-        let apart = Duration::from_secs(1) / rate;
-        let began = Instant::now();
-        let (mut waiting, mut times, mut next) = (Vec::new(), Vec::new(), 0usize);
-        let mut cx = Context::from_waker(Waker::noop());
-        while times.len() < count {
-            let due = began + apart * u32::try_from(next)?;
-            if next < count && Instant::now() >= due {
-                let lanes = sessions.len();
-                let session = sessions.get_mut(next % lanes).context("a session")?;
-                let pending = intent(session)?;
-                let _ = gate.poll(&mut cx, pending.position(), Level::Durable);
-                waiting.push((next % lanes, due, pending));
-                next += 1;
-                continue;
-            }
-            gate.turn(Lone::Yes);
-            let mut rest = Vec::new();
-            for (lane, due, pending) in waiting.drain(..) {
-                if gate.has_reached(pending.position(), Level::Durable) {
-                    times.push(microseconds(due.elapsed()));
-                    end(&gate, sessions.get_mut(lane).context("a session")?, pending)?;
-                } else {
-                    rest.push((lane, due, pending));
-                }
-            }
-            waiting = rest;
-            // As a worker's event loop does when nothing is ready.
-            std::thread::sleep(due.saturating_duration_since(Instant::now()).min(Duration::from_micros(20)));
+        let recorder = open(&dir.join(format!("latency-{order:?}-{rate}")))?;
+        if order == Scheduling::Raised && !raise(Scheduling::Raised) {
+            table.fact("the same with the committing threads before others", "not measured: chrt may not do that here");
+            return Ok(recorder.stop()?);
         }
+        let mut raw = disk.flushes_us(500)?;
+        let times = arrivals(&recorder, rate, scale)?;
         raw.extend(disk.flushes_us(500)?);
-        for session in sessions {
-            session.close(closing())?;
+        if order == Scheduling::Raised {
+            raise(Scheduling::Normal);
         }
         recorder.stop()?;
-        times.sort_by(f64::total_cmp);
-        let at = |part: usize| times.get(times.len() * part / 1000).copied().unwrap_or_default();
-        found.push(Latency { rate, raw: middle(&mut raw), p50: at(500), p99: at(990) });
-    }
-    Ok(found)
-}
-
-/// The same latencies with the process before others in the scheduler's eyes: on a busy machine, that matters more than
-/// the disk.
-fn raised(arguments: &Arguments, table: &mut Table) -> anyhow::Result<()> {
-    let mut command = Command::new("chrt");
-    command.args(["--fifo", "5"]).arg(std::env::current_exe()?).args(["record", "--latency-only", "--dir"]);
-    command.arg(&arguments.dir);
-    if arguments.quick {
-        command.arg("--quick");
-    }
-    let Some(output) = command.output().ok().filter(|output| output.status.success()) else {
-        table.fact("the same with raised priority", "not measured: chrt may not do that here");
-        return Ok(());
-    };
-    let text = String::from_utf8(output.stdout)?;
-    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    for (found, rate) in numbers.chunks_exact(4).zip(RATES) {
-        if let [_, raw, p50, p99] = *found {
-            Latency { rate, raw, p50, p99 }.rows(", raised priority", table);
+        let (raw_p50, raw_p99) = (part(&mut raw, 0.5), part(&mut raw, 0.99));
+        let name = format!("durable intent at {rate} commands a second{}", order.words());
+        for (which, value, most) in [("p50", times.0, 2.5), ("p99", times.1, 8.0)] {
+            let seen = format!("{value:.0} µs; raw p50 {raw_p50:.0}, p99 {raw_p99:.0}");
+            table.bar(&format!("{name}, {which}"), &seen, value / raw_p50, "x", most, Most);
         }
     }
     Ok(())
+}
+
+/// Median and 99th percentile of the time from a command's arrival until its intent is durable, on a thread that does
+/// what a worker of the gateway does: it takes what has arrived, makes one turn, and sleeps until there is more.
+fn arrivals(recorder: &Recorder, rate: u32, scale: usize) -> anyhow::Result<(f64, f64)> {
+    let gate = recorder.gate();
+    gate.set_turn_waker(&Waker::from(Arc::new(Unpark(std::thread::current()))));
+    let mut sessions: Vec<SessionLog> = (0..8).map(|_| begin(recorder, &gate)).collect::<anyhow::Result<_>>()?;
+    // A socket wakes its thread at once; a timer does so only with this.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    let count = rate as usize * scale;
+    let apart = Duration::from_secs(1) / rate;
+    let began = Instant::now() + apart;
+    let (mut waiting, mut times, mut next) = (Vec::new(), Vec::new(), 0usize);
+    let mut cx = Context::from_waker(Waker::noop());
+    while times.len() < count {
+        let mut due = began + apart * u32::try_from(next)?;
+        while next < count && due <= Instant::now() {
+            let lane = next % sessions.len();
+            let pending = intent(sessions.get_mut(lane).context("a session")?)?;
+            let _ = gate.poll(&mut cx, pending.position(), Level::Durable);
+            waiting.push((lane, due, pending));
+            next += 1;
+            due += apart;
+        }
+        if gate.turn_wanted() {
+            gate.turn(if waiting.len() <= 1 { Lone::Yes } else { Lone::No });
+        }
+        let mut rest = Vec::new();
+        for (lane, due, pending) in waiting.drain(..) {
+            if gate.has_reached(pending.position(), Level::Durable) {
+                times.push(microseconds(due.elapsed()));
+                end(&gate, sessions.get_mut(lane).context("a session")?, pending)?;
+            } else {
+                rest.push((lane, due, pending));
+            }
+        }
+        waiting = rest;
+        if !gate.turn_wanted() {
+            let idle = due.saturating_duration_since(Instant::now());
+            std::thread::park_timeout(if next < count { idle } else { Duration::from_millis(1) });
+        }
+    }
+    for session in sessions {
+        session.close(closing())?;
+    }
+    Ok((part(&mut times, 0.5), part(&mut times, 0.99)))
+}
+
+/// How the committing threads, which are the one that syncs and the worker, stand in the scheduler's eyes: on a busy
+/// machine, that matters more than the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheduling {
+    Normal,
+    Raised,
+}
+
+impl Scheduling {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Normal => "",
+            Self::Raised => ", committing threads before others",
+        }
+    }
+}
+
+/// Whether that could be done: it takes a right that not every user has.
+fn raise(to: Scheduling) -> bool {
+    let policy = match to {
+        Scheduling::Normal => ["--other", "0"],
+        Scheduling::Raised => ["--fifo", "5"],
+    };
+    let own = rustix::thread::gettid().as_raw_nonzero().get().to_string();
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let committing = threads.filter(|thread| {
+        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        thread.file_name() == *own || name.trim() == "store-syncer"
+    });
+    committing.into_iter().all(|thread| {
+        let [policy, priority] = policy;
+        let mut chrt = Command::new("chrt");
+        chrt.args([policy, "--pid", priority]).arg(thread.file_name()).stderr(Stdio::null());
+        chrt.status().is_ok_and(|status| status.success())
+    })
 }
 
 fn open(dir: &Path) -> anyhow::Result<Recorder> {
@@ -368,7 +391,7 @@ fn open(dir: &Path) -> anyhow::Result<Recorder> {
 
 fn begin(recorder: &Recorder, gate: &Gate) -> anyhow::Result<SessionLog> {
     let (session, opening) = recorder.open_session(start())?;
-    wait(gate, opening.position());
+    wait(gate, opening.position(), Lone::Yes);
     Ok(session)
 }
 
@@ -404,12 +427,25 @@ fn finish(session: SessionLog, recorder: Recorder) -> anyhow::Result<()> {
     Ok(recorder.stop()?)
 }
 
-/// As a worker does that has nothing else to do.
-fn wait(gate: &Gate, position: Position) {
+/// Waits as a worker's event loop does: one turn, then nothing until the record has made progress.
+fn wait(gate: &Gate, position: Position, lone: Lone) {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    gate.set_turn_waker(&waker);
     let mut cx = Context::from_waker(Waker::noop());
-    while !gate.has_reached(position, Level::Durable) {
-        let _ = gate.poll(&mut cx, position, Level::Durable);
-        gate.turn(Lone::Yes);
+    while gate.poll(&mut cx, position, Level::Durable).is_pending() {
+        gate.turn(lone);
+        while !gate.turn_wanted() && !gate.has_reached(position, Level::Durable) {
+            std::thread::park();
+        }
+    }
+}
+
+/// Wakes a worker's thread.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -442,8 +478,13 @@ fn start() -> SessionStart {
 }
 
 fn middle(times: &mut [f64]) -> f64 {
+    part(times, 0.5)
+}
+
+/// The value that this part of all is below.
+fn part(times: &mut [f64], part: f64) -> f64 {
     times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    times.get((times.len() as f64 * part) as usize).copied().unwrap_or_default()
 }
 
 use Bound::{Least, Most};
