@@ -284,7 +284,7 @@ fn latencies(dir: &Path, disk: &mut Disk, scale: usize, order: Scheduling, table
             raise(Scheduling::Normal);
         }
         recorder.stop()?;
-        let (raw_p50, raw_p99) = (part(&mut raw, 0.5), part(&mut raw, 0.99));
+        let (raw_p50, raw_p99) = (part(&mut raw, 500), part(&mut raw, 990));
         let name = format!("durable intent at {rate} commands a second{}", order.words());
         for (which, value, most) in [("p50", times.0, 2.5), ("p99", times.1, 8.0)] {
             let seen = format!("{value:.0} µs; raw p50 {raw_p50:.0}, p99 {raw_p99:.0}");
@@ -338,7 +338,7 @@ fn arrivals(recorder: &Recorder, rate: u32, scale: usize) -> anyhow::Result<(f64
     for session in sessions {
         session.close(closing())?;
     }
-    Ok((part(&mut times, 0.5), part(&mut times, 0.99)))
+    Ok((part(&mut times, 500), part(&mut times, 990)))
 }
 
 /// How the committing threads, which are the one that syncs and the worker, stand in the scheduler's eyes: on a busy
@@ -478,13 +478,13 @@ fn start() -> SessionStart {
 }
 
 fn middle(times: &mut [f64]) -> f64 {
-    part(times, 0.5)
+    part(times, 500)
 }
 
-/// The value that this part of all is below.
-fn part(times: &mut [f64], part: f64) -> f64 {
+/// The value that so many thousandths of all are below.
+fn part(times: &mut [f64], thousandths: usize) -> f64 {
     times.sort_by(f64::total_cmp);
-    times.get((times.len() as f64 * part) as usize).copied().unwrap_or_default()
+    times.get(times.len() * thousandths / 1000).copied().unwrap_or_default()
 }
 
 use Bound::{Least, Most};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use model::{EpochReason, PreviousLog};
 
 use crate::clock::{SystemClock, SystemRandom};
-use crate::disk::{Disk, RealDisk, read_file, replace_file};
+use crate::disk::{Disk, Mode, RealDisk, read_file, replace_file};
 use crate::error::StoreError;
 use crate::keys;
 use crate::recorder::{Created, LOCK, Options, Recorder, take_lock};
@@ -104,6 +104,11 @@ pub fn begin_epoch(dir: &Path, begin: &BeginEpoch) -> Result<Created, StoreError
     }
     finish(dir, &disk)?;
     Ok(created)
+}
+
+/// Whether a change of epochs was begun and is not complete: then a directory without a log has one all the same.
+pub(crate) fn is_changing(disk: &dyn Disk) -> bool {
+    disk.open(&format!("{EPOCHS}/{MOVES}"), Mode::Read).is_ok()
 }
 
 /// Completes a change of epochs that was begun; nothing if there is none.

@@ -131,6 +131,9 @@ impl Recorder {
         source: &mut dyn Random,
     ) -> Result<Created, StoreError> {
         let error = StoreError::disk;
+        if epoch::is_changing(&**disk) {
+            return Err(StoreError::Exists);
+        }
         disk.create_dir("log").map_err(error("making the data directory"))?;
         let _lock = take_lock(&**disk)?;
         if !walk::list(&**disk)?.is_empty() {

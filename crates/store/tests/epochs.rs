@@ -17,8 +17,9 @@ fn options() -> Options {
 }
 
 fn record(dir: &Path) {
-    if !dir.join("log").exists() {
-        Recorder::create(dir, GATEWAY).unwrap();
+    match Recorder::create(dir, GATEWAY) {
+        Ok(_) | Err(StoreError::Exists) => {}
+        Err(error) => panic!("{error}"),
     }
     let (recorder, _) = Recorder::open_dir(dir, options()).unwrap();
     let gate = recorder.gate();
