@@ -144,6 +144,8 @@ pub(crate) struct Signal {
     pub(crate) changed: Condvar,
     /// Wakes the keeper.
     pub(crate) keeper: Condvar,
+    /// Wakes the signer.
+    pub(crate) signer: Condvar,
     /// Wakes the publisher.
     pub(crate) publisher: Condvar,
     /// Something was appended since the syncer last looked.
@@ -488,12 +490,20 @@ impl Log {
         let _ = keys.refill(&mut **lock(&self.random));
     }
 
+    /// How many entries are not signed.
+    pub(crate) fn unsigned(&self) -> u64 {
+        self.appended().saturating_sub(lock(&self.signer).signed)
+    }
+
     /// Signs the log as it stands, if it has grown since the last time.
     pub(crate) fn checkpoint(&self) {
         let mut signer = lock(&self.signer);
-        if self.appended() <= signer.signed || self.failure.get().is_some() {
-            return;
+        if self.appended() > signer.signed && self.failure.get().is_none() {
+            self.sign(&mut signer);
         }
+    }
+
+    fn sign(&self, signer: &mut Signer) {
         self.write();
         let frontier = lock(&self.writer).frontier.clone();
         if self.durable() < frontier.size() {
@@ -518,7 +528,6 @@ impl Log {
             Ok(()) => {
                 signer.signed = head.size;
                 signer.newest = Some((checkpoint, note));
-                drop(signer);
                 lock(&self.signal.asks).publish = true;
                 self.signal.publisher.notify_one();
             }

@@ -19,7 +19,7 @@ use ledger::{
 };
 use model::{Digest, Peek};
 
-use crate::disk::{Disk, Mode, RealDisk, read_file, replace_file, write_all};
+use crate::disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 use crate::error::StoreError;
 use crate::format::segment_path;
 use crate::log::lock;
@@ -97,6 +97,51 @@ pub(crate) struct Publisher {
     complete: u64,
     /// Partial tiles of published checkpoints that may be removed when another is published.
     partial: BTreeSet<Tile>,
+    unsynced: Unsynced,
+}
+
+/// What was written and is not known to be durable.
+#[derive(Default)]
+struct Unsynced {
+    files: Vec<Box<dyn DiskFile>>,
+    /// The directories with new names in them.
+    dirs: BTreeSet<String>,
+    /// So many that one call for the whole file system is better.
+    many: bool,
+}
+
+/// Up to so many files are synced one by one. A sync of the whole file system waits for what other programs have written
+/// there, and the log's own syncs wait behind it; for many files it is still cheaper.
+const SYNCED_SINGLY_MAX: usize = 16;
+
+impl Unsynced {
+    /// After an attempt that failed, or an earlier run: directories and files may be there that are not durable, and that
+    /// nobody would make again.
+    fn unknown() -> Self {
+        Self { many: true, ..Self::default() }
+    }
+
+    fn wrote(&mut self, path: &str, file: Box<dyn DiskFile>) {
+        if self.files.len() < SYNCED_SINGLY_MAX {
+            self.dirs.insert(dir_of(path).to_owned());
+            self.files.push(file);
+        } else {
+            self.many = true;
+        }
+    }
+
+    /// A directory was made, and perhaps some above it.
+    fn made(&mut self, mut dir: &str) {
+        while !dir.is_empty() {
+            dir = dir_of(dir);
+            self.dirs.insert(dir.to_owned());
+        }
+    }
+}
+
+/// The directory that a file or directory is in; empty for the data directory.
+fn dir_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
 /// The tiles that are not full, level by level: all that is needed to go on.
@@ -126,7 +171,15 @@ enum PublishError {
 
 impl Publisher {
     pub(crate) fn new(disk: Arc<dyn Disk>, key: VerifierKey, board: Arc<Board>) -> Self {
-        Self { disk, key, board, edge: None, complete: u64::MAX, partial: BTreeSet::new() }
+        Self {
+            disk,
+            key,
+            board,
+            edge: None,
+            complete: u64::MAX,
+            partial: BTreeSet::new(),
+            unsynced: Unsynced::unknown(),
+        }
     }
 
     /// Says where no session was open.
@@ -139,7 +192,8 @@ impl Publisher {
         match self.try_publish(checkpoint, note) {
             Ok(()) => {}
             Err(error) => {
-                self.edge = None;
+                // What is not published yet is written anew.
+                (self.edge, self.unsynced) = (None, Unsynced::unknown());
                 let why = format!("publishing the log up to entry {} failed: {error}", checkpoint.size);
                 lock(&self.board.newest).failure = Some(why.into());
             }
@@ -163,7 +217,7 @@ impl Publisher {
             };
             self.write(tile, &bytes)?;
         }
-        self.disk.sync_all()?;
+        self.make_durable()?;
         let disk = self.disk.clone();
         let mut nodes = TileNodes::new(checkpoint.size, |tile: &Tile| read_tile(&*disk, tile));
         if root_of(&mut nodes, checkpoint.size)? != checkpoint.root {
@@ -213,7 +267,7 @@ impl Publisher {
 
     /// Reads the log from the edge to `size` and writes the tiles that become full, and a snapshot where a segment
     /// begins.
-    fn extend(&self, edge: &mut Edge, size: u64) -> Result<(), PublishError> {
+    fn extend(&mut self, edge: &mut Edge, size: u64) -> Result<(), PublishError> {
         let mut walk = Walk::new(self.disk.clone(), edge.size, Tail::Live)?;
         while edge.size < size {
             let group = match walk.step()? {
@@ -252,7 +306,7 @@ impl Publisher {
         Ok(Frontier::of(&mut nodes, edge.size)?)
     }
 
-    fn append(&self, edge: &mut Edge, leaf: &[u8], hash: Digest) -> Result<(), PublishError> {
+    fn append(&mut self, edge: &mut Edge, leaf: &[u8], hash: Digest) -> Result<(), PublishError> {
         if !push_bundle_entry(&mut edge.bundle, leaf) {
             return Err(io::Error::from(io::ErrorKind::InvalidData).into());
         }
@@ -274,7 +328,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn write_full(&self, kind: TileKind, index: u64, bytes: &[u8]) -> Result<(), PublishError> {
+    fn write_full(&mut self, kind: TileKind, index: u64, bytes: &[u8]) -> Result<(), PublishError> {
         match Tile::new(kind, index, 256) {
             Some(tile) => self.write(&tile, bytes),
             None => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
@@ -283,11 +337,13 @@ impl Publisher {
 
     /// Writes a tile. One that is there already was left by a crash, perhaps torn, or is made anew from the log: the same
     /// bytes, if nobody changed it. A published one is only ever written when all tiles are made anew.
-    fn write(&self, tile: &Tile, bytes: &[u8]) -> Result<(), PublishError> {
+    fn write(&mut self, tile: &Tile, bytes: &[u8]) -> Result<(), PublishError> {
         let path = path_of(tile);
         let file = match self.disk.open(&path, Mode::Create) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.disk.create_dir(path.rsplit_once('/').map_or(DIR, |(dir, _)| dir))?;
+                let dir = dir_of(&path);
+                self.disk.create_dir(dir)?;
+                self.unsynced.made(dir);
                 self.disk.open(&path, Mode::Create)?
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -299,7 +355,21 @@ impl Publisher {
             }
             file => file?,
         };
-        Ok(write_all(&*file, bytes, 0)?)
+        write_all(&*file, bytes, 0)?;
+        self.unsynced.wrote(&path, file);
+        Ok(())
+    }
+
+    /// Makes all files durable that were written since the last time.
+    fn make_durable(&mut self) -> io::Result<()> {
+        let Unsynced { files, dirs, many } = std::mem::take(&mut self.unsynced);
+        if many {
+            return self.disk.sync_all();
+        }
+        for file in &files {
+            file.sync()?;
+        }
+        dirs.iter().try_for_each(|dir| self.disk.sync_dir(dir))
     }
 
     /// Removes a partial tile, and its directory with the last one. What cannot be removed is in nobody's way.

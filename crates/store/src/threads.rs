@@ -1,8 +1,8 @@
-//! The store's three threads. They are owned by the recorder, which waits for them when it goes.
+//! The store's four threads. They are owned by the recorder, which waits for them when it goes.
 //!
 //! The *syncer* flushes when someone asks, and at the latest one interval after something was appended, so that
-//! outcomes become durable without anybody waiting for them. The *keeper* prepares segments and keys ahead and signs
-//! checkpoints. The *publisher* makes the tiles of what was signed.
+//! outcomes become durable without anybody waiting for them. The *keeper* prepares segments and keys ahead, which takes
+//! it long at times. The *signer* signs checkpoints. The *publisher* makes the tiles of what was signed.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, PoisonError};
@@ -13,7 +13,8 @@ use crate::log::{Log, lock};
 
 pub(crate) fn start(log: &Arc<Log>) -> std::io::Result<Vec<JoinHandle<()>>> {
     type Work = fn(&Log);
-    let works: [(&str, Work); 3] = [("store-syncer", syncer), ("store-keeper", keeper), ("store-publisher", publisher)];
+    let works: [(&str, Work); 4] =
+        [("store-syncer", syncer), ("store-keeper", keeper), ("store-signer", signer), ("store-publisher", publisher)];
     let mut threads = Vec::new();
     for (name, work) in works {
         let log_of_thread = log.clone();
@@ -33,6 +34,7 @@ pub(crate) fn quit(log: &Log, threads: Vec<JoinHandle<()>>) {
     lock(&log.signal.asks).quit = true;
     log.signal.changed.notify_all();
     log.signal.keeper.notify_all();
+    log.signal.signer.notify_all();
     log.signal.publisher.notify_all();
     for thread in threads {
         // A thread that panicked has nothing more to say; the log is closed either way.
@@ -94,7 +96,6 @@ fn syncer(log: &Log) {
 const SPACE_RETRY_ROUNDS: u32 = 10;
 
 fn keeper(log: &Log) {
-    let mut next_checkpoint = Instant::now() + log.options.checkpoint_interval;
     let mut round = 0u32;
     loop {
         // A full disk is not filled to its last byte every second.
@@ -103,16 +104,39 @@ fn keeper(log: &Log) {
         }
         round = round.wrapping_add(1);
         log.prepare_keys();
-        if Instant::now() >= next_checkpoint {
-            log.checkpoint();
-            next_checkpoint = Instant::now() + log.options.checkpoint_interval;
-        }
         let asks = lock(&log.signal.asks);
         if asks.quit {
             return;
         }
-        let left = next_checkpoint.saturating_duration_since(Instant::now());
-        drop(log.signal.keeper.wait_timeout(asks, left).unwrap_or_else(PoisonError::into_inner));
+        drop(
+            log.signal
+                .keeper
+                .wait_timeout(asks, log.options.checkpoint_interval)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+}
+
+/// When so many entries are not signed, that is done before its time: the more come, the more each checkpoint has to
+/// publish, and it must not take ever longer.
+const CHECKPOINT_ENTRIES: u64 = 16 * 1024;
+/// How many looks at that there are in the interval between two checkpoints.
+const CHECKPOINT_LOOKS: u32 = 5;
+
+fn signer(log: &Log) {
+    let interval = log.options.checkpoint_interval;
+    let mut due = Instant::now() + interval;
+    loop {
+        let asks = lock(&log.signal.asks);
+        if asks.quit {
+            return;
+        }
+        let pause = due.saturating_duration_since(Instant::now()).min(interval / CHECKPOINT_LOOKS);
+        drop(log.signal.signer.wait_timeout(asks, pause).unwrap_or_else(PoisonError::into_inner));
+        if Instant::now() >= due || log.unsigned() >= CHECKPOINT_ENTRIES {
+            log.checkpoint();
+            due = Instant::now() + interval;
+        }
     }
 }
 
