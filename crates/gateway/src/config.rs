@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Durability, IdentityName};
+use model::{Durability, IdentityName, UpstreamSecurity};
 use policy::Grants;
 use zeroize::Zeroizing;
 
@@ -99,6 +99,16 @@ impl Connection {
     pub(crate) fn may_see_password(&self) -> bool {
         let verified = self.tls.as_ref().is_some_and(|tls| tls.verify == Verify::Full);
         verified || self.address.is_local()
+    }
+
+    /// How safe the way to the server is.
+    pub(crate) fn security(&self) -> UpstreamSecurity {
+        match &self.tls {
+            Some(tls) if tls.verify == Verify::Full => UpstreamSecurity::Verified,
+            Some(_) => UpstreamSecurity::Encrypted,
+            None if self.address.is_local() => UpstreamSecurity::Local,
+            None => UpstreamSecurity::Plaintext,
+        }
     }
 
     /// The database to ask for, or `None` when this connection does not reach it.

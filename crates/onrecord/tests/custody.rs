@@ -72,8 +72,11 @@ fn session(recorder: &Recorder) -> String {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".to_owned(),
+                evidence: None,
             },
             on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".to_owned(),
         database: Label::new(b"app"),
@@ -83,6 +86,8 @@ fn session(recorder: &Recorder) -> String {
         tls: None,
         claims: vec![],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     };
     let (mut session, _opening) = recorder.open_session(start).unwrap();
     let id = session.id().to_string();

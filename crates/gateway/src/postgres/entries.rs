@@ -136,6 +136,8 @@ pub(crate) fn session_open(client: &Client, connection: &Connection, database: &
         tls: client.tls.map(str::to_owned),
         claims: claims.map(|(name, value)| Claim { name: Label::new(name), value: Label::new(value) }).collect(),
         durability: connection.durability,
+        upstream: connection.security(),
+        outpost: None,
     }
 }
 

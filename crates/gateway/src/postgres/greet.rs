@@ -120,9 +120,11 @@ pub(crate) async fn greet(
     let identity = Identity {
         name: identity.name.clone(),
         known: Known::Verified,
-        proof: Proof { method, channel, credential: identity.credential.clone() },
+        proof: Proof { method, channel, credential: identity.credential.clone(), evidence: None },
         // From the gateway's configuration, not proven by this login.
         on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
+        groups: Vec::new(),
+        run: None,
     };
     Ok(Greeted::Client(Box::new(Client { stream, peer, tls, startup, identity, asked, connection, database, minor })))
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use model::{Reason, SessionEnd};
+use model::{SessionEnd};
 use store::{RecordError, SessionClosing};
 use tokio::time::{Instant, Sleep};
 use wire::postgres::message;
@@ -237,15 +237,7 @@ impl Session {
             (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
             (reason, _) => reason,
         };
-        let unknown = match reason {
-            SessionEnd::UpstreamGone | SessionEnd::UpstreamClosed => Reason::UpstreamGone,
-            SessionEnd::ClientGone => Reason::ClientGone,
-            SessionEnd::GatewayStopped => Reason::GatewayStopped,
-            SessionEnd::GatewayFault => Reason::GatewayFault,
-            SessionEnd::Violation => Reason::Violation,
-            SessionEnd::RecordingStopped => Reason::RecordingStopped,
-            SessionEnd::ClientClosed | SessionEnd::Idle | SessionEnd::Lost => Reason::SessionEnded,
-        };
+        let unknown = reason.unknown_because();
         // Errors here mean that recording has stopped; recovery then writes what is missing.
         for open in self.open.drain(..) {
             let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
