@@ -2,7 +2,7 @@
 
 use crate::closed::closed;
 use crate::custody::Actor;
-use crate::{Digest, IdentityName, OnBehalfOf, Proof};
+use crate::{Digest, Identity, IdentityName};
 
 closed! {
     /// What became of an offered configuration.
@@ -71,18 +71,14 @@ pub struct Token {
     pub action: TokenAction,
     /// Its id, which reveals nothing of its secret.
     pub id: String,
-    /// Whom it proves.
-    pub identity: IdentityName,
-    /// For whom that one acts.
-    pub on_behalf_of: Option<OnBehalfOf>,
+    /// Whom it proves, and what proved that one when it was handed out.
+    pub identity: Identity,
     /// The connection that it opens.
     pub connection: String,
     /// Until when it holds, microseconds since 1970.
     pub expires_us: i64,
     /// The address that it was handed out to; none when it was taken back.
     pub client: Option<String>,
-    /// What proved the identity when it was handed out.
-    pub proof: Option<Proof>,
 }
 
 closed! {

@@ -466,12 +466,10 @@ impl Cursor<'_> {
         Ok(Token {
             action: self.word("action", TokenAction::parse_bytes)?,
             id: self.string("id")?,
-            identity: self.name("identity")?,
-            on_behalf_of: self.on_behalf_of()?,
+            identity: self.at("identity", |c| c.object(Self::identity))?,
             connection: self.string("connection")?,
             expires_us: self.wall("expires")?,
             client: self.optional_string("client")?,
-            proof: self.optional("proof", |c| c.object(Self::proof))?,
         })
     }
 

@@ -390,15 +390,12 @@ fn issuer_key(j: &mut Json<'_>, t: Time, b: &IssuerKey) {
 
 fn token(j: &mut Json<'_>, t: Time, b: &Token) {
     time(j, t);
-    j.key("action").string(b.action.as_str()).key("id").string(&b.id).key("identity").string(b.identity.as_str());
-    on_behalf_of(j, b.on_behalf_of.as_ref());
+    j.key("action").string(b.action.as_str()).key("id").string(&b.id);
+    identity(j, &b.identity);
     j.key("connection").string(&b.connection).key("expires").raw(b"\"");
     write_wall(b.expires_us, j.out());
     j.raw(b"\"");
     optional_string(j, "client", b.client.as_deref());
-    if let Some(of) = &b.proof {
-        proof(j, of);
-    }
 }
 
 fn revocation(j: &mut Json<'_>, t: Time, b: &Revocation) {

@@ -283,9 +283,15 @@ fn proof() -> impl Strategy<Value = Proof> {
     })
 }
 
+fn identity() -> impl Strategy<Value = Identity> {
+    let run = (any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(id, known)| Run { id, known });
+    (who(), proof(), strings(), prop::option::of(run)).prop_map(|(who, proof, groups, run)| {
+        let Who { name, known, on_behalf_of } = who;
+        Identity { name, known, proof, on_behalf_of, groups, run }
+    })
+}
+
 fn session_open() -> impl Strategy<Value = Body> {
-    let run =
-        prop::option::of((any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(id, known)| Run { id, known }));
     let claims = prop::collection::vec((label(), label()).prop_map(|(name, value)| Claim { name, value }), 0..3);
     let way = (
         prop::option::of(prop::sample::select(UpstreamSecurity::ALL)),
@@ -293,19 +299,12 @@ fn session_open() -> impl Strategy<Value = Body> {
         prop::sample::select(Durability::ALL),
     );
     let rest = (any::<[String; 4]>(), maybe(), label(), any::<u64>(), digest());
-    (link(), who(), proof(), (strings(), run), claims, way, rest).prop_map(
-        |(link, who, proof, (groups, run), claims, (upstream, outpost, durability), rest)| {
+    (link(), identity(), claims, way, rest).prop_map(
+        |(link, identity, claims, (upstream, outpost, durability), rest)| {
             let [connection, upstream_user, protocol, client] = rest.0;
             Body::SessionOpen(SessionOpen {
                 link,
-                identity: Identity {
-                    name: who.name,
-                    known: who.known,
-                    proof,
-                    on_behalf_of: who.on_behalf_of,
-                    groups,
-                    run,
-                },
+                identity,
                 connection,
                 database: rest.2,
                 upstream_user,
@@ -336,14 +335,12 @@ fn access() -> impl Strategy<Value = Body> {
     let token = (
         prop::sample::select(TokenAction::ALL),
         any::<[String; 2]>(),
-        who(),
+        identity(),
         0..4_000_000_000_000_000i64,
         maybe(),
-        prop::option::of(proof()),
     )
-        .prop_map(|(action, [id, connection], who, expires_us, client, proof)| {
-            let (identity, on_behalf_of) = (who.name, who.on_behalf_of);
-            Body::Token(Token { action, id, identity, on_behalf_of, connection, expires_us, client, proof })
+        .prop_map(|(action, [id, connection], identity, expires_us, client)| {
+            Body::Token(Token { action, id, identity, connection, expires_us, client })
         });
     let revocation = (prop::sample::select(RevocationAction::ALL), who(), any::<[u64; 2]>(), any::<String>(), by())
         .prop_map(|(action, who, [sessions, tokens], reason, by)| {

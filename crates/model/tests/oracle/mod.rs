@@ -151,12 +151,10 @@ impl<'a> Object<'a> {
             Kind::Token => Body::Token(Token {
                 action: self.word("action", TokenAction::parse)?,
                 id: self.string("id")?,
-                identity: self.name("identity")?,
-                on_behalf_of: self.on_behalf_of()?,
+                identity: self.object("identity")?.identity()?,
                 connection: self.string("connection")?,
                 expires_us: self.wall("expires")?,
                 client: self.optional("client", |o, k| o.string(k))?,
-                proof: self.optional("proof", |o, k| o.object(k)?.proof())?,
             }),
             Kind::Revocation => Body::Revocation(Revocation {
                 action: self.word("action", RevocationAction::parse)?,
@@ -218,20 +216,9 @@ impl<'a> Object<'a> {
     }
 
     fn session_open(&self) -> Read<SessionOpen> {
-        let identity = self.object("identity")?;
         Ok(SessionOpen {
             link: self.link()?,
-            identity: Identity {
-                name: identity.name("name")?,
-                known: identity.word("known", Known::parse)?,
-                proof: identity.object("proof")?.proof()?,
-                on_behalf_of: identity.on_behalf_of()?,
-                groups: identity.strings_or_none("groups")?,
-                run: identity.optional("run", |o, k| {
-                    let run = o.object(k)?;
-                    Ok(Run { id: run.string("id")?, known: run.word("known", Known::parse)? })
-                })?,
-            },
+            identity: self.object("identity")?.identity()?,
             connection: self.string("connection")?,
             database: self.label("database")?,
             upstream_user: self.string("upstream_user")?,
@@ -249,6 +236,20 @@ impl<'a> Object<'a> {
             outpost: self.optional("outpost", |o, k| {
                 let outpost = o.object(k)?;
                 Ok(Carried { id: outpost.string("id")?, name: outpost.string("name")? })
+            })?,
+        })
+    }
+
+    fn identity(&self) -> Read<Identity> {
+        Ok(Identity {
+            name: self.name("name")?,
+            known: self.word("known", Known::parse)?,
+            proof: self.object("proof")?.proof()?,
+            on_behalf_of: self.on_behalf_of()?,
+            groups: self.strings_or_none("groups")?,
+            run: self.optional("run", |o, k| {
+                let run = o.object(k)?;
+                Ok(Run { id: run.string("id")?, known: run.word("known", Known::parse)? })
             })?,
         })
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use model::{SessionEnd};
+use model::SessionEnd;
 use store::{RecordError, SessionClosing};
 use tokio::time::{Instant, Sleep};
 use wire::postgres::message;
