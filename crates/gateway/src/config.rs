@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Durability, IdentityName, UpstreamSecurity};
+use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
 use policy::Grants;
 use zeroize::Zeroizing;
 
@@ -34,6 +34,19 @@ pub struct Config {
     pub workers: usize,
 }
 
+impl Config {
+    /// Whether an identity that was proven under an earlier configuration still could be: its key is still there.
+    pub(crate) fn still_knows(&self, identity: &model::Identity) -> bool {
+        match identity.proof.method {
+            ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus => self
+                .identities
+                .get(identity.name.name())
+                .is_some_and(|known| known.name == identity.name && known.credential == identity.proof.credential),
+            ProofMethod::Jwt | ProofMethod::ConnectionToken | ProofMethod::Certificate => true,
+        }
+    }
+}
+
 /// Who may connect without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plaintext {
@@ -54,8 +67,10 @@ pub struct Identity {
     pub on_behalf_of: Option<IdentityName>,
     /// Names the credential in the record; reveals nothing of it.
     pub credential: String,
-    /// What is kept of its API key.
-    pub secret: Secret,
+    /// The groups it is in, by the configuration.
+    pub groups: Vec<String>,
+    /// What is kept of its API key; none if it proves itself otherwise.
+    pub secret: Option<Secret>,
 }
 
 /// A PostgreSQL resource as clients reach it.
@@ -165,6 +180,8 @@ pub struct Limits {
     pub idle_max: Option<Duration>,
     /// Bytes that one session may hold in memory per direction before its peer is slowed.
     pub session_bytes_max: usize,
+    /// Failures to prove an identity that one source may have in a minute; 0 is no limit.
+    pub failed_logins_per_minute_max: u32,
     /// After a client is gone: how long a running statement's outcome is waited for.
     pub outcome_wait_max: Duration,
 }
@@ -178,6 +195,7 @@ impl Default for Limits {
             upstream_connect_max: Duration::from_secs(10),
             idle_max: None,
             session_bytes_max: 1024 * 1024,
+            failed_logins_per_minute_max: 60,
             outcome_wait_max: Duration::from_secs(5),
         }
     }
