@@ -20,6 +20,10 @@ use crate::tls::{ClientTls, ServerTls, Verify};
 pub struct Config {
     /// Where PostgreSQL clients are listened for; port 0 takes a free one.
     pub listen_postgres: Vec<SocketAddr>,
+    /// Where the HTTP API is listened for; nowhere, unless given.
+    pub listen_api: Vec<SocketAddr>,
+    /// What the API tells everybody: how to reach the gateway and how to log in.
+    pub about: serde_json::Value,
     /// The certificate that is shown to clients.
     pub tls: ServerTls,
     /// Who may connect without TLS.
@@ -182,6 +186,8 @@ pub struct Limits {
     pub session_bytes_max: usize,
     /// Failures to prove an identity that one source may have in a minute; 0 is no limit.
     pub failed_logins_per_minute_max: u32,
+    /// The longest life of a connection token.
+    pub token_max: Duration,
     /// After a client is gone: how long a running statement's outcome is waited for.
     pub outcome_wait_max: Duration,
 }
@@ -196,6 +202,7 @@ impl Default for Limits {
             idle_max: None,
             session_bytes_max: 1024 * 1024,
             failed_logins_per_minute_max: 60,
+            token_max: Duration::from_secs(60 * 60),
             outcome_wait_max: Duration::from_secs(5),
         }
     }

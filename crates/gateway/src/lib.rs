@@ -15,6 +15,7 @@
 //! connection's durability wants it. When recording stops, commands stop.
 
 mod access;
+mod api;
 mod config;
 mod postgres;
 mod random;
@@ -53,6 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Gateway {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    api_addresses: Vec<SocketAddr>,
     accepting: CancellationToken,
     stopping: CancellationToken,
     threads: Vec<JoinHandle<()>>,
@@ -127,6 +129,7 @@ impl Gateway {
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
         let listen = config.listen_postgres.clone();
+        let listen_api = config.listen_api.clone();
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
             config: RwLock::new(Arc::new(config)),
@@ -150,7 +153,10 @@ impl Gateway {
         let front = front(shared.clone(), listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => Ok(Self { shared, addresses, accepting, stopping, threads }),
+            Ok(Ok(addresses)) => {
+                let api_addresses = api(&shared, listen_api, addresses.first(), &mut threads)?;
+                Ok(Self { shared, addresses, api_addresses, accepting, stopping, threads })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
         }
@@ -172,6 +178,12 @@ impl Gateway {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// As [`Gateway::addresses`], of the HTTP API.
+    #[must_use]
+    pub fn api_addresses(&self) -> &[SocketAddr] {
+        &self.api_addresses
     }
 
     /// Accepts no more, ends the sessions, and returns when all have ended. What runs is cancelled
@@ -198,6 +210,31 @@ fn raise_file_limit() {
 fn spawn(name: String, main: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
     std::thread::Builder::new().name(name).spawn(move || runtime.block_on(main)).map_err(StartError::Worker)
+}
+
+/// Starts the HTTP API, if it is to be. Returns where it listens.
+fn api(
+    shared: &Arc<Shared>,
+    listen: Vec<SocketAddr>,
+    postgres: Option<&SocketAddr>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Vec<SocketAddr>, StartError> {
+    if listen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (shared, postgres) = (shared.clone(), postgres.map(SocketAddr::port));
+    let (ready, bound) = std::sync::mpsc::sync_channel(1);
+    threads.push(spawn("api".to_owned(), async move {
+        match listen.into_iter().map(bind).collect::<Result<Vec<_>, _>>() {
+            Ok(listeners) => {
+                let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+                let _ = ready.send(Ok(addresses));
+                api::run(shared, listeners, postgres).await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    })?);
+    bound.recv().unwrap_or_else(|_| Err(StartError::Worker(io::Error::other("the listening thread ended"))))
 }
 
 /// Listens, hands connections to the workers in turn, and keeps the heart beating.

@@ -107,7 +107,8 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
 pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
-    let told = gateway::Config { listen_postgres: addresses.postgres, ..gateway_config(config)? };
+    let told =
+        gateway::Config { listen_postgres: addresses.postgres, listen_api: addresses.api, ..gateway_config(config)? };
     let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
     start_on(config, told, publish, opened)
 }
@@ -117,6 +118,8 @@ pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Res
 pub struct Addresses {
     /// For PostgreSQL.
     pub postgres: Vec<SocketAddr>,
+    /// For the HTTP API.
+    pub api: Vec<SocketAddr>,
     /// For those who read the published log.
     pub publish: Vec<SocketAddr>,
 }
@@ -188,7 +191,11 @@ fn start_entry(config: &Config) -> model::Start {
 impl Running {
     /// The addresses that are listened on.
     pub fn addresses(&self) -> Addresses {
-        Addresses { postgres: self.gateway.addresses().to_vec(), publish: self.publish_addresses.clone() }
+        Addresses {
+            postgres: self.gateway.addresses().to_vec(),
+            api: self.gateway.api_addresses().to_vec(),
+            publish: self.publish_addresses.clone(),
+        }
     }
 
     /// The configuration in force.
@@ -306,6 +313,8 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     });
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
+        listen_api: config.listen.api.clone(),
+        about: about(config),
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
             Plaintext::Always => gateway::Plaintext::Always,
@@ -318,6 +327,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
             authentication_max: Duration::from_secs(limits.authentication_seconds_max.into()),
+            token_max: Duration::from_secs(limits.token_seconds_max.into()).min(gateway::TOKEN_TTL_MAX),
             failed_logins_per_minute_max: limits.failed_logins_per_minute_max,
             idle_max: (limits.idle_seconds_max > 0).then(|| Duration::from_secs(limits.idle_seconds_max.into())),
             session_bytes_max: whole(limits.session_bytes_max),
@@ -325,6 +335,11 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         },
         workers: config.gateway.worker_count().get(),
     })
+}
+
+/// What the API tells everybody.
+fn about(config: &Config) -> serde_json::Value {
+    serde_json::json!({"gateway": config.gateway.name.as_str()})
 }
 
 fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {

@@ -219,6 +219,11 @@ impl Access {
         Ok((text, token))
     }
 
+    /// Takes back the tokens of an identity that is locked out.
+    pub(crate) fn take_back(&self, identity: &IdentityName) {
+        self.0.tokens.revoke_all(identity);
+    }
+
     /// What a connection token proves, if it holds.
     pub(crate) fn token(&self, text: &str) -> Option<Token> {
         self.0.tokens.find(text, SystemClock.now().wall_us).map(|held| held.token.clone())

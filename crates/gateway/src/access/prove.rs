@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{ChannelBinding, Identity, Known, Proof, ProofMethod, RefusedReason, Token};
+use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
 
 use super::{Access, tokens};
 use crate::config::Config;
@@ -30,6 +30,15 @@ impl NotProven {
             reason: RefusedReason::TokenMalformed,
             text: "it is neither a connection token nor a JSON Web Token".to_owned(),
             hint: Some("`onrecord token` makes one; the token is the password, and nothing else is."),
+        }
+    }
+
+    /// The identity is locked out.
+    pub(crate) fn revoked(name: &IdentityName) -> Self {
+        Self {
+            reason: RefusedReason::Revoked,
+            text: format!("{name} was revoked"),
+            hint: Some("Whoever operates OnRecord knows why, and can restore it: onrecord identities restore."),
         }
     }
 

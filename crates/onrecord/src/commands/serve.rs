@@ -99,6 +99,9 @@ fn say_ready(running: &Running) {
     if !addresses.publish.is_empty() {
         say(&format!("onrecord: the log is published over http on {}", joined(&addresses.publish)));
     }
+    if !addresses.api.is_empty() {
+        say(&format!("onrecord: the API is on https {}", joined(&addresses.api)));
+    }
     say(&format!("onrecord: ready, postgres on {}", joined(&addresses.postgres)));
 }
 

@@ -88,6 +88,7 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         ("connections_max", limits.connections_max),
         ("connections_per_identity_max", limits.connections_per_identity_max),
         ("authentication_seconds_max", limits.authentication_seconds_max),
+        ("token_seconds_max", limits.token_seconds_max),
     ] {
         if value == 0 {
             let hint = "write a number above 0, or leave the key out for its default";

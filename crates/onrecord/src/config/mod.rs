@@ -109,6 +109,9 @@ pub struct Listen {
     /// Addresses that speak PostgreSQL.
     #[serde(deserialize_with = "value::listeners")]
     pub postgres: Vec<SocketAddr>,
+    /// Addresses of the HTTP API, over TLS; nowhere, unless given.
+    #[serde(default, deserialize_with = "value::listeners")]
+    pub api: Vec<SocketAddr>,
 }
 
 /// `[tls]`.
@@ -189,6 +192,8 @@ pub struct Limits {
     pub connections_per_identity_max: u32,
     /// Seconds from accept to a signed-in session.
     pub authentication_seconds_max: u32,
+    /// The longest life of a connection token, seconds.
+    pub token_seconds_max: u32,
     /// Failed logins of one address in a minute, above which it has to wait; 0 is no limit.
     pub failed_logins_per_minute_max: u32,
     /// Seconds without a byte in either direction; 0 is no limit.
@@ -236,6 +241,7 @@ impl Default for Limits {
             connections_max: 4096,
             connections_per_identity_max: 1024,
             authentication_seconds_max: 10,
+            token_seconds_max: 3600,
             failed_logins_per_minute_max: 60,
             idle_seconds_max: 0,
             session_bytes_max: 1 << 20,
