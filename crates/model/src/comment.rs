@@ -103,6 +103,12 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What the fuzzer runs: any bytes as a text.
+#[doc(hidden)]
+pub fn fuzz_comment(text: &[u8]) {
+    assert!(comment_claims(text).len() <= COMMENT_CLAIMS_MAX, "claims are bounded");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +163,14 @@ mod tests {
         ] {
             assert_eq!(read(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn the_corpus_is_read_without_a_panic() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/comment");
+        let texts: Vec<_> = std::fs::read_dir(corpus).into_iter().flatten().flatten().collect();
+        assert!(texts.len() > 5);
+        texts.iter().for_each(|text| fuzz_comment(&std::fs::read(text.path()).unwrap_or_default()));
     }
 
     #[test]
