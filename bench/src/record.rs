@@ -463,8 +463,11 @@ fn start() -> SessionStart {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".into(),
+                evidence: None,
             },
             on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".into(),
         database: Label::new(b"app"),
@@ -474,6 +477,8 @@ fn start() -> SessionStart {
         tls: None,
         claims: vec![],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     }
 }
 

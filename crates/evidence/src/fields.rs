@@ -69,7 +69,13 @@ pub(crate) fn of(entry: &Entry) -> Vec<(CommandId, Kind, &Field)> {
         | Body::Erase(_)
         | Body::Hold(_)
         | Body::Witnesses(_)
-        | Body::Export(_) => Vec::new(),
+        | Body::Export(_)
+        | Body::Configuration(_)
+        | Body::IssuerKey(_)
+        | Body::Token(_)
+        | Body::Revocation(_)
+        | Body::Shared(_)
+        | Body::Outpost(_) => Vec::new(),
     }
 }
 

@@ -47,6 +47,8 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct ServerTls {
     pub(crate) config: Arc<ServerConfig>,
+    /// The same certificate for HTTP.
+    pub(crate) http: Arc<ServerConfig>,
     pub(crate) end_point: Vec<u8>,
 }
 
@@ -67,8 +69,10 @@ impl ServerTls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
+        let mut http = config.clone();
+        http.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
-        Ok(Self { config: Arc::new(config), end_point })
+        Ok(Self { config: Arc::new(config), http: Arc::new(http), end_point })
     }
 }
 

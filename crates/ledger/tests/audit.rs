@@ -65,8 +65,11 @@ impl Log {
                     method: ProofMethod::ScramSha256,
                     channel: ChannelBinding::None,
                     credential: "copilot/1".into(),
+                    evidence: None,
                 },
                 on_behalf_of: None,
+                groups: Vec::new(),
+                run: None,
             },
             connection: connection.into(),
             database: Label::new(b"app"),
@@ -78,6 +81,8 @@ impl Log {
             durability: Durability::Intent,
             key_slot: session.into(),
             key_commitment: Digest([session; 32]),
+            upstream: None,
+            outpost: None,
         };
         self.in_session(session, Body::SessionOpen(open));
     }
@@ -105,6 +110,7 @@ impl Log {
             policy: None,
             durability: Durability::Intent,
             bytes: 9,
+            upstream: None,
         };
         self.in_session(session, Body::Intent(intent));
     }

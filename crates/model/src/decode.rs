@@ -7,12 +7,13 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::access::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::custody::*;
 use crate::entry::*;
 use crate::{
-    AbsentReason, BlobField, ChannelBinding, Claim, Field, Identity, Known, OnBehalfOf, Proof, ProofMethod,
-    SealedField, Time,
+    AbsentReason, BlobField, CertificateEvidence, ChannelBinding, Claim, Evidence, Field, Identity, Known, OnBehalfOf,
+    Proof, ProofMethod, Run, SealedField, Time, TokenEvidence,
 };
 
 /// Bytes that are no entry of this version.
@@ -107,6 +108,12 @@ impl Cursor<'_> {
             Kind::Hold => (self.time()?, Body::Hold(self.hold()?)),
             Kind::Witnesses => (self.time()?, Body::Witnesses(self.witnesses()?)),
             Kind::Export => (self.time()?, Body::Export(self.export()?)),
+            Kind::Configuration => (self.time()?, Body::Configuration(self.configuration()?)),
+            Kind::IssuerKey => (self.time()?, Body::IssuerKey(self.issuer_key()?)),
+            Kind::Token => (self.time()?, Body::Token(self.token()?)),
+            Kind::Revocation => (self.time()?, Body::Revocation(self.revocation()?)),
+            Kind::Shared => (self.time()?, Body::Shared(self.shared()?)),
+            Kind::Outpost => (self.time()?, Body::Outpost(self.outpost()?)),
         };
         Ok(Entry { time, body })
     }
@@ -170,24 +177,7 @@ impl Cursor<'_> {
 
     fn session_open(&mut self) -> Read<(Time, Body)> {
         let (link, time) = (self.link()?, self.time()?);
-        let identity = self.at("identity", |c| {
-            c.object(|c| {
-                Ok(Identity {
-                    name: c.name("name")?,
-                    known: c.word("known", Known::parse_bytes)?,
-                    proof: c.at("proof", |c| {
-                        c.object(|c| {
-                            Ok(Proof {
-                                method: c.word("method", ProofMethod::parse_bytes)?,
-                                channel: c.word("channel", ChannelBinding::parse_bytes)?,
-                                credential: c.string("credential")?,
-                            })
-                        })
-                    })?,
-                    on_behalf_of: c.on_behalf_of()?,
-                })
-            })
-        })?;
+        let identity = self.at("identity", |c| c.object(Self::identity))?;
         let body = SessionOpen {
             link,
             identity,
@@ -210,6 +200,9 @@ impl Cursor<'_> {
             durability: self.word("durability", Durability::parse_bytes)?,
             key_slot: self.number("key_slot")?,
             key_commitment: self.digest("key_commitment")?,
+            upstream: self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?,
+            outpost: self
+                .optional("outpost", |c| c.object(|c| Ok(Carried { id: c.string("id")?, name: c.string("name")? })))?,
         };
         Ok((time, Body::SessionOpen(body)))
     }
@@ -259,6 +252,7 @@ impl Cursor<'_> {
             policy: self.digest_or_null("policy")?,
             durability: self.word("durability", Durability::parse_bytes)?,
             bytes: self.number("bytes")?,
+            upstream: self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?,
         };
         Ok((time, Body::Intent(body)))
     }
@@ -372,10 +366,173 @@ impl Cursor<'_> {
         })
     }
 
-    fn actor(&mut self) -> Read<Actor> {
-        self.at("by", |c| {
-            c.object(|c| Ok(Actor { name: c.string("name")?, known: c.word("known", Known::parse_bytes)? }))
+    fn identity(&mut self) -> Read<Identity> {
+        Ok(Identity {
+            name: self.name("name")?,
+            known: self.word("known", Known::parse_bytes)?,
+            proof: self.at("proof", |c| c.object(Self::proof))?,
+            on_behalf_of: self.on_behalf_of()?,
+            groups: self.strings_unless_empty("groups")?,
+            run: self.optional("run", |c| {
+                c.object(|c| Ok(Run { id: c.string("id")?, known: c.word("known", Known::parse_bytes)? }))
+            })?,
         })
+    }
+
+    fn proof(&mut self) -> Read<Proof> {
+        Ok(Proof {
+            method: self.word("method", ProofMethod::parse_bytes)?,
+            channel: self.word("channel", ChannelBinding::parse_bytes)?,
+            credential: self.string("credential")?,
+            evidence: match self.optional("token", |c| c.object(Self::token_evidence))? {
+                Some(token) => Some(Evidence::Token(Box::new(token))),
+                None => self
+                    .optional("certificate", |c| c.object(Self::certificate_evidence))?
+                    .map(|certificate| Evidence::Certificate(Box::new(certificate))),
+            },
+        })
+    }
+
+    fn token_evidence(&mut self) -> Read<TokenEvidence> {
+        Ok(TokenEvidence {
+            issuer: self.string("iss")?,
+            subject: self.string("sub")?,
+            audience: self.strings("aud")?,
+            client: self.optional_string("client")?,
+            jti: self.optional_string("jti")?,
+            issued: self.optional("iat", Self::decimal)?,
+            not_before: self.optional("nbf", Self::decimal)?,
+            expires: self.number("exp")?,
+            auth_time: self.optional("auth_time", Self::decimal)?,
+            acr: self.optional_string("acr")?,
+            amr: self.strings_unless_empty("amr")?,
+            actors: self.strings_unless_empty("act")?,
+            confirmation: self.optional_string("cnf")?,
+            kid: self.optional_string("kid")?,
+            algorithm: self.string("alg")?,
+            key: self.digest("key")?,
+            keys: self.digest("keys")?,
+            keys_fetched: self.number("keys_fetched")?,
+            token: self.digest("sha256")?,
+            rule: self.string("rule")?,
+            rules: self.digest("rules")?,
+            claims: self.unless_empty("claims", |c| {
+                c.exactly(b"[")?;
+                let name = c.text()?.into_owned();
+                c.exactly(b",")?;
+                let value = c.text()?.into_owned();
+                c.exactly(b"]")?;
+                Ok((name, value))
+            })?,
+            verified: self.number("verified")?,
+        })
+    }
+
+    fn certificate_evidence(&mut self) -> Read<CertificateEvidence> {
+        Ok(CertificateEvidence {
+            subject: self.string("subject")?,
+            names: self.strings_unless_empty("names")?,
+            issuer: self.string("issuer")?,
+            serial: self.string("serial")?,
+            not_before: self.number("not_before")?,
+            not_after: self.number("not_after")?,
+            sha256: self.digest("sha256")?,
+            rule: self.string("rule")?,
+            rules: self.digest("rules")?,
+        })
+    }
+
+    fn configuration(&mut self) -> Read<Configuration> {
+        Ok(Configuration {
+            result: self.word("result", ConfigurationResult::parse_bytes)?,
+            cause: self.word("cause", ConfigurationCause::parse_bytes)?,
+            configuration: self.digest("configuration")?,
+            refused: self.optional("refused", Self::base64_digest)?,
+            reason: self.optional_string("reason")?,
+            sessions_ended: self.number("sessions_ended")?,
+        })
+    }
+
+    fn issuer_key(&mut self) -> Read<IssuerKey> {
+        Ok(IssuerKey {
+            issuer: self.string("iss")?,
+            kid: self.optional_string("kid")?,
+            thumbprint: self.digest("thumbprint")?,
+            jwk: self.string("jwk")?,
+        })
+    }
+
+    fn token(&mut self) -> Read<Token> {
+        Ok(Token {
+            action: self.word("action", TokenAction::parse_bytes)?,
+            id: self.string("id")?,
+            identity: self.at("identity", |c| c.object(Self::identity))?,
+            connection: self.string("connection")?,
+            expires_us: self.wall("expires")?,
+            client: self.optional_string("client")?,
+        })
+    }
+
+    fn revocation(&mut self) -> Read<Revocation> {
+        Ok(Revocation {
+            action: self.word("action", RevocationAction::parse_bytes)?,
+            identity: self.name("identity")?,
+            sessions: self.number("sessions")?,
+            tokens: self.number("tokens")?,
+            reason: self.string("reason")?,
+            by: self.actor()?,
+        })
+    }
+
+    fn shared(&mut self) -> Read<Shared> {
+        Ok(Shared {
+            identity: self.name("identity")?,
+            credential: self.string("credential")?,
+            sources: self.strings("sources")?,
+            runs: self.strings_unless_empty("runs")?,
+            sessions: self.number("sessions")?,
+        })
+    }
+
+    fn outpost(&mut self) -> Read<Outpost> {
+        Ok(Outpost {
+            action: self.word("action", OutpostAction::parse_bytes)?,
+            id: self.string("id")?,
+            name: self.string("name")?,
+            labels: self.strings_unless_empty("labels")?,
+            address: self.optional_string("address")?,
+            serial: self.optional_string("serial")?,
+            reason: self.optional_string("reason")?,
+            by: self.optional("by", |c| c.object(Self::actor_value))?,
+        })
+    }
+
+    fn optional_string(&mut self, key: &'static str) -> Read<Option<String>> {
+        self.optional(key, |c| c.text().map(Cow::into_owned))
+    }
+
+    fn strings(&mut self, key: &'static str) -> Read<Vec<String>> {
+        self.at(key, |c| c.array(|c| c.text().map(Cow::into_owned)))
+    }
+
+    fn strings_unless_empty(&mut self, key: &'static str) -> Read<Vec<String>> {
+        self.unless_empty(key, |c| c.text().map(Cow::into_owned))
+    }
+
+    /// A list that is not written where it is empty.
+    fn unless_empty<T>(&mut self, key: &'static str, item: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+        match self.optional(key, |c| c.array(item))? {
+            Some(items) if items.is_empty() => Err(Bad::Form),
+            items => Ok(items.unwrap_or_default()),
+        }
+    }
+
+    fn actor(&mut self) -> Read<Actor> {
+        self.at("by", |c| c.object(Self::actor_value))
+    }
+
+    fn actor_value(&mut self) -> Read<Actor> {
+        Ok(Actor { name: self.string("name")?, known: self.word("known", Known::parse_bytes)? })
     }
 
     #[inline(always)]

@@ -1,9 +1,13 @@
 //! Entry to bytes. The order of keys is part of the format; `docs/format.md` has it.
 
+use crate::access::*;
 use crate::custody::*;
 use crate::entry::*;
 use crate::json::{Json, decimal};
-use crate::{BlobField, Claim, CommandId, Digest, Field, Identity, Label, OnBehalfOf, SealedField, Time, write_wall};
+use crate::{
+    BlobField, CertificateEvidence, Claim, CommandId, Digest, Evidence, Field, Identity, Label, OnBehalfOf, Proof,
+    SealedField, Time, TokenEvidence, write_wall,
+};
 
 impl Entry {
     /// Appends the entry's bytes: one JSON object without a newline. The caller checks the length against
@@ -28,6 +32,12 @@ impl Entry {
             Body::Hold(b) => hold(j, self.time, b),
             Body::Witnesses(b) => witnesses(j, self.time, b),
             Body::Export(b) => export(j, self.time, b),
+            Body::Configuration(b) => configuration(j, self.time, b),
+            Body::IssuerKey(b) => issuer_key(j, self.time, b),
+            Body::Token(b) => token(j, self.time, b),
+            Body::Revocation(b) => revocation(j, self.time, b),
+            Body::Shared(b) => shared(j, self.time, b),
+            Body::Outpost(b) => outpost(j, self.time, b),
         }
         j.raw(b"}");
     }
@@ -103,6 +113,12 @@ fn session_open(j: &mut Json<'_>, t: Time, b: &SessionOpen) {
     }
     j.raw(b"]").key("durability").string(b.durability.as_str());
     j.key("key_slot").number(b.key_slot).key("key_commitment").base64(&b.key_commitment.0);
+    if let Some(upstream) = b.upstream {
+        j.key("upstream").string(upstream.as_str());
+    }
+    if let Some(outpost) = &b.outpost {
+        j.key("outpost").raw(b"{").key("id").string(&outpost.id).key("name").string(&outpost.name).raw(b"}");
+    }
 }
 
 fn session_close(j: &mut Json<'_>, t: Time, b: &SessionClose) {
@@ -147,6 +163,9 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     j.raw(b"]");
     digest(j, "policy", b.policy.as_ref());
     j.key("durability").plain(b.durability.as_str().as_bytes()).key("bytes").number(b.bytes);
+    if let Some(upstream) = b.upstream {
+        j.key("upstream").plain(upstream.as_str().as_bytes());
+    }
 }
 
 fn outcome(j: &mut Json<'_>, t: Time, b: &Outcome) {
@@ -296,11 +315,141 @@ fn label(j: &mut Json<'_>, label: &Label) {
 
 fn identity(j: &mut Json<'_>, b: &Identity) {
     j.key("identity").raw(b"{").key("name").string(b.name.as_str()).key("known").string(b.known.as_str());
-    j.key("proof").raw(b"{").key("method").string(b.proof.method.as_str());
-    j.key("channel").string(b.proof.channel.as_str());
-    j.key("credential").string(&b.proof.credential).raw(b"}");
+    proof(j, &b.proof);
     on_behalf_of(j, b.on_behalf_of.as_ref());
+    strings_unless_empty(j, "groups", &b.groups);
+    if let Some(run) = &b.run {
+        j.key("run").raw(b"{").key("id").string(&run.id).key("known").string(run.known.as_str()).raw(b"}");
+    }
     j.raw(b"}");
+}
+
+fn proof(j: &mut Json<'_>, b: &Proof) {
+    j.key("proof").raw(b"{").key("method").string(b.method.as_str());
+    j.key("channel").string(b.channel.as_str()).key("credential").string(&b.credential);
+    match &b.evidence {
+        Some(Evidence::Token(token)) => token_evidence(j, token),
+        Some(Evidence::Certificate(certificate)) => certificate_evidence(j, certificate),
+        None => {}
+    }
+    j.raw(b"}");
+}
+
+fn token_evidence(j: &mut Json<'_>, b: &TokenEvidence) {
+    j.key("token").raw(b"{").key("iss").string(&b.issuer).key("sub").string(&b.subject);
+    strings(j, "aud", &b.audience);
+    optional_string(j, "client", b.client.as_deref());
+    optional_string(j, "jti", b.jti.as_deref());
+    optional_number(j, "iat", b.issued);
+    optional_number(j, "nbf", b.not_before);
+    j.key("exp").number(b.expires);
+    optional_number(j, "auth_time", b.auth_time);
+    optional_string(j, "acr", b.acr.as_deref());
+    strings_unless_empty(j, "amr", &b.amr);
+    strings_unless_empty(j, "act", &b.actors);
+    optional_string(j, "cnf", b.confirmation.as_deref());
+    optional_string(j, "kid", b.kid.as_deref());
+    j.key("alg").string(&b.algorithm).key("key").base64(&b.key.0).key("keys").base64(&b.keys.0);
+    j.key("keys_fetched").number(b.keys_fetched).key("sha256").base64(&b.token.0);
+    j.key("rule").string(&b.rule).key("rules").base64(&b.rules.0);
+    if !b.claims.is_empty() {
+        j.key("claims").raw(b"[");
+        for (i, (name, value)) in b.claims.iter().enumerate() {
+            j.raw(if i == 0 { b"[" } else { b",[" }).string(name).raw(b",").string(value).raw(b"]");
+        }
+        j.raw(b"]");
+    }
+    j.key("verified").number(b.verified).raw(b"}");
+}
+
+fn certificate_evidence(j: &mut Json<'_>, b: &CertificateEvidence) {
+    j.key("certificate").raw(b"{").key("subject").string(&b.subject);
+    strings_unless_empty(j, "names", &b.names);
+    j.key("issuer").string(&b.issuer).key("serial").string(&b.serial);
+    j.key("not_before").number(b.not_before).key("not_after").number(b.not_after).key("sha256").base64(&b.sha256.0);
+    j.key("rule").string(&b.rule).key("rules").base64(&b.rules.0).raw(b"}");
+}
+
+fn configuration(j: &mut Json<'_>, t: Time, b: &Configuration) {
+    time(j, t);
+    j.key("result").string(b.result.as_str()).key("cause").string(b.cause.as_str());
+    j.key("configuration").base64(&b.configuration.0);
+    if let Some(refused) = &b.refused {
+        j.key("refused").base64(&refused.0);
+    }
+    optional_string(j, "reason", b.reason.as_deref());
+    j.key("sessions_ended").number(b.sessions_ended);
+}
+
+fn issuer_key(j: &mut Json<'_>, t: Time, b: &IssuerKey) {
+    time(j, t);
+    j.key("iss").string(&b.issuer);
+    optional_string(j, "kid", b.kid.as_deref());
+    j.key("thumbprint").base64(&b.thumbprint.0).key("jwk").string(&b.jwk);
+}
+
+fn token(j: &mut Json<'_>, t: Time, b: &Token) {
+    time(j, t);
+    j.key("action").string(b.action.as_str()).key("id").string(&b.id);
+    identity(j, &b.identity);
+    j.key("connection").string(&b.connection).key("expires").raw(b"\"");
+    write_wall(b.expires_us, j.out());
+    j.raw(b"\"");
+    optional_string(j, "client", b.client.as_deref());
+}
+
+fn revocation(j: &mut Json<'_>, t: Time, b: &Revocation) {
+    time(j, t);
+    j.key("action").string(b.action.as_str()).key("identity").string(b.identity.as_str());
+    j.key("sessions").number(b.sessions).key("tokens").number(b.tokens).key("reason").string(&b.reason);
+    actor(j, &b.by);
+}
+
+fn shared(j: &mut Json<'_>, t: Time, b: &Shared) {
+    time(j, t);
+    j.key("identity").string(b.identity.as_str()).key("credential").string(&b.credential);
+    strings(j, "sources", &b.sources);
+    strings_unless_empty(j, "runs", &b.runs);
+    j.key("sessions").number(b.sessions);
+}
+
+fn outpost(j: &mut Json<'_>, t: Time, b: &Outpost) {
+    time(j, t);
+    j.key("action").string(b.action.as_str()).key("id").string(&b.id).key("name").string(&b.name);
+    strings_unless_empty(j, "labels", &b.labels);
+    optional_string(j, "address", b.address.as_deref());
+    optional_string(j, "serial", b.serial.as_deref());
+    optional_string(j, "reason", b.reason.as_deref());
+    if let Some(by) = &b.by {
+        actor(j, by);
+    }
+}
+
+fn optional_string(j: &mut Json<'_>, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        j.key(key).string(value);
+    }
+}
+
+fn optional_number(j: &mut Json<'_>, key: &str, value: Option<u64>) {
+    if let Some(value) = value {
+        j.key(key).number(value);
+    }
+}
+
+fn strings(j: &mut Json<'_>, key: &str, values: &[String]) {
+    j.key(key).raw(b"[");
+    for (i, value) in values.iter().enumerate() {
+        j.raw(if i == 0 { b"" } else { b"," }).string(value);
+    }
+    j.raw(b"]");
+}
+
+/// Lists that entries of versions before 0.3 did not have: nothing is written where nothing is said.
+fn strings_unless_empty(j: &mut Json<'_>, key: &str, values: &[String]) {
+    if !values.is_empty() {
+        strings(j, key, values);
+    }
 }
 
 fn on_behalf_of(j: &mut Json<'_>, b: Option<&OnBehalfOf>) {

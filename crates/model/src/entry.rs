@@ -2,6 +2,7 @@
 //!
 //! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
 
+use crate::access::{Carried, Configuration, IssuerKey, Outpost, Revocation, Shared, Token, UpstreamSecurity};
 use crate::closed::closed;
 use crate::custody::{Erase, Export, Hold, Witnesses};
 use crate::{Claim, CommandId, Digest, Field, Identity, IdentityName, Label, OnBehalfOf, SessionId, Time};
@@ -54,6 +55,18 @@ closed! {
         Witnesses = "witnesses",
         /// A part of the record was handed out as evidence.
         Export = "export",
+        /// The configuration in force changed, or a change was refused.
+        Configuration = "configuration",
+        /// A key of an issuer was used for the first time.
+        IssuerKey = "issuer-key",
+        /// A connection token was handed out or taken back.
+        Token = "token",
+        /// An identity was locked out, or let in again.
+        Revocation = "revocation",
+        /// One credential is in use from several places.
+        Shared = "shared",
+        /// An outpost came, went, or was turned away.
+        Outpost = "outpost",
     }
 }
 
@@ -91,6 +104,18 @@ pub enum Body {
     Witnesses(Witnesses),
     /// See [`Kind::Export`].
     Export(Export),
+    /// See [`Kind::Configuration`].
+    Configuration(Configuration),
+    /// See [`Kind::IssuerKey`].
+    IssuerKey(IssuerKey),
+    /// See [`Kind::Token`].
+    Token(Token),
+    /// See [`Kind::Revocation`].
+    Revocation(Revocation),
+    /// See [`Kind::Shared`].
+    Shared(Shared),
+    /// See [`Kind::Outpost`].
+    Outpost(Outpost),
 }
 
 impl Body {
@@ -113,6 +138,12 @@ impl Body {
             Self::Hold(_) => Kind::Hold,
             Self::Witnesses(_) => Kind::Witnesses,
             Self::Export(_) => Kind::Export,
+            Self::Configuration(_) => Kind::Configuration,
+            Self::IssuerKey(_) => Kind::IssuerKey,
+            Self::Token(_) => Kind::Token,
+            Self::Revocation(_) => Kind::Revocation,
+            Self::Shared(_) => Kind::Shared,
+            Self::Outpost(_) => Kind::Outpost,
         }
     }
 
@@ -134,7 +165,13 @@ impl Body {
             | Self::Erase(_)
             | Self::Hold(_)
             | Self::Witnesses(_)
-            | Self::Export(_) => None,
+            | Self::Export(_)
+            | Self::Configuration(_)
+            | Self::IssuerKey(_)
+            | Self::Token(_)
+            | Self::Revocation(_)
+            | Self::Shared(_)
+            | Self::Outpost(_) => None,
         }
     }
 }
@@ -306,6 +343,10 @@ pub struct SessionOpen {
     pub key_slot: u64,
     /// Commitment to the session's key.
     pub key_commitment: Digest,
+    /// How safe the way to the server is. Logs of versions before 0.3 do not say.
+    pub upstream: Option<UpstreamSecurity>,
+    /// The outpost through which the server is reached, if through one.
+    pub outpost: Option<Carried>,
 }
 
 closed! {
@@ -331,6 +372,31 @@ closed! {
         RecordingStopped = "recording_stopped",
         /// The gateway was gone before the session ended.
         Lost = "lost",
+        /// The identity was locked out.
+        Revoked = "revoked",
+        /// The identity may no longer use the connection.
+        NotPermitted = "not_permitted",
+        /// The outpost on the way to the server went away.
+        OutpostLost = "outpost_lost",
+    }
+}
+
+impl SessionEnd {
+    /// Why a command that is open when its session ends so has no known outcome.
+    #[must_use]
+    pub fn unknown_because(self) -> Reason {
+        match self {
+            Self::ClientClosed | Self::Idle => Reason::SessionEnded,
+            Self::ClientGone => Reason::ClientGone,
+            Self::UpstreamClosed | Self::UpstreamGone => Reason::UpstreamGone,
+            Self::Violation => Reason::Violation,
+            Self::GatewayStopped => Reason::GatewayStopped,
+            Self::GatewayFault => Reason::GatewayFault,
+            Self::RecordingStopped => Reason::RecordingStopped,
+            Self::Lost => Reason::GatewayRestarted,
+            Self::Revoked | Self::NotPermitted => Reason::Revoked,
+            Self::OutpostLost => Reason::OutpostLost,
+        }
     }
 }
 
@@ -478,6 +544,8 @@ pub struct Intent {
     pub durability: Durability,
     /// How many bytes the client sent for it.
     pub bytes: u64,
+    /// Said only where the way to the server is open to others: [`UpstreamSecurity::Plaintext`].
+    pub upstream: Option<UpstreamSecurity>,
 }
 
 closed! {
@@ -525,6 +593,10 @@ closed! {
         Policy = "policy",
         /// The gateway does not forward what it does not understand.
         Unsupported = "unsupported",
+        /// The outpost on the way to the server went away.
+        OutpostLost = "outpost_lost",
+        /// The identity was locked out, or lost its right to the connection.
+        Revoked = "revoked",
     }
 }
 
@@ -658,6 +730,36 @@ closed! {
         ClosedEarly = "closed_early",
         /// The gateway was stopping.
         GatewayStopping = "gateway_stopping",
+        /// What was given as a token is none.
+        TokenMalformed = "token_malformed",
+        /// The token is longer than one may be.
+        TokenTooLong = "token_too_long",
+        /// The token is signed by an algorithm that is not allowed.
+        TokenAlgorithm = "token_algorithm",
+        /// The token's issuer is not trusted.
+        TokenIssuer = "token_issuer",
+        /// The token is meant for someone else.
+        TokenAudience = "token_audience",
+        /// The token does not hold any more.
+        TokenExpired = "token_expired",
+        /// The token does not hold yet.
+        TokenNotYetValid = "token_not_yet_valid",
+        /// The token is signed by a key that the issuer does not publish.
+        TokenKey = "token_key",
+        /// The token's signature is wrong.
+        TokenSignature = "token_signature",
+        /// A claim of the token is missing or has a wrong form.
+        TokenClaims = "token_claims",
+        /// No rule gives the token an identity.
+        TokenUnmapped = "token_unmapped",
+        /// The issuer's keys are not to be had.
+        IssuerUnreachable = "issuer_unreachable",
+        /// The identity was locked out.
+        Revoked = "revoked",
+        /// Too many attempts from this address failed.
+        Throttled = "throttled",
+        /// No outpost is there to carry the connection.
+        OutpostUnavailable = "outpost_unavailable",
     }
 }
 

@@ -37,6 +37,12 @@ closed! {
         ScramSha256 = "scram-sha-256",
         /// SCRAM-SHA-256-PLUS: bound to the TLS channel.
         ScramSha256Plus = "scram-sha-256-plus",
+        /// A JSON Web Token of a trusted issuer (RFC 7519).
+        Jwt = "jwt",
+        /// A short-lived token of this gateway, which was handed out for another proof.
+        ConnectionToken = "connection-token",
+        /// A client certificate (TLS).
+        Certificate = "certificate",
     }
 }
 
@@ -64,7 +70,7 @@ pub enum NameError {
     #[error("an identity name starts with agent:, human: or service:")]
     Kind,
     /// The part after the colon has a wrong length or a wrong character.
-    #[error("after the kind, an identity name has 1 to 128 characters of A-Z a-z 0-9 . _ @ -")]
+    #[error("after the kind, an identity name has 1 to 128 characters of A-Z a-z 0-9 . _ @ - + /")]
     Name,
 }
 
@@ -105,7 +111,7 @@ impl IdentityName {
 
 #[inline(always)]
 fn is_name(name: &[u8]) -> bool {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-');
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'@' | b'-' | b'+' | b'/');
     (1..=128).contains(&name.len()) && name.iter().all(allowed)
 }
 
@@ -139,6 +145,92 @@ pub struct Proof {
     pub channel: ChannelBinding,
     /// Which credential of the identity was used; it names the credential and reveals nothing of it.
     pub credential: String,
+    /// What was checked, where a credential of someone else's making was.
+    pub evidence: Option<Evidence>,
+}
+
+/// What was checked of a credential that the gateway did not make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// A token of an issuer.
+    Token(Box<TokenEvidence>),
+    /// A client certificate.
+    Certificate(Box<CertificateEvidence>),
+}
+
+/// What a token said and how it was checked. The token itself is never kept: who has it can show that it is this one.
+/// Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenEvidence {
+    /// Who issued it (`iss`).
+    pub issuer: String,
+    /// About whom (`sub`).
+    pub subject: String,
+    /// For whom (`aud`).
+    pub audience: Vec<String>,
+    /// To which client it was issued (`azp`, else `client_id`).
+    pub client: Option<String>,
+    /// Its own id (`jti`).
+    pub jti: Option<String>,
+    /// When it was issued (`iat`).
+    pub issued: Option<u64>,
+    /// From when it holds (`nbf`).
+    pub not_before: Option<u64>,
+    /// Until when it holds (`exp`).
+    pub expires: u64,
+    /// When its subject signed in (`auth_time`).
+    pub auth_time: Option<u64>,
+    /// How strongly (`acr`).
+    pub acr: Option<String>,
+    /// By which means (`amr`).
+    pub amr: Vec<String>,
+    /// Who acts, by the chain of RFC 8693, outermost first (`act.sub`).
+    pub actors: Vec<String>,
+    /// The key that it is bound to (`cnf`): a thumbprint.
+    pub confirmation: Option<String>,
+    /// Which key of the issuer signed it, by the issuer's name for it.
+    pub kid: Option<String>,
+    /// By which algorithm.
+    pub algorithm: String,
+    /// The thumbprint of that key (RFC 7638).
+    pub key: Digest,
+    /// SHA-256 of the document that the key was in.
+    pub keys: Digest,
+    /// When that was fetched.
+    pub keys_fetched: u64,
+    /// SHA-256 of the token.
+    pub token: Digest,
+    /// The rule that gave the identity, as `ISSUER/RULE`.
+    pub rule: String,
+    /// SHA-256 of the rules in force.
+    pub rules: Digest,
+    /// Claims that the configuration asks to be kept, with their values.
+    pub claims: Vec<(String, String)>,
+    /// When it was checked.
+    pub verified: u64,
+}
+
+/// What a client certificate said. Times are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateEvidence {
+    /// Its subject (RFC 4514).
+    pub subject: String,
+    /// Its alternative names, as `uri:`, `dns:` or `email:` and the name.
+    pub names: Vec<String>,
+    /// Who issued it.
+    pub issuer: String,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// From when it holds.
+    pub not_before: u64,
+    /// Until when.
+    pub not_after: u64,
+    /// SHA-256 of it.
+    pub sha256: Digest,
+    /// The rule that gave the identity, as `ISSUER/RULE`.
+    pub rule: String,
+    /// SHA-256 of the rules in force.
+    pub rules: Digest,
 }
 
 /// For whom an identity acts.
@@ -161,6 +253,19 @@ pub struct Identity {
     pub proof: Proof,
     /// For whom it acts, if that was said.
     pub on_behalf_of: Option<OnBehalfOf>,
+    /// The groups that it is in.
+    pub groups: Vec<String>,
+    /// Which run of it this is, if that was said.
+    pub run: Option<Run>,
+}
+
+/// Which run of a program: a job of a pipeline, a pod, a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// How that is known.
+    pub known: Known,
 }
 
 /// Something a client said about itself and nobody checked, such as `application_name`.

@@ -6,6 +6,7 @@
 //! The invariant kept here: an entry has exactly one encoding. [`Entry::decode`] accepts only bytes that
 //! [`Entry::encode`] would write, so that what is verified, what is shown and what was recorded are the same thing.
 
+mod access;
 mod base64;
 mod closed;
 mod cursor;
@@ -23,6 +24,10 @@ pub mod seal;
 mod skim;
 mod time;
 
+pub use access::{
+    Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
+    Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
+};
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
 pub use decode::DecodeError;
 pub use digest::Digest;
@@ -35,8 +40,8 @@ pub use entry::{
 pub use field::{AbsentReason, BlobField, Field, SealedField};
 pub use id::{CommandId, IdError, SessionId};
 pub use identity::{
-    ChannelBinding, Claim, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX, Label, NameError, OnBehalfOf,
-    Proof, ProofMethod,
+    CertificateEvidence, ChannelBinding, Claim, Evidence, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX,
+    Label, NameError, OnBehalfOf, Proof, ProofMethod, Run, TokenEvidence,
 };
 pub use peek::Peek;
 pub use skim::{Skim, SkimmedCommand};

@@ -35,7 +35,13 @@ impl Peek {
             | Kind::Erase
             | Kind::Hold
             | Kind::Witnesses
-            | Kind::Export => {
+            | Kind::Export
+            | Kind::Configuration
+            | Kind::IssuerKey
+            | Kind::Token
+            | Kind::Revocation
+            | Kind::Shared
+            | Kind::Outpost => {
                 return Some(Self { kind, command: None, place: None });
             }
         };

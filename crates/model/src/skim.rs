@@ -6,7 +6,7 @@
 use crate::cursor::{Bad, Cursor, Read};
 use crate::decode::{DecodeError, begins};
 use crate::entry::*;
-use crate::{AbsentReason, BlobField, CommandId, Entry, Field, Known, Time};
+use crate::{AbsentReason, BlobField, CommandId, Entry, Field, Known, Time, UpstreamSecurity};
 
 /// What an entry says, as far as its place among the others goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Cursor<'_> {
         self.at("policy", |c| c.or_null(Self::skip_digest))?;
         self.word("durability", Durability::parse_bytes)?;
         self.number("bytes")?;
+        self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?;
         self.end()?;
         Ok(SkimmedCommand { time, link, command, status: None, blobs })
     }

@@ -55,7 +55,7 @@ fn field() -> impl Strategy<Value = Field> {
 }
 
 fn who() -> impl Strategy<Value = Who> {
-    let name = ("[A-Za-z0-9._@-]{1,128}", prop::sample::select(IdentityKind::ALL))
+    let name = ("[A-Za-z0-9._@+/-]{1,128}", prop::sample::select(IdentityKind::ALL))
         .prop_map(|(name, kind)| IdentityName::new(kind, &name).unwrap());
     let known = prop::sample::select(Known::ALL);
     let behalf = (name.clone(), known.clone()).prop_map(|(name, known)| OnBehalfOf { name, known });
@@ -70,6 +70,7 @@ fn intent() -> impl Strategy<Value = Body> {
         prop::sample::select(Fidelity::ALL),
         prop::sample::select(Verdict::ALL),
         prop::sample::select(Durability::ALL),
+        prop::option::of(prop::sample::select(UpstreamSecurity::ALL)),
     );
     let rest =
         (prop::collection::vec(any::<String>(), 0..3), prop::option::of(any::<[u8; 32]>()), any::<u64>(), 1..u32::MAX);
@@ -93,6 +94,7 @@ fn intent() -> impl Strategy<Value = Body> {
             policy: rest.1.map(Digest),
             durability: sets.4,
             bytes: rest.2,
+            upstream: sets.5,
         })
     })
 }
@@ -175,7 +177,7 @@ fn other() -> impl Strategy<Value = Body> {
             .prop_map(|(boot_id, program, digest, clock)| {
                 Body::Start(Start { boot_id, program, configuration: digest.map(Digest), clock })
             });
-    prop_oneof![close, refused, cancel, start, genesis_or_stop(), custody()]
+    prop_oneof![close, refused, cancel, start, genesis_or_stop(), custody(), access(), session_open()]
 }
 
 fn genesis_or_stop() -> impl Strategy<Value = Body> {
@@ -217,6 +219,149 @@ fn custody() -> impl Strategy<Value = Body> {
         },
     );
     prop_oneof![erase, hold, witnesses, export]
+}
+
+fn strings() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(any::<String>(), 0..3)
+}
+
+fn maybe() -> impl Strategy<Value = Option<String>> {
+    prop::option::of(any::<String>())
+}
+
+fn evidence() -> impl Strategy<Value = Evidence> {
+    let numbers = (any::<[Option<u64>; 3]>(), any::<[u64; 3]>());
+    let lists = (strings(), strings(), strings(), prop::collection::vec(any::<(String, String)>(), 0..3));
+    let token = (any::<[String; 4]>(), any::<[Option<String>; 5]>(), numbers, lists, any::<[[u8; 32]; 4]>()).prop_map(
+        |(texts, maybes, (times, n), (audience, amr, actors, claims), digests)| {
+            let [issuer, subject, algorithm, rule] = texts;
+            let [client, jti, acr, confirmation, kid] = maybes;
+            Evidence::Token(Box::new(TokenEvidence {
+                issuer,
+                subject,
+                audience,
+                client,
+                jti,
+                issued: times[0],
+                not_before: times[1],
+                expires: n[0],
+                auth_time: times[2],
+                acr,
+                amr,
+                actors,
+                confirmation,
+                kid,
+                algorithm,
+                key: Digest(digests[0]),
+                keys: Digest(digests[1]),
+                keys_fetched: n[1],
+                token: Digest(digests[2]),
+                rule,
+                rules: Digest(digests[3]),
+                claims,
+                verified: n[2],
+            }))
+        },
+    );
+    let certificate = (any::<[String; 4]>(), strings(), any::<[u64; 2]>(), digest(), digest()).prop_map(
+        |([subject, issuer, serial, rule], names, [not_before, not_after], sha256, rules)| {
+            let evidence =
+                CertificateEvidence { subject, names, issuer, serial, not_before, not_after, sha256, rule, rules };
+            Evidence::Certificate(Box::new(evidence))
+        },
+    );
+    prop_oneof![token, certificate]
+}
+
+fn proof() -> impl Strategy<Value = Proof> {
+    let sets = (prop::sample::select(ProofMethod::ALL), prop::sample::select(ChannelBinding::ALL));
+    (sets, any::<String>(), prop::option::of(evidence())).prop_map(|((method, channel), credential, evidence)| Proof {
+        method,
+        channel,
+        credential,
+        evidence,
+    })
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let run = (any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(id, known)| Run { id, known });
+    (who(), proof(), strings(), prop::option::of(run)).prop_map(|(who, proof, groups, run)| {
+        let Who { name, known, on_behalf_of } = who;
+        Identity { name, known, proof, on_behalf_of, groups, run }
+    })
+}
+
+fn session_open() -> impl Strategy<Value = Body> {
+    let claims = prop::collection::vec((label(), label()).prop_map(|(name, value)| Claim { name, value }), 0..3);
+    let way = (
+        prop::option::of(prop::sample::select(UpstreamSecurity::ALL)),
+        prop::option::of(any::<[String; 2]>()),
+        prop::sample::select(Durability::ALL),
+    );
+    let rest = (any::<[String; 4]>(), maybe(), label(), any::<u64>(), digest());
+    (link(), identity(), claims, way, rest).prop_map(
+        |(link, identity, claims, (upstream, outpost, durability), rest)| {
+            let [connection, upstream_user, protocol, client] = rest.0;
+            Body::SessionOpen(SessionOpen {
+                link,
+                identity,
+                connection,
+                database: rest.2,
+                upstream_user,
+                protocol,
+                client,
+                tls: rest.1,
+                claims,
+                durability,
+                key_slot: rest.3,
+                key_commitment: rest.4,
+                upstream,
+                outpost: outpost.map(|[id, name]| Carried { id, name }),
+            })
+        },
+    )
+}
+
+fn access() -> impl Strategy<Value = Body> {
+    let by = || (any::<String>(), prop::sample::select(Known::ALL)).prop_map(|(name, known)| Actor { name, known });
+    let sets = (prop::sample::select(ConfigurationResult::ALL), prop::sample::select(ConfigurationCause::ALL));
+    let configuration = (sets, digest(), prop::option::of(digest()), maybe(), any::<u64>()).prop_map(
+        |((result, cause), configuration, refused, reason, sessions_ended)| {
+            Body::Configuration(Configuration { result, cause, configuration, refused, reason, sessions_ended })
+        },
+    );
+    let issuer_key = (any::<[String; 2]>(), maybe(), digest())
+        .prop_map(|([issuer, jwk], kid, thumbprint)| Body::IssuerKey(IssuerKey { issuer, kid, thumbprint, jwk }));
+    let token = (
+        prop::sample::select(TokenAction::ALL),
+        any::<[String; 2]>(),
+        identity(),
+        0..4_000_000_000_000_000i64,
+        maybe(),
+    )
+        .prop_map(|(action, [id, connection], identity, expires_us, client)| {
+            Body::Token(Token { action, id, identity, connection, expires_us, client })
+        });
+    let revocation = (prop::sample::select(RevocationAction::ALL), who(), any::<[u64; 2]>(), any::<String>(), by())
+        .prop_map(|(action, who, [sessions, tokens], reason, by)| {
+            Body::Revocation(Revocation { action, identity: who.name, sessions, tokens, reason, by })
+        });
+    let shared = (who(), any::<String>(), strings(), strings(), any::<u64>()).prop_map(
+        |(who, credential, sources, runs, sessions)| {
+            Body::Shared(Shared { identity: who.name, credential, sources, runs, sessions })
+        },
+    );
+    let outpost = (
+        prop::sample::select(OutpostAction::ALL),
+        any::<[String; 2]>(),
+        strings(),
+        any::<[Option<String>; 3]>(),
+        prop::option::of(by()),
+    )
+        .prop_map(|(action, [id, name], labels, [address, serial, reason], by)| {
+            Body::Outpost(Outpost { action, id, name, labels, address, serial, reason, by })
+        });
+    prop_oneof![configuration, issuer_key, token, revocation, shared, outpost]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

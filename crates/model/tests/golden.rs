@@ -58,6 +58,7 @@ fn entries() -> Vec<Entry> {
         policy: None,
         durability: Durability::Intent,
         bytes: 100_006,
+        upstream: None,
     };
     let close = SessionClose {
         link: Link { number: 2, ..link },

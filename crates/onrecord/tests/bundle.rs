@@ -57,8 +57,11 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: format!("{user}/1"),
+                evidence: None,
             },
             on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".to_owned(),
         database: Label::new(b"app"),
@@ -68,6 +71,8 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
         tls: None,
         claims: Vec::new(),
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     };
     let (mut log, _) = recorder.open_session(start).unwrap();
     for (text, parameters, status) in commands {

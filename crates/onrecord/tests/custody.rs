@@ -16,7 +16,7 @@ use model::{
     ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
     Transaction, Verdict, Via,
 };
-use onrecord::control::{Asked, Code, Executor, Request, Server, ask};
+use onrecord::control::{Asked, Code, Executor, Request, Rules, Server, ask};
 use serde_json::Value;
 use store::{
     Clock, Disk, IntentDraft, Options, OutcomeDraft, RealDisk, Recorder, RetentionRules, SessionClosing, SessionStart,
@@ -72,8 +72,11 @@ fn session(recorder: &Recorder) -> String {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".to_owned(),
+                evidence: None,
             },
             on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".to_owned(),
         database: Label::new(b"app"),
@@ -83,6 +86,8 @@ fn session(recorder: &Recorder) -> String {
         tls: None,
         claims: vec![],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     };
     let (mut session, _opening) = recorder.open_session(start).unwrap();
     let id = session.id().to_string();
@@ -257,7 +262,8 @@ fn the_keys_are_wrapped_as_the_configuration_says() {
 
 fn serving(data: &Path) -> (Server, Recorder) {
     let recorder = open(data);
-    let executor = Executor { recorder: recorder.clone(), rules: RetentionRules::default() };
+    let access = gateway::Access::open(data, recorder.clone()).unwrap();
+    let executor = Executor { recorder: recorder.clone(), rules: Rules::new(RetentionRules::default()), access };
     (Server::start(data, executor).unwrap(), recorder)
 }
 

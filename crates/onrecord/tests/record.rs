@@ -116,8 +116,11 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "salt:W22ZaJ0SNY7soEsUEjb6gQ==".to_owned(),
+                evidence: None,
             },
             on_behalf_of: principal.map(|name| OnBehalfOf { name: name.parse().unwrap(), known: Known::Claimed }),
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".to_owned(),
         database: Label::new(b"app"),
@@ -127,6 +130,8 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
         tls: Some("TLSv1.3 TLS13_AES_256_GCM_SHA384".to_owned()),
         claims: vec![Claim { name: Label::new(b"application_name"), value: Label::new(b"psql\x1b[31m") }],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     };
     let (mut log, _) = recorder.open_session(start).unwrap();
     for said in commands {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
-    Body, Cancel, Digest, Entry, Export, Genesis, Heartbeat, PreviousLog, Refused, SessionId, Start, Stop, StopReason,
-    Witnesses,
+    Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost, PreviousLog, Refused,
+    Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
 };
 
 use crate::blob;
@@ -85,6 +85,18 @@ pub enum GatewayEntry {
     Witnesses(Witnesses),
     /// A part of the record was handed out.
     Export(Export),
+    /// Another configuration was offered.
+    Configuration(Configuration),
+    /// An issuer's key was used for the first time.
+    IssuerKey(IssuerKey),
+    /// A connection token was handed out or taken back.
+    Token(Token),
+    /// An identity was locked out or let in again.
+    Revocation(Revocation),
+    /// One credential is in use from several places.
+    Shared(Shared),
+    /// An outpost came, went, or was turned away.
+    Outpost(Outpost),
 }
 
 /// The open log of one gateway. Clones are the same log.
@@ -302,6 +314,12 @@ impl Recorder {
             GatewayEntry::Cancel(body) => Body::Cancel(body),
             GatewayEntry::Witnesses(body) => Body::Witnesses(body),
             GatewayEntry::Export(body) => Body::Export(body),
+            GatewayEntry::Configuration(body) => Body::Configuration(body),
+            GatewayEntry::IssuerKey(body) => Body::IssuerKey(body),
+            GatewayEntry::Token(body) => Body::Token(body),
+            GatewayEntry::Revocation(body) => Body::Revocation(body),
+            GatewayEntry::Shared(body) => Body::Shared(body),
+            GatewayEntry::Outpost(body) => Body::Outpost(body),
         };
         self.0.log.note(body, Purpose::Complete)
     }

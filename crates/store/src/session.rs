@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ledger::{Frontier, leaf_hash};
 use model::seal::{SessionKey, seal};
 use model::{
-    AbsentReason, Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity, Field,
-    Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId, SessionOpen,
-    StatementResult, Status, Time, Transaction, Verdict, Via, Who,
+    AbsentReason, Body, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity,
+    Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId,
+    SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via, Who,
 };
 
 use crate::blob::{BlobKeys, BlobWriter};
@@ -42,6 +42,10 @@ pub struct SessionStart {
     pub claims: Vec<Claim>,
     /// The durability in force.
     pub durability: Durability,
+    /// How safe the way to the server is.
+    pub upstream: UpstreamSecurity,
+    /// The outpost through which the server is reached, if through one.
+    pub outpost: Option<Carried>,
 }
 
 /// A command that is about to run.
@@ -191,6 +195,7 @@ impl SessionLog {
             policy: None,
             durability: start.durability,
             bytes: 0,
+            upstream: (start.upstream == UpstreamSecurity::Plaintext).then_some(start.upstream),
         };
         let time = log.clock.now();
         let mut session = Self {
@@ -223,6 +228,8 @@ impl SessionLog {
             durability: start.durability,
             key_slot,
             key_commitment: session.key.commitment(id),
+            upstream: Some(start.upstream),
+            outpost: start.outpost,
         });
         session.leaf.clear();
         Entry { time, body }.encode(&mut session.leaf);
@@ -352,7 +359,7 @@ impl SessionLog {
 
     fn finish(&mut self, closing: SessionClosing) -> Result<Position, RecordError> {
         self.closed = true;
-        let reason = reason_of(closing.reason);
+        let reason = closing.reason.unknown_because();
         while let Some(&(ordinal, began)) = self.open.first() {
             let draft = OutcomeDraft { reason: Some(reason), ..OutcomeDraft::new(Status::Unknown) };
             self.end(CommandId { session: self.id, ordinal }, began, &draft)?;
@@ -442,19 +449,5 @@ fn outcome_of(link: Link, of: CommandId, duration_us: u64, draft: &OutcomeDraft<
         effective: draft.effective,
         notices: draft.notices,
         executed: draft.executed,
-    }
-}
-
-/// Why a command that is open when its session ends has no known outcome.
-fn reason_of(end: SessionEnd) -> Reason {
-    match end {
-        SessionEnd::ClientClosed | SessionEnd::Idle => Reason::SessionEnded,
-        SessionEnd::ClientGone => Reason::ClientGone,
-        SessionEnd::UpstreamClosed | SessionEnd::UpstreamGone => Reason::UpstreamGone,
-        SessionEnd::Violation => Reason::Violation,
-        SessionEnd::GatewayStopped => Reason::GatewayStopped,
-        SessionEnd::GatewayFault => Reason::GatewayFault,
-        SessionEnd::RecordingStopped => Reason::RecordingStopped,
-        SessionEnd::Lost => Reason::GatewayRestarted,
     }
 }

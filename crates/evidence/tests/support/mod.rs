@@ -93,8 +93,11 @@ impl Log {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".into(),
+                evidence: None,
             },
             on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
         };
         let open = SessionOpen {
             link: self.link(session),
@@ -109,6 +112,8 @@ impl Log {
             durability: Durability::Intent,
             key_slot: n.into(),
             key_commitment,
+            upstream: None,
+            outpost: None,
         };
         self.push_linked(session, Body::SessionOpen(open));
         session
@@ -181,6 +186,7 @@ impl Log {
             policy: None,
             durability: Durability::Intent,
             bytes: 20,
+            upstream: None,
         };
         self.push_linked(session, Body::Intent(intent));
         command

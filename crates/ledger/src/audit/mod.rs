@@ -296,7 +296,13 @@ impl Audit {
             | Body::Intent(_)
             | Body::Outcome(_)
             | Body::Cancel(_)
-            | Body::Export(_) => {}
+            | Body::Export(_)
+            | Body::Configuration(_)
+            | Body::IssuerKey(_)
+            | Body::Token(_)
+            | Body::Revocation(_)
+            | Body::Shared(_)
+            | Body::Outpost(_) => {}
         }
     }
 

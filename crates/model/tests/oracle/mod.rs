@@ -134,6 +134,53 @@ impl<'a> Object<'a> {
                 disclosed: self.number("disclosed")?,
                 sha256: self.digest("sha256")?.ok_or(Bad("sha256"))?,
             }),
+            Kind::Configuration => Body::Configuration(Configuration {
+                result: self.word("result", ConfigurationResult::parse)?,
+                cause: self.word("cause", ConfigurationCause::parse)?,
+                configuration: self.some_digest("configuration")?,
+                refused: self.optional("refused", |o, k| o.some_digest(k))?,
+                reason: self.optional("reason", |o, k| o.string(k))?,
+                sessions_ended: self.number("sessions_ended")?,
+            }),
+            Kind::IssuerKey => Body::IssuerKey(IssuerKey {
+                issuer: self.string("iss")?,
+                kid: self.optional("kid", |o, k| o.string(k))?,
+                thumbprint: self.some_digest("thumbprint")?,
+                jwk: self.string("jwk")?,
+            }),
+            Kind::Token => Body::Token(Token {
+                action: self.word("action", TokenAction::parse)?,
+                id: self.string("id")?,
+                identity: self.object("identity")?.identity()?,
+                connection: self.string("connection")?,
+                expires_us: self.wall("expires")?,
+                client: self.optional("client", |o, k| o.string(k))?,
+            }),
+            Kind::Revocation => Body::Revocation(Revocation {
+                action: self.word("action", RevocationAction::parse)?,
+                identity: self.name("identity")?,
+                sessions: self.number("sessions")?,
+                tokens: self.number("tokens")?,
+                reason: self.string("reason")?,
+                by: self.actor()?,
+            }),
+            Kind::Shared => Body::Shared(Shared {
+                identity: self.name("identity")?,
+                credential: self.string("credential")?,
+                sources: self.strings("sources")?,
+                runs: self.strings_or_none("runs")?,
+                sessions: self.number("sessions")?,
+            }),
+            Kind::Outpost => Body::Outpost(Outpost {
+                action: self.word("action", OutpostAction::parse)?,
+                id: self.string("id")?,
+                name: self.string("name")?,
+                labels: self.strings_or_none("labels")?,
+                address: self.optional("address", |o, k| o.string(k))?,
+                serial: self.optional("serial", |o, k| o.string(k))?,
+                reason: self.optional("reason", |o, k| o.string(k))?,
+                by: self.optional("by", |o, _| o.actor())?,
+            }),
         };
         Ok(Entry { time, body })
     }
@@ -169,20 +216,9 @@ impl<'a> Object<'a> {
     }
 
     fn session_open(&self) -> Read<SessionOpen> {
-        let identity = self.object("identity")?;
-        let proof = identity.object("proof")?;
         Ok(SessionOpen {
             link: self.link()?,
-            identity: Identity {
-                name: identity.name("name")?,
-                known: identity.word("known", Known::parse)?,
-                proof: Proof {
-                    method: proof.word("method", ProofMethod::parse)?,
-                    channel: proof.word("channel", ChannelBinding::parse)?,
-                    credential: proof.string("credential")?,
-                },
-                on_behalf_of: identity.on_behalf_of()?,
-            },
+            identity: self.object("identity")?.identity()?,
             connection: self.string("connection")?,
             database: self.label("database")?,
             upstream_user: self.string("upstream_user")?,
@@ -196,7 +232,100 @@ impl<'a> Object<'a> {
             durability: self.word("durability", Durability::parse)?,
             key_slot: self.number("key_slot")?,
             key_commitment: self.digest("key_commitment")?.ok_or(Bad("key_commitment"))?,
+            upstream: self.optional("upstream", |o, k| o.word(k, UpstreamSecurity::parse))?,
+            outpost: self.optional("outpost", |o, k| {
+                let outpost = o.object(k)?;
+                Ok(Carried { id: outpost.string("id")?, name: outpost.string("name")? })
+            })?,
         })
+    }
+
+    fn identity(&self) -> Read<Identity> {
+        Ok(Identity {
+            name: self.name("name")?,
+            known: self.word("known", Known::parse)?,
+            proof: self.object("proof")?.proof()?,
+            on_behalf_of: self.on_behalf_of()?,
+            groups: self.strings_or_none("groups")?,
+            run: self.optional("run", |o, k| {
+                let run = o.object(k)?;
+                Ok(Run { id: run.string("id")?, known: run.word("known", Known::parse)? })
+            })?,
+        })
+    }
+
+    fn proof(&self) -> Read<Proof> {
+        let token = self.optional("token", |o, k| o.object(k)?.token())?;
+        let certificate = self.optional("certificate", |o, k| o.object(k)?.certificate())?;
+        Ok(Proof {
+            method: self.word("method", ProofMethod::parse)?,
+            channel: self.word("channel", ChannelBinding::parse)?,
+            credential: self.string("credential")?,
+            evidence: match (token, certificate) {
+                (None, None) => None,
+                (Some(token), None) => Some(Evidence::Token(Box::new(token))),
+                (None, Some(certificate)) => Some(Evidence::Certificate(Box::new(certificate))),
+                (Some(_), Some(_)) => return Err(Bad("certificate")),
+            },
+        })
+    }
+
+    fn token(&self) -> Read<TokenEvidence> {
+        let claim = |claim: &Value| match claim.as_array().map(Vec::as_slice) {
+            Some([Value::String(name), Value::String(value)]) => Ok((name.clone(), value.clone())),
+            _ => Err(Bad("claims")),
+        };
+        Ok(TokenEvidence {
+            issuer: self.string("iss")?,
+            subject: self.string("sub")?,
+            audience: self.strings("aud")?,
+            client: self.optional("client", |o, k| o.string(k))?,
+            jti: self.optional("jti", |o, k| o.string(k))?,
+            issued: self.optional("iat", |o, k| o.number(k))?,
+            not_before: self.optional("nbf", |o, k| o.number(k))?,
+            expires: self.number("exp")?,
+            auth_time: self.optional("auth_time", |o, k| o.number(k))?,
+            acr: self.optional("acr", |o, k| o.string(k))?,
+            amr: self.strings_or_none("amr")?,
+            actors: self.strings_or_none("act")?,
+            confirmation: self.optional("cnf", |o, k| o.string(k))?,
+            kid: self.optional("kid", |o, k| o.string(k))?,
+            algorithm: self.string("alg")?,
+            key: self.some_digest("key")?,
+            keys: self.some_digest("keys")?,
+            keys_fetched: self.number("keys_fetched")?,
+            token: self.some_digest("sha256")?,
+            rule: self.string("rule")?,
+            rules: self.some_digest("rules")?,
+            claims: self.optional("claims", |o, k| o.array(k)?.iter().map(claim).collect())?.unwrap_or_default(),
+            verified: self.number("verified")?,
+        })
+    }
+
+    fn certificate(&self) -> Read<CertificateEvidence> {
+        Ok(CertificateEvidence {
+            subject: self.string("subject")?,
+            names: self.strings_or_none("names")?,
+            issuer: self.string("issuer")?,
+            serial: self.string("serial")?,
+            not_before: self.number("not_before")?,
+            not_after: self.number("not_after")?,
+            sha256: self.some_digest("sha256")?,
+            rule: self.string("rule")?,
+            rules: self.some_digest("rules")?,
+        })
+    }
+
+    fn strings(&self, key: &'static str) -> Read<Vec<String>> {
+        self.array(key)?.iter().map(|value| value.as_str().map(str::to_owned).ok_or(Bad(key))).collect()
+    }
+
+    fn strings_or_none(&self, key: &'static str) -> Read<Vec<String>> {
+        Ok(self.optional(key, |o, k| o.strings(k))?.unwrap_or_default())
+    }
+
+    fn some_digest(&self, key: &'static str) -> Read<Digest> {
+        self.digest(key)?.ok_or(Bad(key))
     }
 
     fn claims(&self) -> Read<Vec<Claim>> {
@@ -241,6 +370,7 @@ impl<'a> Object<'a> {
             policy: self.digest("policy")?,
             durability: self.word("durability", Durability::parse)?,
             bytes: self.number("bytes")?,
+            upstream: self.optional("upstream", |o, k| o.word(k, UpstreamSecurity::parse))?,
         })
     }
 

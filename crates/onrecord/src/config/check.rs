@@ -4,6 +4,8 @@ use super::problem::Problem;
 use super::{Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
 use crate::config::ConnectionName;
 
+/// User names that are no identity's.
+const RESERVED: [&str; 1] = ["token"];
 /// Entries of a list of the file: databases of a connection, identities, listeners.
 const LIST_ENTRIES_MAX: usize = 1024;
 
@@ -71,8 +73,12 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         (Some(_), Some(_)) | (None, None) => {}
     }
     for user in config.identities.keys() {
-        if config.identity_name(user).is_none() {
-            let hint = "use 1 to 128 letters, digits, `.`, `_`, `@` or `-`";
+        if RESERVED.contains(&user.as_str()) {
+            let what =
+                format!("{user:?} is what clients give as their user name when they prove by a token who they are");
+            problem(&format!("identities.{user}"), what, "choose another name");
+        } else if config.identity_name(user).is_none() {
+            let hint = "use 1 to 128 letters, digits, `.`, `_`, `@`, `-`, `+` or `/`";
             let what = format!("{user:?} is not an identity's name");
             problem(&format!("identities.{user}"), what, hint);
         }
@@ -82,6 +88,7 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         ("connections_max", limits.connections_max),
         ("connections_per_identity_max", limits.connections_per_identity_max),
         ("authentication_seconds_max", limits.authentication_seconds_max),
+        ("token_seconds_max", limits.token_seconds_max),
     ] {
         if value == 0 {
             let hint = "write a number above 0, or leave the key out for its default";

@@ -75,7 +75,7 @@ pub struct Config {
 }
 
 /// `[gateway]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
     /// The log's origin: the name under which its checkpoints are signed.
@@ -87,7 +87,7 @@ pub struct Gateway {
 }
 
 /// `[record]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The key that wraps the one under which session keys are kept; that one is kept in clear unless given.
@@ -103,12 +103,15 @@ pub struct Retention {
 }
 
 /// `[listen]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Addresses that speak PostgreSQL.
     #[serde(deserialize_with = "value::listeners")]
     pub postgres: Vec<SocketAddr>,
+    /// Addresses of the HTTP API, over TLS; nowhere, unless given.
+    #[serde(default, deserialize_with = "value::listeners")]
+    pub api: Vec<SocketAddr>,
 }
 
 /// `[tls]`.
@@ -152,6 +155,9 @@ pub struct Connection {
     /// Who may use the connection. Nobody, unless named.
     #[serde(default, deserialize_with = "value::identity_names")]
     pub identities: Vec<IdentityName>,
+    /// Whoever is proven to be in one of these groups may use it too.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// The longest message, in bytes; a longer one is refused, never cut.
     #[serde(default = "default_message_bytes_max")]
     pub message_bytes_max: u64,
@@ -169,8 +175,11 @@ pub struct Identity {
     /// For whom it acts; recorded as claimed by the configuration, not verified.
     #[serde(default, deserialize_with = "value::identity_name")]
     pub on_behalf_of: Option<IdentityName>,
-    /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key.
-    pub secret: Verifier,
+    /// The groups it is in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key; none if it proves itself otherwise.
+    pub secret: Option<Verifier>,
 }
 
 /// `[limits]`.
@@ -183,6 +192,10 @@ pub struct Limits {
     pub connections_per_identity_max: u32,
     /// Seconds from accept to a signed-in session.
     pub authentication_seconds_max: u32,
+    /// The longest life of a connection token, seconds.
+    pub token_seconds_max: u32,
+    /// Failed logins of one address in a minute, above which it has to wait; 0 is no limit.
+    pub failed_logins_per_minute_max: u32,
     /// Seconds without a byte in either direction; 0 is no limit.
     pub idle_seconds_max: u32,
     /// Bytes of buffers of one session.
@@ -190,7 +203,7 @@ pub struct Limits {
 }
 
 /// `[publish]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {
     /// Addresses that speak HTTP.
@@ -199,7 +212,7 @@ pub struct Publish {
 }
 
 /// `[witness]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Witness {
     /// Who they are and how many are enough, in the form of tlog-policy.
@@ -213,7 +226,7 @@ pub struct Witness {
 }
 
 /// `[receipts]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipts {
     /// The URL that gets the receipt of every session that ends.
@@ -228,6 +241,8 @@ impl Default for Limits {
             connections_max: 4096,
             connections_per_identity_max: 1024,
             authentication_seconds_max: 10,
+            token_seconds_max: 3600,
+            failed_logins_per_minute_max: 60,
             idle_seconds_max: 0,
             session_bytes_max: 1 << 20,
         }
@@ -253,6 +268,20 @@ impl Config {
         config.digest = Digest(Sha256::digest(text).into());
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
         Ok(config)
+    }
+
+    /// The first part of the file that is not as in `other`, of those that a running gateway cannot change.
+    pub fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
+        let parts = [
+            ("gateway", self.gateway == other.gateway),
+            ("listen", self.listen == other.listen),
+            ("record", self.record == other.record),
+            ("publish", self.publish == other.publish),
+            ("witness", self.witness == other.witness),
+            ("receipts", self.receipts == other.receipts),
+            ("limits.connections_max", self.limits.connections_max == other.limits.connections_max),
+        ];
+        parts.into_iter().find_map(|(part, same)| (!same).then_some(part))
     }
 
     /// The full name of the identity with this user name, as the record has it.

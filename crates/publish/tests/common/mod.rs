@@ -51,8 +51,11 @@ pub fn session(recorder: &Recorder) -> SessionId {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".into(),
+                evidence: None,
             },
             on_behalf_of: Some(OnBehalfOf { name: "human:bea".parse().unwrap(), known: Known::Claimed }),
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".into(),
         database: Label::new(b"app"),
@@ -62,6 +65,8 @@ pub fn session(recorder: &Recorder) -> SessionId {
         tls: None,
         claims: vec![],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     };
     let (log, _) = recorder.open_session(start).unwrap();
     let id = log.id();

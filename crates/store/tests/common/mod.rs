@@ -88,8 +88,11 @@ pub fn start() -> SessionStart {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
                 credential: "copilot-agent/1".into(),
+                evidence: None,
             },
             on_behalf_of: Some(OnBehalfOf { name: "human:bea".parse().unwrap(), known: Known::Claimed }),
+            groups: Vec::new(),
+            run: None,
         },
         connection: "app".into(),
         database: Label::new(b"app"),
@@ -99,6 +102,8 @@ pub fn start() -> SessionStart {
         tls: None,
         claims: vec![],
         durability: Durability::Intent,
+        upstream: model::UpstreamSecurity::Local,
+        outpost: None,
     }
 }
 

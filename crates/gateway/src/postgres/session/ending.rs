@@ -8,10 +8,10 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::{Reason, SessionEnd};
+use model::SessionEnd;
 use store::{RecordError, SessionClosing};
 use tokio::time::{Instant, Sleep};
 use wire::postgres::message;
@@ -119,6 +119,15 @@ impl Session {
     pub(super) fn check_clocks(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
         if !self.abandoned() && self.stop.as_mut().poll(cx).is_ready() {
             return Err(Fault::told(SessionEnd::GatewayStopped, "57P01", "OnRecord is shutting down", None));
+        }
+        if !self.abandoned()
+            && let Poll::Ready(Ok(reason)) = Pin::new(&mut self.entered.ended).poll(cx)
+        {
+            let text = match reason {
+                SessionEnd::Revoked => "OnRecord ended this session: its identity was revoked",
+                _ => "OnRecord ended this session: its identity may no longer use this connection",
+            };
+            return Err(Fault::told(reason, "57P01", text, None));
         }
         if self.ending.is_some() {
             return Ok(());
@@ -237,15 +246,7 @@ impl Session {
             (SessionEnd::UpstreamGone, Some(_)) => SessionEnd::UpstreamClosed,
             (reason, _) => reason,
         };
-        let unknown = match reason {
-            SessionEnd::UpstreamGone | SessionEnd::UpstreamClosed => Reason::UpstreamGone,
-            SessionEnd::ClientGone => Reason::ClientGone,
-            SessionEnd::GatewayStopped => Reason::GatewayStopped,
-            SessionEnd::GatewayFault => Reason::GatewayFault,
-            SessionEnd::Violation => Reason::Violation,
-            SessionEnd::RecordingStopped => Reason::RecordingStopped,
-            SessionEnd::ClientClosed | SessionEnd::Idle | SessionEnd::Lost => Reason::SessionEnded,
-        };
+        let unknown = reason.unknown_because();
         // Errors here mean that recording has stopped; recovery then writes what is missing.
         for open in self.open.drain(..) {
             let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
