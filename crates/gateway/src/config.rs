@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Durability, IdentityName, UpstreamSecurity};
+use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
 use policy::Grants;
 use zeroize::Zeroizing;
 
@@ -20,10 +20,16 @@ use crate::tls::{ClientTls, ServerTls, Verify};
 pub struct Config {
     /// Where PostgreSQL clients are listened for; port 0 takes a free one.
     pub listen_postgres: Vec<SocketAddr>,
+    /// Where the HTTP API is listened for; nowhere, unless given.
+    pub listen_api: Vec<SocketAddr>,
+    /// What the API tells everybody: how to reach the gateway and how to log in.
+    pub about: serde_json::Value,
     /// The certificate that is shown to clients.
     pub tls: ServerTls,
     /// Who may connect without TLS.
     pub plaintext: Plaintext,
+    /// What makes identities of client certificates, if those are taken.
+    pub certificates: Option<Arc<identity::Certificates>>,
     /// The identities by the user name that clients give.
     pub identities: BTreeMap<String, Identity>,
     /// The connections by name.
@@ -32,6 +38,19 @@ pub struct Config {
     pub limits: Limits,
     /// Worker threads; sessions are spread over them.
     pub workers: usize,
+}
+
+impl Config {
+    /// Whether an identity that was proven under an earlier configuration still could be: its key is still there.
+    pub(crate) fn still_knows(&self, identity: &model::Identity) -> bool {
+        match identity.proof.method {
+            ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus => self
+                .identities
+                .get(identity.name.name())
+                .is_some_and(|known| known.name == identity.name && known.credential == identity.proof.credential),
+            ProofMethod::Jwt | ProofMethod::ConnectionToken | ProofMethod::Certificate => true,
+        }
+    }
 }
 
 /// Who may connect without TLS.
@@ -54,8 +73,10 @@ pub struct Identity {
     pub on_behalf_of: Option<IdentityName>,
     /// Names the credential in the record; reveals nothing of it.
     pub credential: String,
-    /// What is kept of its API key.
-    pub secret: Secret,
+    /// The groups it is in, by the configuration.
+    pub groups: Vec<String>,
+    /// What is kept of its API key; none if it proves itself otherwise.
+    pub secret: Option<Secret>,
 }
 
 /// A PostgreSQL resource as clients reach it.
@@ -165,6 +186,10 @@ pub struct Limits {
     pub idle_max: Option<Duration>,
     /// Bytes that one session may hold in memory per direction before its peer is slowed.
     pub session_bytes_max: usize,
+    /// Failures to prove an identity that one source may have in a minute; 0 is no limit.
+    pub failed_logins_per_minute_max: u32,
+    /// The longest life of a connection token.
+    pub token_max: Duration,
     /// After a client is gone: how long a running statement's outcome is waited for.
     pub outcome_wait_max: Duration,
 }
@@ -178,6 +203,8 @@ impl Default for Limits {
             upstream_connect_max: Duration::from_secs(10),
             idle_max: None,
             session_bytes_max: 1024 * 1024,
+            failed_logins_per_minute_max: 60,
+            token_max: Duration::from_secs(60 * 60),
             outcome_wait_max: Duration::from_secs(5),
         }
     }

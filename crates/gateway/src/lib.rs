@@ -14,6 +14,8 @@
 //! Invariant: no byte of a command leaves for a resource before its intent is where the
 //! connection's durability wants it. When recording stops, commands stop.
 
+mod access;
+mod api;
 mod config;
 mod postgres;
 mod random;
@@ -25,8 +27,8 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,9 +37,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
 pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext};
 
-use refusals::{Reason, Refusals};
+use refusals::{Named, Reason, Refusals};
 use worker::Arrival;
 
 /// Connections that the kernel keeps for us until they are accepted.
@@ -49,7 +52,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running gateway.
 pub struct Gateway {
+    shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    api_addresses: Vec<SocketAddr>,
     accepting: CancellationToken,
     stopping: CancellationToken,
     threads: Vec<JoinHandle<()>>,
@@ -73,11 +78,12 @@ pub enum StartError {
 
 /// What all workers share.
 struct Shared {
-    config: Config,
+    /// What is in force. A session keeps what was in force when it began.
+    config: RwLock<Arc<Config>>,
+    access: Access,
     recorder: Recorder,
     refusals: Refusals,
     cancels: Arc<postgres::Cancels>,
-    sessions: postgres::SessionsByIdentity,
     slots: Arc<Semaphore>,
     totals: Totals,
     /// Makes up salts for names that do not exist.
@@ -96,9 +102,19 @@ struct Totals {
 }
 
 impl Shared {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn refuse(&self, reason: Reason, peer: SocketAddr) {
+        self.refuse_named(reason, peer, Named::default());
+    }
+
+    /// Counts a refusal, with what the client said it wanted.
+    fn refuse_named(&self, reason: Reason, peer: SocketAddr, named: Named) {
         self.totals.refused.fetch_add(1, Ordering::Relaxed);
-        self.refusals.count(reason, peer.ip());
+        self.refusals.count(reason, peer.ip(), named);
     }
 }
 
@@ -107,19 +123,20 @@ impl Gateway {
     ///
     /// # Errors
     /// An address is taken or not ours, or the system gives no thread.
-    pub fn start(config: Config, recorder: Recorder) -> Result<Self, StartError> {
+    pub fn start(config: Config, access: Access, recorder: Recorder) -> Result<Self, StartError> {
         raise_file_limit();
         let accepting = CancellationToken::new();
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
         let listen = config.listen_postgres.clone();
+        let listen_api = config.listen_api.clone();
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
-            config,
+            config: RwLock::new(Arc::new(config)),
+            access,
             recorder,
             refusals: Refusals::default(),
             cancels: Arc::default(),
-            sessions: postgres::SessionsByIdentity::default(),
             totals: Totals::default(),
             mock_key: random::bytes(),
             stopping: stopping.clone(),
@@ -133,19 +150,40 @@ impl Gateway {
             threads.push(spawn(format!("worker-{number}"), worker::run(shared, arrivals))?);
         }
         let (ready, addresses) = std::sync::mpsc::sync_channel(1);
-        let front = front(shared, listen, senders, accepting.clone(), ready);
+        let front = front(shared.clone(), listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => Ok(Self { addresses, accepting, stopping, threads }),
+            Ok(Ok(addresses)) => {
+                let api_addresses = api(&shared, listen_api, addresses.first(), &mut threads)?;
+                Ok(Self { shared, addresses, api_addresses, accepting, stopping, threads })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
         }
+    }
+
+    /// Puts another configuration in force, for whoever comes from here on, and ends the live sessions that it no longer
+    /// permits. Says how many those are. Addresses and threads stay as they are.
+    pub fn reconfigure(&self, config: Config) -> u64 {
+        let config = Arc::new(config);
+        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        self.shared.access.end_unless(|identity, connection| {
+            let connection = config.connections.get(connection);
+            config.still_knows(identity)
+                && connection.is_some_and(|c| c.grants.admit(&identity.name, &identity.groups).is_some())
+        })
     }
 
     /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// As [`Gateway::addresses`], of the HTTP API.
+    #[must_use]
+    pub fn api_addresses(&self) -> &[SocketAddr] {
+        &self.api_addresses
     }
 
     /// Accepts no more, ends the sessions, and returns when all have ended. What runs is cancelled
@@ -172,6 +210,31 @@ fn raise_file_limit() {
 fn spawn(name: String, main: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Worker)?;
     std::thread::Builder::new().name(name).spawn(move || runtime.block_on(main)).map_err(StartError::Worker)
+}
+
+/// Starts the HTTP API, if it is to be. Returns where it listens.
+fn api(
+    shared: &Arc<Shared>,
+    listen: Vec<SocketAddr>,
+    postgres: Option<&SocketAddr>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Vec<SocketAddr>, StartError> {
+    if listen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (shared, postgres) = (shared.clone(), postgres.map(SocketAddr::port));
+    let (ready, bound) = std::sync::mpsc::sync_channel(1);
+    threads.push(spawn("api".to_owned(), async move {
+        match listen.into_iter().map(bind).collect::<Result<Vec<_>, _>>() {
+            Ok(listeners) => {
+                let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+                let _ = ready.send(Ok(addresses));
+                api::run(shared, listeners, postgres).await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    })?);
+    bound.recv().unwrap_or_else(|_| Err(StartError::Worker(io::Error::other("the listening thread ended"))))
 }
 
 /// Listens, hands connections to the workers in turn, and keeps the heart beating.

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::Refused;
 pub(crate) use model::RefusedReason as Reason;
+use model::{Label, Refused};
 use store::GatewayEntry;
 
 /// Pairs of reason and source that are told apart between two flushes.
@@ -28,9 +28,19 @@ struct Counts {
     others: BTreeMap<Reason, Count>,
 }
 
+/// What a client that was refused said it wanted, as far as it came to that.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    /// The user name.
+    pub(crate) user: Option<Label>,
+    /// The connection.
+    pub(crate) connection: Option<Label>,
+}
+
 struct Count {
     count: u64,
     first_us: i64,
+    first: Named,
 }
 
 /// One folded count.
@@ -41,6 +51,8 @@ pub(crate) struct Folded {
     pub(crate) count: u64,
     /// Wall clock of the first, microseconds since 1970.
     pub(crate) first_us: i64,
+    /// What the first wanted.
+    pub(crate) first: Named,
 }
 
 impl Folded {
@@ -51,19 +63,19 @@ impl Folded {
             source: self.source.map_or_else(|| "several".to_owned(), |source| source.to_string()),
             count: self.count,
             first_us: self.first_us,
-            user: None,
-            connection: None,
+            user: self.first.user,
+            connection: self.first.connection,
         })
     }
 }
 
 impl Refusals {
     /// Counts one.
-    pub(crate) fn count(&self, reason: Reason, source: IpAddr) {
+    pub(crate) fn count(&self, reason: Reason, source: IpAddr, named: Named) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (reason, source.to_canonical());
         let known = counts.by_source.contains_key(&key);
-        let new = || Count { count: 0, first_us: now_us() };
+        let new = || Count { count: 0, first_us: now_us(), first: named };
         let count = if known || counts.by_source.len() < SOURCES_MAX {
             counts.by_source.entry(key).or_insert_with(new)
         } else {
@@ -75,7 +87,7 @@ impl Refusals {
     /// Takes what was counted since the last call.
     pub(crate) fn take(&self) -> Vec<Folded> {
         let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
-        let fold = |reason, source, Count { count, first_us }| Folded { reason, source, count, first_us };
+        let fold = |reason, source, Count { count, first_us, first }| Folded { reason, source, count, first_us, first };
         let sourced = counts.by_source.into_iter().map(|((reason, source), count)| fold(reason, Some(source), count));
         let others = counts.others.into_iter().map(|(reason, count)| fold(reason, None, count));
         sourced.chain(others).collect()
@@ -96,7 +108,7 @@ mod tests {
     fn a_flood_from_everywhere_is_folded() {
         let refusals = Refusals::default();
         for n in 0..10_000u32 {
-            refusals.count(Reason::ClosedEarly, Ipv4Addr::from(n).into());
+            refusals.count(Reason::ClosedEarly, Ipv4Addr::from(n).into(), Named::default());
         }
         let folded = refusals.take();
         assert_eq!(folded.len(), SOURCES_MAX + 1);

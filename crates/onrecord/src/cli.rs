@@ -61,6 +61,14 @@ enum Command {
     /// Who may sign in
     #[command(subcommand)]
     Identities(commands::identities::Identities),
+    /// Prove who you are to a gateway, and keep how
+    Login(commands::login::LoginArgs),
+    /// See who you are to a gateway, and what you may use
+    Whoami(commands::login::Whoami),
+    /// Get a short-lived token for one connection, to be given as a password
+    Token(commands::token::Token),
+    /// Run a client with a short-lived token of its own
+    Run(commands::run::Run),
     /// List recorded commands, newest last
     Commands(commands::commands::Commands),
     /// List recorded sessions, newest last
@@ -128,6 +136,10 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Doctor(doctor) => doctor.run(context),
         Command::Connections(connections) => connections.run(context),
         Command::Identities(identities) => identities.run(context),
+        Command::Login(login) => login.run(context),
+        Command::Whoami(whoami) => whoami.run(context),
+        Command::Token(token) => token.run(context),
+        Command::Run(run) => run.run(context),
         Command::Commands(commands) => commands.run(context),
         Command::Sessions(sessions) => sessions.run(context),
         Command::Show(show) => show.run(context),

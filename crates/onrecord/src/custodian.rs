@@ -49,7 +49,7 @@ fn run(executor: &Executor, told: &Receiver<()>) {
     while goes_on(pause) {
         pause = PAUSE;
         let mut pace = || if goes_on(STEP_PAUSE) { Pace::Go } else { Pace::Stop };
-        match executor.recorder.retain(&executor.rules, &by, &mut pace) {
+        match executor.recorder.retain(&executor.rules.now(), &by, &mut pace) {
             Ok(retained) if retained.erased > 0 => {
                 tracing::info!("retention: content of {} sessions erased, {} held", retained.erased, retained.held);
             }

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
@@ -26,6 +29,9 @@ const LIMITS: Limits = Limits {
     tries: 3,
     pause: Duration::from_millis(200),
 };
+
+/// Bytes of an answer that is JSON.
+const JSON_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Something that could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +64,25 @@ impl Client {
     /// A client that trusts the roots of the system.
     #[must_use]
     pub fn new() -> Self {
-        Self::within(LIMITS)
+        Self::within(LIMITS, Vec::new())
     }
 
-    fn within(limits: Limits) -> Self {
+    /// A client that also trusts the certificates in this PEM.
+    ///
+    /// # Errors
+    /// There are none in it, in words.
+    pub fn trusting(pem: &[u8]) -> Result<Self, String> {
+        let more: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match more {
+            Ok(more) if !more.is_empty() => Ok(Self::within(LIMITS, more)),
+            Ok(_) => Err("it holds no certificate in PEM form".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn within(limits: Limits, more: Vec<CertificateDer<'static>>) -> Self {
         let found = rustls_native_certs::load_native_certs();
-        let roots = found.certs.iter().map(|root| Certificate::from_der(root).to_owned());
+        let roots = found.certs.iter().chain(&more).map(|root| Certificate::from_der(root).to_owned());
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -98,6 +117,26 @@ impl Client {
         self.try_get(url, bytes_max)
     }
 
+    /// Posts a form, once, and reads the JSON that comes back, whatever the status: it says what is wrong.
+    ///
+    /// # Errors
+    /// The server could not be reached, or what it answered is no JSON, or longer than a megabyte.
+    pub fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<(u16, Value), HttpError> {
+        json_of(url, self.agent.post(url).send_form(form.iter().copied()))
+    }
+
+    /// Reads the JSON at a URL, once, as the bearer of a token.
+    ///
+    /// # Errors
+    /// As [`Client::post_form`].
+    pub fn get_json(&self, url: &str, bearer: Option<&str>) -> Result<(u16, Value), HttpError> {
+        let mut request = self.agent.get(url);
+        if let Some(bearer) = bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        json_of(url, request.call())
+    }
+
     fn try_get(&self, url: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, HttpError> {
         let shown = || url.split('?').next().unwrap_or_default().to_owned();
         let failed = |error: ureq::Error| HttpError::Transport { url: shown(), what: error.to_string() };
@@ -109,6 +148,23 @@ impl Client {
         }
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         answer.body_mut().with_config().limit(limit).read_to_vec().map(Some).map_err(failed)
+    }
+}
+
+fn json_of(
+    url: &str,
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, Value), HttpError> {
+    let url = url.split('?').next().unwrap_or_default();
+    let failed = |what: String| HttpError::Transport { url: url.to_owned(), what };
+    let mut answer = answer.map_err(|error| failed(error.to_string()))?;
+    let status = answer.status().as_u16();
+    let body = answer.body_mut().with_config().limit(JSON_BYTES_MAX).read_to_vec();
+    let body = body.map_err(|error| failed(error.to_string()))?;
+    match serde_json::from_slice(&body) {
+        Ok(value) => Ok((status, value)),
+        Err(_) if status != 200 => Err(HttpError::Status { url: url.to_owned(), status }),
+        Err(_) => Err(failed("the answer is not JSON".to_owned())),
     }
 }
 
@@ -147,11 +203,11 @@ mod tests {
 
     fn client() -> Client {
         let short = Duration::from_millis(300);
-        Client::within(Limits { connect: short, request: short, tries: 3, pause: Duration::from_millis(1) })
+        Client::within(Limits { connect: short, request: short, tries: 3, pause: Duration::from_millis(1) }, Vec::new())
     }
 
     fn patient() -> Client {
-        Client::within(Limits { pause: Duration::from_millis(1), ..LIMITS })
+        Client::within(Limits { pause: Duration::from_millis(1), ..LIMITS }, Vec::new())
     }
 
     fn ok(stream: &mut TcpStream) -> std::io::Result<()> {

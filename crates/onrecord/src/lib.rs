@@ -3,6 +3,7 @@
 //!
 //! Not for: deciding, recording or forwarding anything. Those belong to the crates that this one wires.
 
+pub mod agent;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -11,21 +11,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::tls::{ClientTls, ServerTls, Verify};
-use gateway::{Databases, Gateway};
+use gateway::{Access, Databases, Gateway};
+use model::{ConfigurationCause, ConfigurationResult, Digest};
+use sha2::{Digest as _, Sha256};
 use store::{
     Created, Disk, GatewayEntry, Health, LocalKey, Options, RealDisk, RecordError, Recorder, Recovery, SystemClock,
     SystemRandom, WrappingKey,
 };
 
 use crate::Failure;
-use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls};
-use crate::control::{Executor, Server};
+use crate::config::{Address, Config, Connection, LoginWay, Plaintext, SecretSource, UpstreamTls};
+use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
+use crate::keys::Verifier;
 use crate::outside::Outside;
+
+/// A reason on the record has at most this many characters.
+const REASON_CHARACTERS_MAX: usize = 1024;
 
 /// A gateway and its record, running.
 pub struct Running {
     gateway: Gateway,
+    /// What is in force.
+    config: Config,
+    rules: Rules,
     recorder: Recorder,
     /// None once the data directory was given free.
     outside: Option<Outside>,
@@ -98,7 +107,8 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
 pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
-    let told = gateway::Config { listen_postgres: addresses.postgres, ..gateway_config(config)? };
+    let told =
+        gateway::Config { listen_postgres: addresses.postgres, listen_api: addresses.api, ..gateway_config(config)? };
     let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
     start_on(config, told, publish, opened)
 }
@@ -108,6 +118,8 @@ pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Res
 pub struct Addresses {
     /// For PostgreSQL.
     pub postgres: Vec<SocketAddr>,
+    /// For the HTTP API.
+    pub api: Vec<SocketAddr>,
     /// For those who read the published log.
     pub publish: Vec<SocketAddr>,
 }
@@ -122,27 +134,47 @@ fn start_on(
     let started = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
     let outside = started.and_then(|_| Outside::start(config, &recorder, publish.as_deref()));
     let started = outside.and_then(|outside| {
-        let gateway = Gateway::start(told, recorder.clone())
+        let executor = executor(config, &recorder)?;
+        let gateway = Gateway::start(told, executor.access.clone(), recorder.clone())
             .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"));
-        Ok((gateway?, outside))
+        Ok((gateway?, executor, outside))
     });
     match started {
-        Ok((gateway, outside)) => {
+        Ok((gateway, executor, outside)) => {
             let publish_addresses = outside.addresses().to_vec();
-            let executor = Executor { recorder: recorder.clone(), rules: config.retention_rules() };
+            let (config, rules) = (config.clone(), executor.rules.clone());
+            let data = config.gateway.data.clone();
             let custodian = Custodian::start(executor.clone());
             let custodian = custodian.inspect_err(|error| tracing::error!("retention does not run: {error}")).ok();
-            let control = Server::start(&config.gateway.data, executor);
+            let control = Server::start(&data, executor);
             let said =
                 "no control socket: `onrecord erase`, `hold` and the like work only while the gateway is stopped";
             let control = control.inspect_err(|error| tracing::warn!("{said}: {error}")).ok();
-            Ok(Running { gateway, recorder, outside: Some(outside), publish_addresses, control, custodian, recovery })
+            let outside = Some(outside);
+            Ok(Running { gateway, config, rules, recorder, outside, publish_addresses, control, custodian, recovery })
         }
         Err(failure) => {
             let _ = recorder.stop();
             Err(failure)
         }
     }
+}
+
+/// What executes requests with an open record.
+pub fn executor(config: &Config, recorder: &Recorder) -> Result<Executor, Failure> {
+    let access = Access::open(&config.gateway.data, recorder.clone()).map_err(Failure::new)?;
+    Ok(Executor { recorder: recorder.clone(), rules: Rules::new(config.retention_rules()), access })
+}
+
+/// What became of a configuration that a running gateway was offered.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// It is the one in force.
+    Same,
+    /// It is in force; so many live sessions ended with that.
+    Accepted(u64),
+    /// It is not; what was in force still is.
+    Refused(String),
 }
 
 /// What the record says of this start: which configuration is in force, on which boot of the machine.
@@ -159,7 +191,57 @@ fn start_entry(config: &Config) -> model::Start {
 impl Running {
     /// The addresses that are listened on.
     pub fn addresses(&self) -> Addresses {
-        Addresses { postgres: self.gateway.addresses().to_vec(), publish: self.publish_addresses.clone() }
+        Addresses {
+            postgres: self.gateway.addresses().to_vec(),
+            api: self.gateway.api_addresses().to_vec(),
+            publish: self.publish_addresses.clone(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the configuration again, and the secrets that it names, and puts it in force if it can be. Either way is an
+    /// entry. Sessions go on, but those that are no longer permitted.
+    pub fn reload(&mut self, file: &Path, cause: ConfigurationCause) -> Result<Reloaded, Failure> {
+        let text = fs::read_to_string(file).ok();
+        let offered = text.as_ref().map(|text| Digest(Sha256::digest(text).into()));
+        // A signal means that secrets may have changed, too; a file that was only touched means nothing.
+        if cause == ConfigurationCause::FileChanged && offered == Some(self.config.digest) {
+            return Ok(Reloaded::Same);
+        }
+        let told = Config::load(file).map_err(Failure::from).and_then(|config| {
+            if let Some(part) = config.fixed_difference(&self.config) {
+                return Err(Failure::new(format_args!("{part} cannot change while the gateway runs: restart it")));
+            }
+            Ok((gateway_config(&config)?, config))
+        });
+        let (reloaded, sessions_ended, reason) = match told {
+            Ok((told, config)) => {
+                self.rules.set(config.retention_rules());
+                let ended = self.gateway.reconfigure(told);
+                self.config = config;
+                (Reloaded::Accepted(ended), ended, None)
+            }
+            Err(failure) => {
+                let why: String = failure.to_string().chars().take(REASON_CHARACTERS_MAX).collect();
+                (Reloaded::Refused(why.clone()), 0, Some(why))
+            }
+        };
+        let accepted = reason.is_none();
+        let entry = model::Configuration {
+            result: if accepted { ConfigurationResult::Accepted } else { ConfigurationResult::Refused },
+            cause,
+            configuration: self.config.digest,
+            refused: offered.filter(|_| !accepted),
+            reason,
+            sessions_ended,
+        };
+        self.recorder.note(GatewayEntry::Configuration(entry)).map_err(Failure::new)?;
+        self.recorder.flush().map_err(Failure::new)?;
+        Ok(reloaded)
     }
 
     /// The proof that the log must not go on, if a witness has shown one.
@@ -223,13 +305,17 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
             on_behalf_of: identity.on_behalf_of.clone(),
-            credential: identity.secret.credential(),
-            secret: identity.secret.secret().clone(),
+            groups: identity.groups.clone(),
+            credential: identity.secret.as_ref().map(Verifier::credential).unwrap_or_default(),
+            secret: identity.secret.as_ref().map(|secret| secret.secret().clone()),
         };
         Some((user.clone(), told))
     });
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
+        listen_api: config.listen.api.clone(),
+        about: about(config),
+        certificates: certificates(config)?,
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
             Plaintext::Always => gateway::Plaintext::Always,
@@ -242,12 +328,40 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
             authentication_max: Duration::from_secs(limits.authentication_seconds_max.into()),
+            token_max: Duration::from_secs(limits.token_seconds_max.into()).min(gateway::TOKEN_TTL_MAX),
+            failed_logins_per_minute_max: limits.failed_logins_per_minute_max,
             idle_max: (limits.idle_seconds_max > 0).then(|| Duration::from_secs(limits.idle_seconds_max.into())),
             session_bytes_max: whole(limits.session_bytes_max),
             ..gateway::Limits::default()
         },
         workers: config.gateway.worker_count().get(),
     })
+}
+
+/// What the API tells everybody.
+fn about(config: &Config) -> serde_json::Value {
+    let login = config.issuers.iter().filter_map(|(name, issuer)| {
+        let LoginWay { client_id, scope, resource, token } = issuer.login.as_ref()?;
+        Some(serde_json::json!({
+            "name": name,
+            "issuer": issuer.issuer(),
+            "client_id": client_id,
+            "scope": scope,
+            "resource": resource,
+            "token": token.as_str(),
+        }))
+    });
+    let github = config.issuers.values().find(|issuer| issuer.is_github()).and_then(|issuer| issuer.audience.first());
+    serde_json::json!({
+        "gateway": config.gateway.name.as_str(),
+        "login": login.collect::<Vec<_>>(),
+        "github": github.map(|audience| serde_json::json!({"audience": audience})),
+    })
+}
+
+fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, Failure> {
+    let built = config.certificates.as_ref().map(|certificates| certificates.build()).transpose();
+    built.map(|built| built.map(Arc::new)).map_err(|error| Failure::usage(format_args!("certificates: {error}")))
 }
 
 fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {
@@ -279,7 +393,7 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
         user: connection.user.clone(),
         password: secret("password", &connection.password)?,
         durability: connection.durability,
-        grants: policy::Grants::new(connection.identities.iter().cloned()),
+        grants: policy::Grants::new(connection.identities.iter().cloned(), connection.groups.iter().cloned()),
         message_bytes_max: whole(connection.message_bytes_max),
         salted: Default::default(),
     })
@@ -287,10 +401,12 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
 
 /// The configured certificate; else the one that was made at the first start, so that clients can pin it.
 fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
+    let clients = config.certificates.as_ref();
+    let clients = clients.map(|certificates| read("certificates.ca", &certificates.ca)).transpose()?;
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
         let certificate = read("tls.certificate", certificate)?;
         let key = read("tls.key", key)?;
-        return ServerTls::from_pem(&certificate, &key)
+        return ServerTls::from_pem(&certificate, &key, clients.as_deref().map(Vec::as_slice))
             .map_err(|error| Failure::usage(format_args!("tls.certificate: {error}")));
     }
     let directory = config.gateway.data.join("tls");
@@ -305,7 +421,7 @@ fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
         })?;
     }
     let read = |file: &Path| fs::read(file).map_err(|error| Failure::new(format_args!("{}: {error}", file.display())));
-    ServerTls::from_pem(&read(&certificate)?, &read(&key)?).map_err(|error| {
+    ServerTls::from_pem(&read(&certificate)?, &read(&key)?, clients.as_deref().map(Vec::as_slice)).map_err(|error| {
         Failure::new(format_args!("{}: {error}", directory.display()))
             .hint("remove the directory, and the next start makes another certificate")
     })

@@ -16,7 +16,7 @@ use model::{
     ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
     Transaction, Verdict, Via,
 };
-use onrecord::control::{Asked, Code, Executor, Request, Server, ask};
+use onrecord::control::{Asked, Code, Executor, Request, Rules, Server, ask};
 use serde_json::Value;
 use store::{
     Clock, Disk, IntentDraft, Options, OutcomeDraft, RealDisk, Recorder, RetentionRules, SessionClosing, SessionStart,
@@ -262,7 +262,8 @@ fn the_keys_are_wrapped_as_the_configuration_says() {
 
 fn serving(data: &Path) -> (Server, Recorder) {
     let recorder = open(data);
-    let executor = Executor { recorder: recorder.clone(), rules: RetentionRules::default() };
+    let access = gateway::Access::open(data, recorder.clone()).unwrap();
+    let executor = Executor { recorder: recorder.clone(), rules: Rules::new(RetentionRules::default()), access };
     (Server::start(data, executor).unwrap(), recorder)
 }
 

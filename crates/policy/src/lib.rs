@@ -15,17 +15,19 @@ use model::IdentityName;
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
     identities: BTreeSet<IdentityName>,
+    groups: BTreeSet<String>,
 }
 
 impl Grants {
-    /// Grants for exactly these identities.
-    pub fn new(identities: impl IntoIterator<Item = IdentityName>) -> Self {
-        Self { identities: identities.into_iter().collect() }
+    /// Grants for exactly these identities, and for whoever is in one of these groups.
+    pub fn new(identities: impl IntoIterator<Item = IdentityName>, groups: impl IntoIterator<Item = String>) -> Self {
+        Self { identities: identities.into_iter().collect(), groups: groups.into_iter().collect() }
     }
 
-    /// The admission of `identity`, or `None` when no rule names it.
-    pub fn admit(&self, identity: &IdentityName) -> Option<Admission> {
-        self.identities.contains(identity).then_some(Admission(()))
+    /// The admission of an identity with the groups that it is proven to be in, or `None` when no rule names either.
+    pub fn admit(&self, identity: &IdentityName, groups: &[String]) -> Option<Admission> {
+        let named = self.identities.contains(identity) || groups.iter().any(|group| self.groups.contains(group));
+        named.then_some(Admission(()))
     }
 
     /// The identities that are named, in order.
@@ -108,16 +110,18 @@ mod tests {
     fn nobody_is_admitted_unless_named() {
         let copilot: IdentityName = "agent:copilot-agent".parse().unwrap();
         let other: IdentityName = "human:copilot-agent".parse().unwrap();
-        assert!(Grants::default().admit(&copilot).is_none());
-        let grants = Grants::new([copilot.clone()]);
-        assert!(grants.admit(&copilot).is_some());
-        assert!(grants.admit(&other).is_none());
+        assert!(Grants::default().admit(&copilot, &[]).is_none());
+        let grants = Grants::new([copilot.clone()], ["agents".to_owned()]);
+        assert!(grants.admit(&copilot, &[]).is_some());
+        assert!(grants.admit(&other, &[]).is_none());
+        assert!(grants.admit(&other, &["staff".to_owned()]).is_none());
+        assert!(grants.admit(&other, &["staff".to_owned(), "agents".to_owned()]).is_some());
     }
 
     #[test]
     fn a_function_call_without_a_text_is_denied() {
         let name: IdentityName = "agent:a".parse().unwrap();
-        let admission = Grants::new([name.clone()]).admit(&name).unwrap();
+        let admission = Grants::new([name.clone()], []).admit(&name, &[]).unwrap();
         let request = Request::FunctionCall { listed: Listed::No };
         assert!(matches!(admission.decide(&request), Verdict::Deny(Denial { rule: "builtin:function-call" })));
     }

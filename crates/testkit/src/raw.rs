@@ -57,6 +57,21 @@ impl Raw {
         raw
     }
 
+    /// As [`Raw::login`], from another address of this machine, such as `127.0.0.2`.
+    pub fn login_from(source: &str, target: &Target) -> Raw {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let to: std::net::SocketAddr = format!("{}:{}", target.host, target.port).parse().unwrap();
+        let from: std::net::SocketAddr = format!("{source}:0").parse().unwrap();
+        let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&fd, &from).unwrap();
+        connect(&fd, &to).unwrap();
+        let stream = TcpStream::from(fd);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut raw = Raw { stream, greeting: Vec::new() };
+        raw.authenticate(target, 0x0003_0000, &[]).unwrap_or_else(|e| panic!("log-in: {e:?}"));
+        raw
+    }
+
     /// Sends a startup message and authenticates; an ErrorResponse on the way is the error.
     pub fn authenticate(&mut self, target: &Target, version: u32, parameters: &[(&str, &str)]) -> Result<(), Message> {
         self.send(&startup(target, version, parameters));

@@ -127,7 +127,7 @@ impl<'a> Shape<'a> {
 pub(crate) fn session_open(client: &Client, connection: &Connection, database: &str) -> SessionStart {
     let claims = client.startup.parameters().filter(|(name, _)| !matches!(*name, b"user" | b"database"));
     SessionStart {
-        identity: client.identity.clone(),
+        identity: model::Identity::clone(&client.identity),
         connection: connection.name.clone(),
         database: Label::new(database.as_bytes()),
         upstream_user: connection.user.clone(),

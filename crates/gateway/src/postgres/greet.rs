@@ -9,17 +9,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod};
+use model::{ChannelBinding, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use wire::postgres::message;
 use wire::postgres::startup::{CancelKey, First, Startup, StartupError, parse_first};
+use zeroize::Zeroizing;
 
+use crate::access::{self, Access, NotProven, Proven};
 use crate::config::{Config, Plaintext};
 use crate::random;
-use crate::refusals::Reason;
+use crate::refusals::{Named, Reason};
 use crate::scram::{Binding, ChannelBound, SCRAM, SCRAM_PLUS, ServerExchange};
 use crate::stream::Stream;
 use crate::tls::ALPN_POSTGRESQL;
@@ -28,6 +32,11 @@ use crate::tls::ALPN_POSTGRESQL;
 const VERSION_NEWEST: u32 = 0x0003_0002;
 /// Longest SASL message that is taken from a client, bytes.
 const SASL_BYTES_MAX: usize = 4096;
+/// Longest message with a token that is read, bytes. It is more than a token may have, so that one that is too long is
+/// told so.
+const TOKEN_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// The user name of a client that proves by a token who it is.
+const TOKEN_USER: &str = "token";
 
 /// What a new connection turned out to be.
 pub(crate) enum Greeted {
@@ -44,7 +53,9 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Option<&'static str>,
     pub(crate) startup: Startup,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
+    /// The one connection that its credential opens, if it is for one only.
+    only: Option<String>,
     /// The database name as the client gave it.
     pub(crate) asked: String,
     /// Its part before the first slash.
@@ -55,6 +66,13 @@ pub(crate) struct Client {
     pub(crate) minor: u16,
 }
 
+impl Client {
+    /// Whether the client's credential is one for this connection. Whether its identity may use it is another question.
+    pub(crate) fn may_open(&self, connection: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == connection)
+    }
+}
+
 /// Why a connection was turned away. What the client may read has been sent already.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GreetError {
@@ -62,6 +80,9 @@ pub(crate) enum GreetError {
     Gone(#[from] io::Error),
     #[error("turned away: {0:?}")]
     Refused(Reason),
+    /// It could not prove who it is.
+    #[error("turned away: {reason:?}")]
+    NotProven { reason: Reason, named: Named },
 }
 
 /// Takes a connection up to its proof of identity. The caller bounds the time. Not cancel safe:
@@ -70,11 +91,12 @@ pub(crate) async fn greet(
     tcp: TcpStream,
     peer: SocketAddr,
     config: &Config,
+    access: &Access,
     mock_key: &[u8; 32],
 ) -> Result<Greeted, GreetError> {
-    let (mut stream, binding, tls, startup) = match secure(tcp, peer, config).await? {
+    let (mut stream, binding, tls, certificate, startup) = match secure(tcp, peer, config).await? {
         Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
-        Secured::Startup { stream, binding, tls, startup } => (stream, binding, tls, startup),
+        Secured::Startup { stream, binding, tls, certificate, startup } => (stream, binding, tls, certificate, startup),
     };
     if startup.major() != 3 {
         let text = format!(
@@ -98,40 +120,134 @@ pub(crate) async fn greet(
     }
     let user = startup.user().unwrap_or_default().to_vec();
     let name = String::from_utf8_lossy(&user).into_owned();
-    let known = config.identities.get(&name);
-
-    let secret = known.map(|identity| &identity.secret);
-    let proven = prove(&mut stream, &binding, &user, secret, mock_key).await?;
-    let (Some(identity), Some(bound)) = (known, proven) else {
-        // One text for a wrong secret and for a name that does not exist, the server's own.
-        let text = format!("password authentication failed for user \"{name}\"");
-        return refuse(&mut stream, Reason::AuthenticationFailed, "28P01", &text, None).await;
-    };
     let asked = startup.database().unwrap_or(&user);
     let asked = String::from_utf8_lossy(asked).into_owned();
     let (connection, database) = match asked.split_once('/') {
         Some((connection, database)) => (connection.to_owned(), Some(database.to_owned())),
         None => (asked.clone(), None),
     };
+    let named = || Named { user: Some(Label::new(&user)), connection: Some(Label::new(asked.as_bytes())) };
+    let certified = certificate.and_then(|certificate| by_certificate(&certificate, &name, config));
+    let proven = match (certified, Login::of(&name)) {
+        (Some(identity), _) => Proven { identity: Arc::new(identity), only: None },
+        (None, Login::Key) => match by_key(&mut stream, &binding, &name, config, mock_key).await? {
+            Some(identity) => Proven { identity: Arc::new(identity), only: None },
+            None => {
+                // One text for a wrong secret and for a name that does not exist, the server's own.
+                let text = format!("password authentication failed for user \"{name}\"");
+                let answer = message::error_response("FATAL", "28P01", &text, None);
+                return not_proven(&mut stream, Reason::AuthenticationFailed, named(), &answer).await;
+            }
+        },
+        (None, Login::Token) if tls.is_none() => {
+            let text = "OnRecord takes tokens over TLS only";
+            let hint = "Set sslmode=verify-full (or at least require) in the client.";
+            return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
+        }
+        (None, Login::Token) => match by_token(&mut stream, &name, config, access).await? {
+            Ok(proven) => proven,
+            Err(NotProven { reason, text, hint }) => {
+                let text = format!("OnRecord does not accept the token: {text}");
+                let answer = message::error_response("FATAL", "28P01", &text, hint);
+                return not_proven(&mut stream, reason, named(), &answer).await;
+            }
+        },
+    };
+    let Proven { identity, only } = proven;
+    let client = Client { stream, peer, tls, startup, identity, only, asked, connection, database, minor };
+    Ok(Greeted::Client(Box::new(client)))
+}
+
+/// How a client that gives this user name proves who it is. Only the form of the name counts, so that the way tells
+/// nothing of which names exist.
+enum Login {
+    /// By the key of the identity with that name, which is not sent.
+    Key,
+    /// By a token, which is sent; the name is [`TOKEN_USER`], or the identity's full name.
+    Token,
+}
+
+impl Login {
+    fn of(user: &str) -> Self {
+        if user == TOKEN_USER || user.contains(':') { Self::Token } else { Self::Key }
+    }
+}
+
+/// The identity that a client certificate proves, if it is the one that the user name names. What it does not prove may
+/// still be proven by a secret.
+fn by_certificate(certificate: &[u8], user: &str, config: &Config) -> Option<Identity> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let proven = config.certificates.as_ref()?.prove(certificate, now).ok()?;
+    let names = [proven.name.name(), proven.name.as_str(), TOKEN_USER];
+    names.contains(&user).then(|| access::identity_of(proven, ChannelBinding::Bound))
+}
+
+/// SCRAM with the key of an identity. `None` when the proof is wrong or there is no such identity.
+async fn by_key(
+    stream: &mut Stream,
+    binding: &Binding,
+    user: &str,
+    config: &Config,
+    mock_key: &[u8; 32],
+) -> Result<Option<Identity>, GreetError> {
+    let known = config.identities.get(user);
+    let secret = known.and_then(|identity| identity.secret.as_ref());
+    let proven = prove(stream, binding, user.as_bytes(), secret, mock_key).await?;
+    let (Some(identity), Some(bound)) = (known, proven) else {
+        return Ok(None);
+    };
     let (method, channel) = match bound {
         ChannelBound::Yes => (ProofMethod::ScramSha256Plus, ChannelBinding::Bound),
         ChannelBound::No => (ProofMethod::ScramSha256, ChannelBinding::None),
     };
-    let identity = Identity {
+    Ok(Some(Identity {
         name: identity.name.clone(),
         known: Known::Verified,
         proof: Proof { method, channel, credential: identity.credential.clone(), evidence: None },
         // From the gateway's configuration, not proven by this login.
         on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
-        groups: Vec::new(),
+        groups: identity.groups.clone(),
         run: None,
+    }))
+}
+
+/// A token as the password.
+async fn by_token(
+    stream: &mut Stream,
+    user: &str,
+    config: &Config,
+    access: &Access,
+) -> Result<Result<Proven, NotProven>, GreetError> {
+    stream.write_all(&message::authentication_cleartext()).await?;
+    stream.flush().await?;
+    let mut password = Zeroizing::new(read_password(stream, TOKEN_MESSAGE_BYTES_MAX).await?);
+    if password.pop() != Some(0) {
+        return Err(GreetError::Refused(Reason::Malformed));
+    }
+    let proven = match std::str::from_utf8(&password) {
+        Ok(text) => access.prove(text, config).await,
+        Err(_) => Err(NotProven::malformed()),
     };
-    Ok(Greeted::Client(Box::new(Client { stream, peer, tls, startup, identity, asked, connection, database, minor })))
+    Ok(proven.and_then(|proven| match proven.identity.name.as_str() {
+        name if user == TOKEN_USER || user == name => Ok(proven),
+        name => Err(NotProven {
+            reason: Reason::AuthenticationFailed,
+            text: format!("it is one of {name}, and the user name says {user}"),
+            hint: Some("Give `token` as the user name, or the full name of the identity."),
+        }),
+    }))
 }
 
 enum Secured {
     Cancel(CancelKey),
-    Startup { stream: Stream, binding: Binding, tls: Option<&'static str>, startup: Startup },
+    Startup {
+        stream: Stream,
+        binding: Binding,
+        tls: Option<&'static str>,
+        /// The client's certificate, if it showed one; TLS has verified it.
+        certificate: Option<Vec<u8>>,
+        startup: Startup,
+    },
 }
 
 /// Answers SSLRequest and GSSENCRequest, each at most once, and reads the startup message.
@@ -172,7 +288,7 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
                     let hint = "Set sslmode=verify-full (or at least require) in the client.";
                     return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
                 }
-                return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, startup });
+                return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, certificate: None, startup });
             }
             First::Gss | First::DirectTls => {
                 return Err(GreetError::Refused(Reason::Malformed));
@@ -193,12 +309,15 @@ async fn over_tls(
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.map(|certificate| certificate.to_vec());
     match read_first(&mut stream).await? {
         First::Cancel(key) => Ok(Secured::Cancel(key)),
         First::Start(startup) => Ok(Secured::Startup {
             stream: Stream::ServerTls(Box::new(stream)),
             binding: Binding::EndPoint(config.tls.end_point.clone()),
             tls: Some(version),
+            certificate,
             startup,
         }),
         // Encryption inside encryption: CVE-2026-14681.
@@ -266,7 +385,7 @@ async fn prove(
     };
     stream.write_all(&message::authentication_sasl(mechanisms)).await?;
     stream.flush().await?;
-    let initial = read_password(stream).await?;
+    let initial = read_password(stream, SASL_BYTES_MAX).await?;
     let Some((mechanism, data)) = sasl_initial(&initial) else {
         return Err(GreetError::Refused(Reason::Malformed));
     };
@@ -278,7 +397,7 @@ async fn prove(
     let answer = message::authentication_sasl_continue(server_first.as_bytes());
     stream.write_all(&answer).await?;
     stream.flush().await?;
-    let last = read_password(stream).await?;
+    let last = read_password(stream, SASL_BYTES_MAX).await?;
     let Ok((server_final, bound)) = exchange.finish(&last) else {
         return Ok(None);
     };
@@ -288,10 +407,10 @@ async fn prove(
 }
 
 /// The body of a 'p' message.
-async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, GreetError> {
+async fn read_password(stream: &mut Stream, bytes_max: usize) -> Result<Vec<u8>, GreetError> {
     let kind = stream.read_u8().await?;
     let length = usize::try_from(stream.read_u32().await?).unwrap_or(usize::MAX);
-    if kind != b'p' || !(4..=SASL_BYTES_MAX).contains(&length) {
+    if kind != b'p' || !(4..=bytes_max).contains(&length) {
         return Err(GreetError::Refused(Reason::Malformed));
     }
     let mut body = vec![0; length - 4];
@@ -313,6 +432,12 @@ fn sasl_initial(body: &[u8]) -> Option<(&str, &[u8])> {
 fn is_off(value: &[u8]) -> bool {
     let value = value.to_ascii_lowercase();
     matches!(value.as_slice(), b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"n" | b"no" | b"of" | b"off")
+}
+
+async fn not_proven<T>(stream: &mut Stream, reason: Reason, named: Named, answer: &[u8]) -> Result<T, GreetError> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    Err(GreetError::NotProven { reason, named })
 }
 
 async fn refuse<T>(

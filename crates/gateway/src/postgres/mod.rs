@@ -8,12 +8,11 @@ mod login;
 mod session;
 mod upstream;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CancelResult, IdentityName, SessionEnd};
+use model::{CancelResult, Label, SessionEnd};
 use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -22,8 +21,9 @@ use wire::postgres::startup::CancelKey;
 use wire::postgres::tap::{Tap, TapLimits};
 
 use crate::Shared;
-use crate::config::Connection;
-use crate::refusals::Reason;
+use crate::access::{Entered, NotEntered};
+use crate::config::{Config, Connection, Limits};
+use crate::refusals::{Named, Reason};
 use crate::worker::Running;
 use downstream::Downstream;
 use greet::{Client, GreetError, Greeted};
@@ -46,39 +46,6 @@ const NAMES_MAX: usize = 65_536;
 /// Texts of prepared statements of one session, bytes.
 const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Live sessions of each identity.
-#[derive(Default)]
-pub(crate) struct SessionsByIdentity(Mutex<HashMap<IdentityName, usize>>);
-
-/// A share in the count of an identity's sessions.
-struct Counted<'a> {
-    sessions: &'a SessionsByIdentity,
-    identity: IdentityName,
-}
-
-impl SessionsByIdentity {
-    fn enter(&self, identity: &IdentityName, max: usize) -> Option<Counted<'_>> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(identity.clone()).or_default();
-        (*count < max).then(|| {
-            *count += 1;
-            Counted { sessions: self, identity: identity.clone() }
-        })
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let mut counts = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.identity) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.identity);
-            }
-        }
-    }
-}
-
 /// Serves one accepted connection to its end. Dropping it closes its sockets.
 pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running, tcp: TcpStream, peer: SocketAddr) {
     let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
@@ -91,36 +58,78 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running
         return;
     }
     crate::keepalive(&tcp);
-    let greeting = greet::greet(tcp, peer, &shared.config, &shared.mock_key);
+    let config = shared.config();
+    let failures_max = config.limits.failed_logins_per_minute_max;
+    if let Some(wait) = shared.access.wait(peer.ip(), failures_max) {
+        return throttled(&shared, tcp, peer, wait).await;
+    }
+    let greeting = greet::greet(tcp, peer, &config, &shared.access, &shared.mock_key);
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(shared.config.limits.authentication_max, greeting) => greeted,
+        greeted = tokio::time::timeout(config.limits.authentication_max, greeting) => greeted,
         () = shared.stopping.cancelled() => return shared.refuse(Reason::GatewayStopping, peer),
     };
     match greeted {
         Err(_elapsed) => shared.refuse(Reason::Timeout, peer),
         Ok(Err(GreetError::Gone(_))) => shared.refuse(Reason::ClosedEarly, peer),
         Ok(Err(GreetError::Refused(reason))) => shared.refuse(reason, peer),
+        Ok(Err(GreetError::NotProven { reason, named })) => {
+            shared.access.failed(peer.ip(), failures_max);
+            shared.refuse_named(reason, peer, named);
+        }
         Ok(Ok(Greeted::Cancel(key))) => cancel(&shared, &key, peer).await,
-        Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, gate, running, *client)).await,
+        Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, &config, gate, running, *client)).await,
     }
 }
 
+/// Turns away a source that has failed too often. It learns nothing that depends on what it would have said.
+async fn throttled(shared: &Shared, mut tcp: TcpStream, peer: SocketAddr, wait: Duration) {
+    shared.refuse(Reason::Throttled, peer);
+    let seconds = wait.as_secs() + 1;
+    let text = format!("OnRecord takes no logins from this address for {seconds} s: too many have failed");
+    let hint = "Look for a client that keeps trying with a wrong or an expired credential.";
+    let answer = message::error_response("FATAL", "53300", &text, Some(hint));
+    let telling = async {
+        // An SSLRequest is eight bytes, and its answer may be an error in the clear.
+        let mut first = [0; 8];
+        tcp.read_exact(&mut first).await?;
+        tcp.write_all(&answer).await?;
+        tcp.shutdown().await?;
+        let mut rest = [0; 512];
+        while tcp.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER_MAX, telling).await;
+}
+
 /// From a proven identity to a session, or to a refusal in words.
-async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut client: Client) {
-    let known = shared.config.connections.get(&client.connection);
+async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, running: Running, mut client: Client) {
+    let known = config.connections.get(&client.connection).filter(|known| client.may_open(&known.name));
     let database = known.and_then(|connection| connection.database_for(client.database.as_deref()));
-    let admission = known.and_then(|connection| connection.grants.admit(&client.identity.name));
+    let identity = client.identity.clone();
+    let admission = known.and_then(|connection| connection.grants.admit(&identity.name, &identity.groups));
     let (Some(connection), Some(database), Some(admission)) = (known, database, admission) else {
         // One answer, so that nobody learns which connections there are.
-        let text =
-            format!("connection \"{}\" does not exist, or {} may not use it", client.asked, client.identity.name);
+        let text = format!("connection \"{}\" does not exist, or {} may not use it", client.asked, identity.name);
         let hint = "The database name selects the connection: NAME or NAME/DATABASE.";
         return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, Some(hint)).await;
     };
-    let max = shared.config.limits.connections_per_identity_max;
-    let Some(_counted) = shared.sessions.enter(&client.identity.name, max) else {
-        let text = format!("{} has reached its limit of {max} sessions", client.identity.name);
-        return turn_away(shared, &mut client, Reason::Limit, "53300", &text, None).await;
+    let max = config.limits.connections_per_identity_max;
+    let entered = match shared.access.enter(&identity, &connection.name, client.peer.ip(), max) {
+        Ok((entered, news)) => {
+            if let Some(news) = news {
+                crate::note(shared, store::GatewayEntry::Shared(news));
+            }
+            entered
+        }
+        Err(NotEntered::Limit) => {
+            let text = format!("{} has reached its limit of {max} sessions", identity.name);
+            return turn_away(shared, &mut client, Reason::Limit, "53300", &text, None).await;
+        }
+        Err(NotEntered::Revoked) => {
+            let text = format!("{} was revoked", identity.name);
+            let hint = "Whoever operates OnRecord knows why, and can restore it: onrecord identities restore.";
+            return turn_away(shared, &mut client, Reason::Revoked, "28000", &text, Some(hint)).await;
+        }
     };
     let opened = shared.recorder.open_session(entries::session_open(&client, connection, &database));
     let (log, opening) = match opened {
@@ -128,7 +137,8 @@ async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut clien
         Err(error) => return not_recorded(shared, &mut client, &error).await,
     };
     shared.totals.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    start(shared, gate, running, client, connection, &database, admission, log, opening).await;
+    let limits = &config.limits;
+    start(shared, limits, gate, running, client, connection, &database, admission, entered, log, opening).await;
     shared.totals.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
@@ -137,16 +147,17 @@ async fn open(shared: &Arc<Shared>, gate: Arc<Gate>, running: Running, mut clien
 #[allow(clippy::too_many_arguments, reason = "one call; each is a different thing of the session")]
 async fn start(
     shared: &Arc<Shared>,
+    limits: &Limits,
     gate: Arc<Gate>,
     running: Running,
     mut client: Client,
     connection: &Arc<Connection>,
     database: &str,
     admission: policy::Admission,
+    entered: Entered,
     log: SessionLog,
     opening: Opening,
 ) {
-    let limits = &shared.config.limits;
     let logging_in = log_in(&client, connection, database);
     let logged_in = match tokio::time::timeout(limits.upstream_connect_max, logging_in).await {
         Ok(logged_in) => logged_in,
@@ -200,6 +211,7 @@ async fn start(
         outcome_wait: limits.outcome_wait_max,
         idle_max: limits.idle_max,
         stop: shared.stopping.clone().cancelled_owned(),
+        entered,
     });
     session.run(&shared.totals).await;
 }
@@ -250,7 +262,9 @@ fn cancel_in_background(target: Arc<cancel::Target>) {
 }
 
 async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &str, text: &str, hint: Option<&str>) {
-    shared.refuse(reason, client.peer);
+    let named =
+        Named { user: client.startup.user().map(Label::new), connection: Some(Label::new(client.asked.as_bytes())) };
+    shared.refuse_named(reason, client.peer, named);
     farewell(client, &message::error_response("FATAL", code, text, hint)).await;
 }
 

@@ -6,7 +6,7 @@ use store::Pace;
 
 use super::Context;
 use crate::config::Config;
-use crate::control::{Asked, Code, Executor, Refusal, Request, actor, ask as ask_gateway};
+use crate::control::{Asked, Code, Refusal, Request, actor, ask as ask_gateway};
 use crate::{Failure, wiring};
 
 /// Has it done.
@@ -26,7 +26,7 @@ pub(super) fn ask(context: &Context, request: &Request) -> Result<Value, Failure
 fn ourselves(config: &Config, request: &Request) -> Result<Value, Failure> {
     let by = actor(rustix::process::geteuid().as_raw());
     wiring::with_record(config, |recorder| {
-        let executor = Executor { recorder: recorder.clone(), rules: config.retention_rules() };
+        let executor = wiring::executor(config, recorder)?;
         executor.execute(request, &by, &mut || Pace::Go).map_err(refused)
     })
 }
@@ -46,6 +46,11 @@ fn refused(refusal: Refusal) -> Failure {
 /// A text of an answer.
 pub(super) fn text<'a>(answer: &'a Value, key: &str) -> &'a str {
     answer.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A time of an answer, for people: to the second, UTC.
+pub(super) fn when(time: &str) -> String {
+    time.get(..19).unwrap_or_default().replace('T', " ")
 }
 
 /// A number of an answer.

@@ -5,7 +5,7 @@ use model::IdentityName;
 use serde_json::Value;
 use store::Custody;
 
-use super::asking::{self, text};
+use super::asking::{self, text, when};
 use super::{Context, source};
 use crate::Failure;
 use crate::cli::RecordPlace;
@@ -115,7 +115,7 @@ impl List {
                 .map(|key| format!("{key} {}", text(hold, key)))
                 .collect();
             let scope = if scope.is_empty() { "everything".to_owned() } else { scope.join(", ") };
-            let time = text(hold, "time").get(..19).unwrap_or_default().replace('T', " ");
+            let time = when(text(hold, "time"));
             table.row([
                 Cell::toned(Tone::Faint, time),
                 Cell::new(text(hold, "hold")),

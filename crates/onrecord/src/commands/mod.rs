@@ -13,12 +13,15 @@ pub mod hold;
 pub mod identities;
 pub mod init;
 pub mod keys;
+pub mod login;
 pub mod receipt;
 pub mod replay;
 pub mod retention;
+pub mod run;
 pub mod serve;
 pub mod sessions;
 pub mod show;
+pub mod token;
 pub mod verify;
 pub mod witness;
 

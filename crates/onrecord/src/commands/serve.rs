@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::ConfigurationCause;
 use store::{RecordError, Recovery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -12,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 use super::Context;
 use super::words::counted;
 use crate::config::Config;
-use crate::output::Look;
-use crate::wiring::{Opened, Running};
+use crate::output;
+use crate::wiring::{Opened, Reloaded, Running};
 use crate::{Failure, wiring};
 
 /// Between two looks at whether the record is still being written.
@@ -25,33 +27,44 @@ const SPACE_BYTES_MIN: u64 = 192 << 20;
 
 /// Runs until SIGTERM or SIGINT; a second one does not wait for the sessions.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
+    let file = context.config_file();
     let config = context.load()?;
     log_to_stderr();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::new)?;
     // The handlers come first: from here on a signal never ends the process by itself.
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(Failure::new)?;
+    let mut hangup = runtime.block_on(async { signal(SignalKind::hangup()) }).map_err(Failure::new)?;
     let mut running = wiring::start(&config)?;
+    let mut watched = Watched::new(&file);
+    say_ready(&running);
     loop {
-        say_ready(&running);
-        let why = runtime.block_on(async {
+        let next = runtime.block_on(async {
             tokio::select! {
-                () = signals.next() => None,
-                why = recording_ends(&running) => Some(why),
+                () = signals.next() => Next::Stop,
+                _ = hangup.recv() => Next::Reload(ConfigurationCause::Signal),
+                () = watched.changed() => Next::Reload(ConfigurationCause::FileChanged),
+                end = recording_ends(&running) => end,
             }
         });
-        let Some(why) = why else { break };
-        let why = match why {
-            End::Stopped(why) => why,
-            End::Contradicted(contradiction) => {
+        let why = match next {
+            Next::Stop => break,
+            Next::Reload(cause) => {
+                reload(&mut running, &file, cause);
+                continue;
+            }
+            Next::Stopped(why) => why,
+            Next::Contradicted(contradiction) => {
                 say(&format!("onrecord: the log must not go on: {contradiction}"));
-                let addresses = running.addresses();
+                let (addresses, config) = (running.addresses(), running.config().clone());
                 running.halt();
                 running = wiring::start_again(&config, addresses, wiring::open(&config)?)?;
+                say_ready(&running);
                 continue;
             }
         };
         say(&format!("onrecord: {why}"));
+        let config = running.config().clone();
         let again = runtime.block_on(async {
             tokio::select! {
                 () = signals.next() => None,
@@ -67,6 +80,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             None => wiring::open(&config)?,
         };
         running = wiring::start_again(&config, addresses, opened)?;
+        say_ready(&running);
     }
     say("onrecord: stopping; a second signal does not wait for the sessions");
     std::thread::spawn(move || {
@@ -85,11 +99,18 @@ fn say_ready(running: &Running) {
     if !addresses.publish.is_empty() {
         say(&format!("onrecord: the log is published over http on {}", joined(&addresses.publish)));
     }
+    if !addresses.api.is_empty() {
+        say(&format!("onrecord: the API is on https {}", joined(&addresses.api)));
+    }
     say(&format!("onrecord: ready, postgres on {}", joined(&addresses.postgres)));
 }
 
-/// Why recording ends before anybody asked for it.
-enum End {
+/// What a running gateway comes to do next.
+enum Next {
+    /// To stop.
+    Stop,
+    /// To read its configuration again.
+    Reload(ConfigurationCause),
     /// The record can no longer be written.
     Stopped(RecordError),
     /// A witness proves that this is not all that the log has signed.
@@ -97,13 +118,13 @@ enum End {
 }
 
 /// Returns when the record can no longer be written, or must not be.
-async fn recording_ends(running: &Running) -> End {
+async fn recording_ends(running: &Running) -> Next {
     loop {
         if let Some(why) = running.stopped() {
-            return End::Stopped(why);
+            return Next::Stopped(why);
         }
         if let Some(contradiction) = running.contradiction() {
-            return End::Contradicted(contradiction);
+            return Next::Contradicted(contradiction);
         }
         tokio::time::sleep(WATCH_PAUSE).await;
     }
@@ -140,6 +161,63 @@ fn has_space(data: &Path) -> bool {
     rustix::fs::statvfs(data).is_ok_and(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) >= SPACE_BYTES_MIN)
 }
 
+/// Puts the configuration in force as it now is, and says what came of it.
+fn reload(running: &mut Running, file: &Path, cause: ConfigurationCause) {
+    match running.reload(file, cause) {
+        Ok(Reloaded::Same) => {}
+        Ok(Reloaded::Accepted(0)) => say("onrecord: the configuration is read again and in force"),
+        Ok(Reloaded::Accepted(ended)) => {
+            let sessions = counted(ended, "session that is", "sessions that are");
+            say(&format!(
+                "onrecord: the configuration is read again and in force; {sessions} no longer permitted ended"
+            ));
+        }
+        Ok(Reloaded::Refused(why)) => {
+            say(&format!("onrecord: the configuration was refused, what was in force still is: {why}"));
+        }
+        Err(failure) => {
+            say(&format!("onrecord: the configuration was read again, and that is not on the record: {failure}"))
+        }
+    }
+}
+
+/// A file that is looked at again and again. What changes it may do so in several writes, so a change counts once it has
+/// stood for one look.
+struct Watched {
+    file: PathBuf,
+    known: Option<Look>,
+}
+
+/// What of a file changes with its content: its inode, its length, and when it was written.
+type Look = (u64, u64, i64, i64);
+
+impl Watched {
+    fn new(file: &Path) -> Self {
+        let mut watched = Self { file: file.to_owned(), known: None };
+        watched.known = watched.look();
+        watched
+    }
+
+    fn look(&self) -> Option<Look> {
+        let file = std::fs::metadata(&self.file).ok()?;
+        Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+    }
+
+    /// Returns when the file is there and another than it was. Cancel safe.
+    async fn changed(&mut self) {
+        let mut before = self.known;
+        loop {
+            tokio::time::sleep(WATCH_PAUSE).await;
+            let now = self.look();
+            if now.is_some() && now == before && now != self.known {
+                self.known = now;
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -163,7 +241,7 @@ pub(super) fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("ONRECORD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(Look::of(&std::io::stderr()).colour)
+        .with_ansi(output::Look::of(&std::io::stderr()).colour)
         .with_target(false)
         .with_writer(std::io::stderr)
         .try_init();

@@ -4,6 +4,8 @@ use super::problem::Problem;
 use super::{Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
 use crate::config::ConnectionName;
 
+/// User names that are no identity's.
+const RESERVED: [&str; 1] = ["token"];
 /// Entries of a list of the file: databases of a connection, identities, listeners.
 const LIST_ENTRIES_MAX: usize = 1024;
 
@@ -30,7 +32,8 @@ pub enum SecretState {
 pub fn resolve_secrets(config: &Config) -> Vec<SecretFinding> {
     let mut findings = Vec::new();
     for (key, source) in config.secrets() {
-        let public = key == "tls.certificate" || key == "witness.policy" || key.ends_with(".ca");
+        let public =
+            key == "tls.certificate" || key == "witness.policy" || key.ends_with(".ca") || key.ends_with(".jwks");
         let what = match (source.read(), source.loose_mode()) {
             (Err(error), _) => SecretState::Unreadable(error),
             (Ok(_), Some(mode)) if !public => SecretState::Loose(source.to_string(), mode),
@@ -71,8 +74,12 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         (Some(_), Some(_)) | (None, None) => {}
     }
     for user in config.identities.keys() {
-        if config.identity_name(user).is_none() {
-            let hint = "use 1 to 128 letters, digits, `.`, `_`, `@` or `-`";
+        if RESERVED.contains(&user.as_str()) {
+            let what =
+                format!("{user:?} is what clients give as their user name when they prove by a token who they are");
+            problem(&format!("identities.{user}"), what, "choose another name");
+        } else if config.identity_name(user).is_none() {
+            let hint = "use 1 to 128 letters, digits, `.`, `_`, `@`, `-`, `+` or `/`";
             let what = format!("{user:?} is not an identity's name");
             problem(&format!("identities.{user}"), what, hint);
         }
@@ -82,6 +89,7 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         ("connections_max", limits.connections_max),
         ("connections_per_identity_max", limits.connections_per_identity_max),
         ("authentication_seconds_max", limits.authentication_seconds_max),
+        ("token_seconds_max", limits.token_seconds_max),
     ] {
         if value == 0 {
             let hint = "write a number above 0, or leave the key out for its default";
@@ -105,6 +113,14 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
                 problem(&format!("witness.{key}"), format!("{value} seconds is out of range"), &hint);
             }
         }
+    }
+    for (name, issuer) in &config.issuers {
+        if let Err(error) = issuer.build(name) {
+            problem(&format!("issuers.{name}"), error.to_string(), "see docs/identity.md");
+        }
+    }
+    if let Some(Err(error)) = config.certificates.as_ref().map(|certificates| certificates.build()) {
+        problem("certificates", error.to_string(), "see docs/identity.md");
     }
     for (name, connection) in &config.connections {
         of_connection(config, name, connection, &mut problem);
@@ -140,7 +156,9 @@ fn of_connection(
             "write tls = \"verify-full\", or remove `ca`",
         );
     }
-    for identity in &connection.identities {
+    // Issuers and certificates bring identities that are not in the file.
+    let all_are_known = config.issuers.is_empty() && config.certificates.is_none();
+    for identity in connection.identities.iter().filter(|_| all_are_known) {
         if config.identity_name(identity.name()).as_ref() != Some(identity) {
             problem(
                 &key("identities"),

@@ -8,10 +8,12 @@
 //! Invariant: no secret is ever a value of the file; see [`SecretSource`].
 
 mod check;
+mod issuers;
 mod problem;
 mod value;
 
 pub use check::{SecretFinding, SecretState, resolve_secrets};
+pub use issuers::{Certificates, Issuer, KeysPlace, LoginWay};
 pub use problem::{ConfigError, Problem};
 pub use value::{
     Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls, WebUrl,
@@ -54,6 +56,11 @@ pub struct Config {
     /// Who may sign in, by the user name that clients use.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
+    /// Who is trusted to say by a token who somebody is.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, Issuer>,
+    /// The authority of client certificates.
+    pub certificates: Option<Certificates>,
     /// How the record is kept.
     #[serde(default)]
     pub record: Record,
@@ -75,7 +82,7 @@ pub struct Config {
 }
 
 /// `[gateway]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
     /// The log's origin: the name under which its checkpoints are signed.
@@ -87,7 +94,7 @@ pub struct Gateway {
 }
 
 /// `[record]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The key that wraps the one under which session keys are kept; that one is kept in clear unless given.
@@ -103,12 +110,15 @@ pub struct Retention {
 }
 
 /// `[listen]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Addresses that speak PostgreSQL.
     #[serde(deserialize_with = "value::listeners")]
     pub postgres: Vec<SocketAddr>,
+    /// Addresses of the HTTP API, over TLS; nowhere, unless given.
+    #[serde(default, deserialize_with = "value::listeners")]
+    pub api: Vec<SocketAddr>,
 }
 
 /// `[tls]`.
@@ -152,6 +162,9 @@ pub struct Connection {
     /// Who may use the connection. Nobody, unless named.
     #[serde(default, deserialize_with = "value::identity_names")]
     pub identities: Vec<IdentityName>,
+    /// Whoever is proven to be in one of these groups may use it too.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// The longest message, in bytes; a longer one is refused, never cut.
     #[serde(default = "default_message_bytes_max")]
     pub message_bytes_max: u64,
@@ -169,8 +182,11 @@ pub struct Identity {
     /// For whom it acts; recorded as claimed by the configuration, not verified.
     #[serde(default, deserialize_with = "value::identity_name")]
     pub on_behalf_of: Option<IdentityName>,
-    /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key.
-    pub secret: Verifier,
+    /// The groups it is in.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key; none if it proves itself otherwise.
+    pub secret: Option<Verifier>,
 }
 
 /// `[limits]`.
@@ -183,6 +199,10 @@ pub struct Limits {
     pub connections_per_identity_max: u32,
     /// Seconds from accept to a signed-in session.
     pub authentication_seconds_max: u32,
+    /// The longest life of a connection token, seconds.
+    pub token_seconds_max: u32,
+    /// Failed logins of one address in a minute, above which it has to wait; 0 is no limit.
+    pub failed_logins_per_minute_max: u32,
     /// Seconds without a byte in either direction; 0 is no limit.
     pub idle_seconds_max: u32,
     /// Bytes of buffers of one session.
@@ -190,7 +210,7 @@ pub struct Limits {
 }
 
 /// `[publish]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {
     /// Addresses that speak HTTP.
@@ -199,7 +219,7 @@ pub struct Publish {
 }
 
 /// `[witness]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Witness {
     /// Who they are and how many are enough, in the form of tlog-policy.
@@ -213,7 +233,7 @@ pub struct Witness {
 }
 
 /// `[receipts]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipts {
     /// The URL that gets the receipt of every session that ends.
@@ -228,6 +248,8 @@ impl Default for Limits {
             connections_max: 4096,
             connections_per_identity_max: 1024,
             authentication_seconds_max: 10,
+            token_seconds_max: 3600,
+            failed_logins_per_minute_max: 60,
             idle_seconds_max: 0,
             session_bytes_max: 1 << 20,
         }
@@ -253,6 +275,20 @@ impl Config {
         config.digest = Digest(Sha256::digest(text).into());
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
         Ok(config)
+    }
+
+    /// The first part of the file that is not as in `other`, of those that a running gateway cannot change.
+    pub fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
+        let parts = [
+            ("gateway", self.gateway == other.gateway),
+            ("listen", self.listen == other.listen),
+            ("record", self.record == other.record),
+            ("publish", self.publish == other.publish),
+            ("witness", self.witness == other.witness),
+            ("receipts", self.receipts == other.receipts),
+            ("limits.connections_max", self.limits.connections_max == other.limits.connections_max),
+        ];
+        parts.into_iter().find_map(|(part, same)| (!same).then_some(part))
     }
 
     /// The full name of the identity with this user name, as the record has it.
@@ -282,7 +318,16 @@ impl Config {
         let policy = self.witness.iter().map(|witness| ("witness.policy".to_owned(), &witness.policy));
         let receipts = self.receipts.iter().filter_map(|receipts| receipts.secret.as_ref());
         let receipts = receipts.map(|secret| ("receipts.secret".to_owned(), secret));
-        let always = policy.chain(receipts).collect::<Vec<_>>();
+        let keys = self.issuers.iter().flat_map(|(name, issuer)| {
+            let file = match &issuer.jwks {
+                Some(KeysPlace::File(file)) => Some(file),
+                Some(KeysPlace::Url(_)) | None => None,
+            };
+            let keys = file.map(|file| (format!("issuers.{name}.jwks"), file));
+            keys.into_iter().chain(issuer.ca.as_ref().map(|ca| (format!("issuers.{name}.ca"), ca)))
+        });
+        let certificates = self.certificates.iter().map(|one| ("certificates.ca".to_owned(), &one.ca));
+        let always = policy.chain(receipts).chain(keys).chain(certificates).collect::<Vec<_>>();
         own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
@@ -297,7 +342,16 @@ impl Config {
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
         let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
-        for source in own.into_iter().chain(connections).flatten().chain(policy).chain(receipts) {
+        let issuers = self.issuers.values_mut().flat_map(|issuer| {
+            let file = match &mut issuer.jwks {
+                Some(KeysPlace::File(file)) => Some(file),
+                Some(KeysPlace::Url(_)) | None => None,
+            };
+            file.into_iter().chain(issuer.ca.as_mut())
+        });
+        let certificates = self.certificates.iter_mut().map(|one| &mut one.ca);
+        let others = policy.chain(receipts).chain(issuers).chain(certificates);
+        for source in own.into_iter().chain(connections).flatten().chain(others) {
             source.resolve(base);
         }
     }

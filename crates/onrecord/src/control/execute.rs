@@ -1,23 +1,54 @@
 //! Does what is asked for, with an open log.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use model::{Actor, CommandId, Digest, Export, IdentityName, Known, SessionId, wall_text};
 use serde_json::{Value, json};
 use store::{
     CommandField, CustodyError, Erased, GatewayEntry, Health, Held, HoldScope, Pace, Recorder, RetentionRules,
 };
 
+use gateway::{Access, AccessError, InUse, Standing};
+
 use super::{Code, Refusal, Request};
 
 /// A selection that was handed out is described in at most this many bytes.
 const SELECTION_BYTES_MAX: usize = 16 * 1024;
+/// A reason has at most this many bytes.
+const REASON_BYTES_MAX: usize = 4096;
 
 /// An open log, and the rules in force.
 #[derive(Clone)]
 pub struct Executor {
     /// The log.
     pub recorder: Recorder,
-    /// How long content is kept.
-    pub rules: RetentionRules,
+    /// The rules in force.
+    pub rules: Rules,
+    /// What is remembered of identities.
+    pub access: Access,
+}
+
+/// How long content is kept. Clones are the same; a change of the configuration changes them.
+#[derive(Clone)]
+pub struct Rules(Arc<RwLock<RetentionRules>>);
+
+impl Rules {
+    /// These.
+    #[must_use]
+    pub fn new(rules: RetentionRules) -> Self {
+        Self(Arc::new(RwLock::new(rules)))
+    }
+
+    /// The rules in force now.
+    #[must_use]
+    pub fn now(&self) -> RetentionRules {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts others in force.
+    pub fn set(&self, rules: RetentionRules) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
 }
 
 /// A user of this machine, as the record names one. The kernel says who it is.
@@ -61,8 +92,22 @@ impl Executor {
             }
             Request::HoldList {} => Ok(json!({"holds": recorder.holds().iter().map(held).collect::<Vec<_>>()})),
             Request::RetentionRun {} => {
-                let retained = recorder.retain(&self.rules, by, pace)?;
+                let retained = recorder.retain(&self.rules.now(), by, pace)?;
                 Ok(json!({"erased": retained.erased, "held": retained.held}))
+            }
+            Request::IdentityList {} => {
+                let all = self.access.standings();
+                Ok(json!({"identities": all.iter().map(|(name, one)| standing(name, one)).collect::<Vec<_>>()}))
+            }
+            Request::IdentityRevoke { identity, reason } => {
+                let name = parsed::<IdentityName>("identity", identity)?;
+                let done = self.access.revoke(&name, &reason_of(reason)?, by)?;
+                Ok(json!({"identity": name.to_string(), "sessions": done.sessions, "tokens": done.tokens}))
+            }
+            Request::IdentityRestore { identity, reason } => {
+                let name = parsed::<IdentityName>("identity", identity)?;
+                self.access.restore(&name, &reason_of(reason)?, by)?;
+                Ok(json!({"identity": name.to_string()}))
             }
             Request::NoteExport { selection, entries, disclosed, sha256 } => {
                 if selection.len() > SELECTION_BYTES_MAX {
@@ -82,6 +127,36 @@ impl Executor {
             }
         }
     }
+}
+
+/// A reason that can stand in an entry.
+fn reason_of(reason: &str) -> Result<String, Refusal> {
+    if (1..=REASON_BYTES_MAX).contains(&reason.trim().len()) {
+        return Ok(reason.trim().to_owned());
+    }
+    Err(Refusal::new(Code::Invalid, format_args!("a reason has 1 to {REASON_BYTES_MAX} bytes")))
+}
+
+fn standing(name: &IdentityName, one: &Standing) -> Value {
+    let in_use = |one: &InUse| {
+        json!({
+            "credential": one.credential,
+            "sessions": one.sessions,
+            "sources": one.sources.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "runs": one.runs,
+            "shared": one.shared,
+        })
+    };
+    let token = |(id, connection, expires): &(String, String, i64)| json!({"id": id, "connection": connection, "expires": wall_text(*expires)});
+    json!({
+        "name": name.to_string(),
+        "sessions": one.sessions,
+        "credentials": one.credentials.iter().map(in_use).collect::<Vec<_>>(),
+        "tokens": one.tokens.iter().map(token).collect::<Vec<_>>(),
+        "revoked": one.revoked.as_ref().map(|(time, entry)| {
+            json!({"time": wall_text(time.wall_us), "reason": entry.reason, "by": entry.by.name})
+        }),
+    })
 }
 
 fn erased(erased: &Erased) -> Value {
@@ -125,6 +200,17 @@ fn digest(hex: &str) -> Result<Digest, Refusal> {
         *byte = u8::from_str_radix(pair, 16).map_err(|_| refused())?;
     }
     Ok(Digest(bytes))
+}
+
+impl From<AccessError> for Refusal {
+    fn from(error: AccessError) -> Self {
+        let code = match &error {
+            AccessError::Already(_) => Code::Already,
+            AccessError::Not(_) => Code::NotFound,
+            AccessError::Disk(_) | AccessError::Record(_) | AccessError::Token(_) => Code::Failed,
+        };
+        Self::new(code, error)
+    }
 }
 
 impl From<CustodyError> for Refusal {

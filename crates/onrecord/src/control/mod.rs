@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 pub use client::{Asked, ask};
 pub(crate) use execute::held as hold_as_json;
-pub use execute::{Executor, actor};
+pub use execute::{Executor, Rules, actor};
 pub use server::Server;
 
 /// The version of the protocol.
@@ -73,6 +73,22 @@ pub enum Request {
     HoldList {},
     /// Erase now what has been kept as long as the configuration says.
     RetentionRun {},
+    /// What is known now of identities: sessions, credentials in use, tokens, lock-outs.
+    IdentityList {},
+    /// Lock an identity out, and end its sessions.
+    IdentityRevoke {
+        /// Its full name.
+        identity: String,
+        /// Why.
+        reason: String,
+    },
+    /// Let an identity in again.
+    IdentityRestore {
+        /// Its full name.
+        identity: String,
+        /// Why.
+        reason: String,
+    },
     /// Put on the record that a part of it was handed out.
     NoteExport {
         /// What was asked for, as a command line would say it.

@@ -3,6 +3,7 @@
 //! at the server's own log.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod access;
 mod cancel;
 mod clients;
 mod custody;

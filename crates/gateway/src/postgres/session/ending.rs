@@ -8,7 +8,7 @@
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use model::SessionEnd;
@@ -119,6 +119,15 @@ impl Session {
     pub(super) fn check_clocks(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
         if !self.abandoned() && self.stop.as_mut().poll(cx).is_ready() {
             return Err(Fault::told(SessionEnd::GatewayStopped, "57P01", "OnRecord is shutting down", None));
+        }
+        if !self.abandoned()
+            && let Poll::Ready(Ok(reason)) = Pin::new(&mut self.entered.ended).poll(cx)
+        {
+            let text = match reason {
+                SessionEnd::Revoked => "OnRecord ended this session: its identity was revoked",
+                _ => "OnRecord ended this session: its identity may no longer use this connection",
+            };
+            return Err(Fault::told(reason, "57P01", text, None));
         }
         if self.ending.is_some() {
             return Ok(());

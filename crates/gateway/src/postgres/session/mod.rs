@@ -43,6 +43,7 @@ use super::cancel::{Busy, Minted};
 use super::downstream::Downstream;
 use super::upstream::{Staged, Upstream};
 use crate::Totals;
+use crate::access::Entered;
 use crate::worker::Running;
 
 /// What one socket read takes at most, bytes; one buffer per worker thread serves all its sessions.
@@ -93,6 +94,8 @@ pub(crate) struct Session {
     outcome_wait: Duration,
     idle: Option<Idle>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Its place among the live sessions, by which it is ended from outside.
+    entered: Entered,
     ending: Option<Ending>,
     /// SQLSTATE of the server's FATAL, when it sent one.
     fatal: Option<String>,
@@ -146,6 +149,7 @@ pub(crate) struct Parts {
     pub(crate) outcome_wait: Duration,
     pub(crate) idle_max: Option<Duration>,
     pub(crate) stop: WaitForCancellationFutureOwned,
+    pub(crate) entered: Entered,
 }
 
 impl Session {
@@ -179,6 +183,7 @@ impl Session {
                 timer: Box::pin(tokio::time::sleep(limit)),
             }),
             stop: Box::pin(parts.stop),
+            entered: parts.entered,
             ending: None,
             fatal: None,
             upstream_dead: false,

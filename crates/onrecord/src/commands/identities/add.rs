@@ -1,29 +1,20 @@
-//! `onrecord identities list` and `onrecord identities add`.
+//! `onrecord identities add`: an identity with a key of its own.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use model::{IdentityKind, IdentityName};
 use serde_json::json;
 use toml_edit::{DocumentMut, Item, Table as TomlTable, value};
 use zeroize::Zeroizing;
 
-use super::Context;
 use crate::Failure;
+use crate::commands::Context;
 use crate::config::{Config, SecretSource};
 use crate::keys::{Verifier, make_key, usable_key};
-use crate::output::{Cell, Column, Format, Table, Tone};
-
-/// `identities ...`.
-#[derive(Debug, Subcommand)]
-pub enum Identities {
-    /// List the identities of the configuration
-    List,
-    /// Make an identity and its key, and add it to the configuration
-    Add(Add),
-}
+use crate::output::{Format, Tone};
 
 /// Arguments of `identities add`.
 #[derive(Debug, Args)]
@@ -74,57 +65,8 @@ struct NewIdentity {
     connections: Vec<String>,
 }
 
-impl Identities {
-    /// Does it.
-    pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        match self {
-            Self::List => list(context),
-            Self::Add(add) => add.run(context),
-        }
-    }
-}
-
-fn list(context: &mut Context) -> Result<(), Failure> {
-    let config = context.load()?;
-    let console = &mut context.console;
-    let all = config.identities.iter().filter_map(|(user, identity)| {
-        let name = config.identity_name(user)?;
-        let connections: Vec<_> = config.connections_of(&name).map(|name| name.as_str().to_owned()).collect();
-        Some((user, name, identity, connections))
-    });
-    if console.format() != Format::Table {
-        return console.json_list(all.map(|(user, name, identity, connections)| {
-            Ok(json!({
-                "name": name.to_string(),
-                "user": user,
-                "kind": identity.kind.to_string(),
-                "on_behalf_of": identity.on_behalf_of.as_ref().map(ToString::to_string),
-                "connections": connections,
-            }))
-        }));
-    }
-    let mut table = Table::new([
-        Column::text("IDENTITY"),
-        Column::text("USER"),
-        Column::text("ON BEHALF OF"),
-        Column::flexible("CONNECTIONS"),
-    ]);
-    for (user, name, identity, connections) in all {
-        table.row([
-            Cell::toned(Tone::Strong, name.to_string()),
-            Cell::new(user),
-            Cell::new(identity.on_behalf_of.as_ref().map(ToString::to_string).unwrap_or_default()),
-            if connections.is_empty() { Cell::toned(Tone::Warning, "none") } else { Cell::new(connections.join(", ")) },
-        ]);
-    }
-    if table.is_empty() {
-        console.line("No identities. `onrecord identities add NAME` makes one.")?;
-    }
-    Ok(console.table(&table)?)
-}
-
 impl Add {
-    fn run(self, context: &mut Context) -> Result<(), Failure> {
+    pub(super) fn run(self, context: &mut Context) -> Result<(), Failure> {
         let file = context.config_file();
         let (key, kept) = self.key()?;
         let identity = self.identity(&key)?;
@@ -178,7 +120,7 @@ impl Add {
         let kind = IdentityKind::from(self.kind);
         let name = IdentityName::new(kind, &self.name).map_err(|_| {
             Failure::usage(format_args!("{:?} is not an identity's name", self.name))
-                .hint("use 1 to 128 letters, digits, `.`, `_`, `@` or `-`; the kind goes into --kind")
+                .hint("use 1 to 128 letters, digits, `.`, `_`, `@`, `-`, `+` or `/`; the kind goes into --kind")
         })?;
         let on_behalf_of = match &self.on_behalf_of {
             None => None,
@@ -247,7 +189,7 @@ impl Add {
                         identity.name.to_string()
                     ))?;
                 }
-                console.line("\nA running gateway knows it after its next start.")?;
+                console.line("\nA running gateway knows it within a second or two.")?;
             }
         }
         if let (Some(listen), Some(connection)) = (listen, identity.connections.first()) {

@@ -1,0 +1,213 @@
+//! Live sessions: who has how many, from where, and how they are ended from outside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{Identity, IdentityName, PLACES_MAX, SessionEnd, Shared};
+use tokio::sync::oneshot;
+
+/// The live sessions of a gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Live(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    sessions: HashMap<u64, One>,
+    /// Where each credential that has sessions was last said to be in use.
+    said: HashMap<(IdentityName, String), Places>,
+}
+
+#[derive(Debug)]
+struct One {
+    identity: Arc<Identity>,
+    connection: String,
+    source: IpAddr,
+    end: Option<oneshot::Sender<SessionEnd>>,
+}
+
+/// Where a credential is in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) sessions: u64,
+    pub(crate) sources: BTreeSet<IpAddr>,
+    pub(crate) runs: BTreeSet<String>,
+}
+
+impl Places {
+    /// Whether that is more than one place.
+    pub(crate) fn several(&self) -> bool {
+        self.sources.len() > 1 || self.runs.len() > 1
+    }
+}
+
+/// A session's share in the count of live sessions; it ends with this.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    live: Arc<Live>,
+    number: u64,
+    /// Comes when the session is to end, and says why.
+    pub(crate) ended: oneshot::Receiver<SessionEnd>,
+}
+
+impl Live {
+    /// Counts a session in, unless its identity has `max` of them. With it comes what is to be said if its credential is
+    /// now in use from a place more than before.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        identity: &Arc<Identity>,
+        connection: &str,
+        source: IpAddr,
+        max: usize,
+    ) -> Option<(Entered, Option<Shared>)> {
+        let source = source.to_canonical();
+        let mut state = self.lock();
+        if state.sessions.values().filter(|one| one.identity.name == identity.name).count() >= max {
+            return None;
+        }
+        let number = state.next;
+        state.next += 1;
+        let (end, ended) = oneshot::channel();
+        let connection = connection.to_owned();
+        state.sessions.insert(number, One { identity: identity.clone(), connection, source, end: Some(end) });
+        let shared = state.shared(identity);
+        Some((Entered { live: self.clone(), number, ended }, shared))
+    }
+
+    /// Ends every session for which `reason` gives a reason. Says how many those are.
+    pub(crate) fn end(&self, reason: impl Fn(&Identity, &str) -> Option<SessionEnd>) -> u64 {
+        let mut ended = 0;
+        for one in self.lock().sessions.values_mut() {
+            if let Some(why) = reason(&one.identity, &one.connection)
+                && let Some(end) = one.end.take()
+            {
+                // One that has just ended by itself is past being told.
+                ended += u64::from(end.send(why).is_ok());
+            }
+        }
+        ended
+    }
+
+    /// Where each credential of each identity is in use.
+    pub(crate) fn places(&self) -> BTreeMap<(IdentityName, String), Places> {
+        let mut places: BTreeMap<_, Places> = BTreeMap::new();
+        for one in self.lock().sessions.values() {
+            let key = (one.identity.name.clone(), one.identity.proof.credential.clone());
+            places.entry(key).or_default().add(one);
+        }
+        places
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn add(&mut self, one: &One) {
+        self.sessions += 1;
+        self.sources.insert(one.source);
+        self.runs.extend(one.identity.run.iter().map(|run| run.id.clone()));
+    }
+}
+
+impl State {
+    fn places(&self, identity: &Identity) -> Places {
+        let mut places = Places::default();
+        let same = |one: &&One| {
+            one.identity.name == identity.name && one.identity.proof.credential == identity.proof.credential
+        };
+        self.sessions.values().filter(same).for_each(|one| places.add(one));
+        places
+    }
+
+    /// What is to be said of this credential, if it is in use from a place that nothing was said of.
+    fn shared(&mut self, identity: &Identity) -> Option<Shared> {
+        let places = self.places(identity);
+        let said = self.said.entry((identity.name.clone(), identity.proof.credential.clone())).or_default();
+        let news = !places.sources.is_subset(&said.sources) || !places.runs.is_subset(&said.runs);
+        // Beyond the list's length nothing new can be said.
+        let room = said.sources.len() <= PLACES_MAX && said.runs.len() <= PLACES_MAX;
+        said.sources.extend(&places.sources);
+        said.runs.extend(places.runs.iter().cloned());
+        (places.several() && news && room).then(|| Shared {
+            identity: identity.name.clone(),
+            credential: identity.proof.credential.clone(),
+            sources: places.sources.iter().take(PLACES_MAX).map(ToString::to_string).collect(),
+            runs: places.runs.iter().take(PLACES_MAX).cloned().collect(),
+            sessions: places.sessions,
+        })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut state = self.live.lock();
+        if let Some(one) = state.sessions.remove(&self.number)
+            && state.places(&one.identity).sessions == 0
+        {
+            state.said.remove(&(one.identity.name.clone(), one.identity.proof.credential.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use model::{ChannelBinding, Known, Proof, ProofMethod, Run};
+
+    fn identity(name: &str, run: Option<&str>) -> Arc<Identity> {
+        let proof = Proof {
+            method: ProofMethod::ScramSha256,
+            channel: ChannelBinding::None,
+            credential: "salt:x".into(),
+            evidence: None,
+        };
+        Arc::new(Identity {
+            name: name.parse().unwrap(),
+            known: Known::Verified,
+            proof,
+            on_behalf_of: None,
+            groups: Vec::new(),
+            run: run.map(|id| Run { id: id.into(), known: Known::Verified }),
+        })
+    }
+
+    #[test]
+    fn a_credential_in_two_places_is_said_once() {
+        let live = Arc::new(Live::default());
+        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let a = identity("agent:a", None);
+        let (one, said) = live.enter(&a, "app", here, 9).unwrap();
+        assert_eq!(said, None);
+        let (_two, said) = live.enter(&a, "app", there, 9).unwrap();
+        let said = said.unwrap();
+        assert_eq!((said.sources, said.sessions), (vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()], 2));
+        assert_eq!(live.enter(&a, "app", there, 9).unwrap().1, None, "said already");
+        drop(one);
+        assert_eq!(live.places().values().next().unwrap().sources.len(), 1);
+        let b = |run| identity("agent:b", Some(run));
+        let (_three, said) = live.enter(&b("run:1"), "app", here, 9).unwrap();
+        assert_eq!(said, None);
+        assert_eq!(live.enter(&b("run:2"), "app", here, 9).unwrap().1.unwrap().runs, ["run:1", "run:2"]);
+    }
+
+    #[tokio::test]
+    async fn sessions_are_counted_and_ended() {
+        let live = Arc::new(Live::default());
+        let (a, b) = (identity("agent:a", None), identity("agent:b", None));
+        let from = IpAddr::from([10, 0, 0, 1]);
+        let (one, _) = live.enter(&a, "app", from, 1).unwrap();
+        assert!(live.enter(&a, "app", from, 1).is_none(), "the limit");
+        let (other, _) = live.enter(&b, "app", from, 1).unwrap();
+        let of_a = |identity: &Identity, _: &str| (identity.name == a.name).then_some(SessionEnd::Revoked);
+        assert_eq!(live.end(of_a), 1);
+        assert_eq!(live.end(of_a), 0, "told once");
+        let mut one = one;
+        assert_eq!((&mut one.ended).await, Ok(SessionEnd::Revoked));
+        drop((one, other));
+        assert!(live.enter(&a, "app", from, 1).is_some());
+    }
+}

@@ -1,0 +1,269 @@
+//! Who is let in: connection tokens, lock-outs, live sessions and how often one may guess.
+//!
+//! What is proven, and how, is said elsewhere (`scram`, crate `identity`); which identity may use which connection is
+//! `policy`. Here is what a gateway remembers between connections. It outlives a change of the configuration, and what
+//! must outlive a restart is in its directory. Later wires use the same.
+//!
+//! Invariant: an identity that is locked out is let in by nothing, and has no live session within a second.
+
+mod live;
+mod prove;
+mod revoked;
+mod throttle;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{
+    Actor, Identity, IdentityName, Revocation, RevocationAction, SessionEnd, Shared, Time, Token, TokenAction,
+};
+use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
+use zeroize::Zeroizing;
+
+pub(crate) use live::Entered;
+use live::{Live, Places};
+pub(crate) use prove::{NotProven, Proven, identity_of};
+use revoked::Revoked;
+use throttle::Throttle;
+use tokens::Tokens;
+pub use tokens::{TOKEN_TTL_MAX, TokenError};
+
+/// Where in the data directory this remembers.
+const DIRECTORY: &str = "access";
+
+/// What a gateway remembers of identities. Clones are the same.
+#[derive(Clone)]
+pub struct Access(Arc<Inner>);
+
+struct Inner {
+    recorder: Recorder,
+    tokens: Tokens,
+    revoked: Revoked,
+    live: Arc<Live>,
+    throttle: Throttle,
+}
+
+/// Why something about an identity was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The disk refused.
+    #[error("what is remembered of identities cannot be written: {0}")]
+    Disk(#[from] io::Error),
+    /// It is done, and not on the record.
+    #[error("done, but it is not on the record: {0}")]
+    Record(#[from] RecordError),
+    /// It is locked out already.
+    #[error("{0} is locked out already")]
+    Already(IdentityName),
+    /// It is not locked out.
+    #[error("{0} is not locked out")]
+    Not(IdentityName),
+    /// No token was handed out.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// What came of a lock-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockedOut {
+    /// Live sessions that end.
+    pub sessions: u64,
+    /// Connection tokens that hold no more.
+    pub tokens: u64,
+}
+
+/// What is known of an identity now.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Its live sessions.
+    pub sessions: u64,
+    /// Its connection tokens that hold: id, connection, and until when (microseconds since 1970).
+    pub tokens: Vec<(String, String, i64)>,
+    /// Since when it is locked out, if it is, and the entry that says so.
+    pub revoked: Option<(Time, Revocation)>,
+    /// Its credentials that are in use.
+    pub credentials: Vec<InUse>,
+}
+
+/// Where a credential is in use.
+#[derive(Debug, Clone)]
+pub struct InUse {
+    /// The credential, as the record names it.
+    pub credential: String,
+    /// Sessions.
+    pub sessions: u64,
+    /// The addresses.
+    pub sources: Vec<IpAddr>,
+    /// The runs.
+    pub runs: Vec<String>,
+    /// Whether that is more than one place.
+    pub shared: bool,
+}
+
+/// Why a proven identity gets no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotEntered {
+    Revoked,
+    Limit,
+}
+
+impl Access {
+    /// Reads what is remembered in a data directory.
+    ///
+    /// # Errors
+    /// It cannot be read: nobody is let in while it is not known who is locked out.
+    pub fn open(data: &Path, recorder: Recorder) -> Result<Self, AccessError> {
+        let directory = data.join(DIRECTORY);
+        let tokens = Tokens::open(directory.join("tokens"), SystemClock.now().wall_us)?;
+        let revoked = Revoked::open(directory.join("revoked")).map_err(|error| {
+            let file = directory.join("revoked");
+            io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+        })?;
+        Ok(Self(Arc::new(Inner { recorder, tokens, revoked, live: Arc::default(), throttle: Throttle::default() })))
+    }
+
+    /// Locks an identity out: its sessions end, its tokens hold no more, and nothing lets it in.
+    ///
+    /// # Errors
+    /// It is locked out already, or not on the disk, or not on the record; in the last two cases it is locked out all the
+    /// same, until the gateway ends.
+    pub fn revoke(&self, identity: &IdentityName, reason: &str, by: &Actor) -> Result<LockedOut, AccessError> {
+        let inner = &self.0;
+        if inner.revoked.contains(identity) {
+            return Err(AccessError::Already(identity.clone()));
+        }
+        let entry = |LockedOut { sessions, tokens }| Revocation {
+            action: RevocationAction::Revoked,
+            identity: identity.clone(),
+            sessions,
+            tokens,
+            reason: reason.to_owned(),
+            by: by.clone(),
+        };
+        // First the door, then who is inside: whoever comes in between finds it closed.
+        let written = inner.revoked.insert(SystemClock.now(), entry(LockedOut { sessions: 0, tokens: 0 }));
+        let taken = inner.tokens.revoke_all(identity);
+        let sessions = inner.live.end(|who, _| (who.name == *identity).then_some(SessionEnd::Revoked));
+        let done = LockedOut { sessions, tokens: u64::try_from(taken.len()).unwrap_or(u64::MAX) };
+        self.note(GatewayEntry::Revocation(entry(done)))?;
+        for token in taken {
+            let back = Token { action: TokenAction::Revoked, client: None, ..token };
+            self.note(GatewayEntry::Token(back))?;
+        }
+        written?;
+        Ok(done)
+    }
+
+    /// Lets an identity in again.
+    ///
+    /// # Errors
+    /// It is not locked out, or the disk or the record refuses.
+    pub fn restore(&self, identity: &IdentityName, reason: &str, by: &Actor) -> Result<(), AccessError> {
+        self.0.revoked.remove(identity)?.ok_or_else(|| AccessError::Not(identity.clone()))?;
+        self.note(GatewayEntry::Revocation(Revocation {
+            action: RevocationAction::Restored,
+            identity: identity.clone(),
+            sessions: 0,
+            tokens: 0,
+            reason: reason.to_owned(),
+            by: by.clone(),
+        }))
+    }
+
+    /// What is known now of every identity of which anything is.
+    #[must_use]
+    pub fn standings(&self) -> BTreeMap<IdentityName, Standing> {
+        let mut all: BTreeMap<IdentityName, Standing> = BTreeMap::new();
+        for ((name, credential), places) in self.0.live.places() {
+            let standing = all.entry(name).or_default();
+            standing.sessions += places.sessions;
+            let shared = places.several();
+            let Places { sessions, sources, runs } = places;
+            let (sources, runs) = (sources.into_iter().collect(), runs.into_iter().collect());
+            standing.credentials.push(InUse { credential, sessions, sources, runs, shared });
+        }
+        for held in self.0.tokens.all(SystemClock.now().wall_us) {
+            let Token { id, connection, expires_us, identity, .. } = &held.token;
+            let tokens = &mut all.entry(identity.name.clone()).or_default().tokens;
+            tokens.push((id.clone(), connection.clone(), *expires_us));
+        }
+        for (time, entry) in self.0.revoked.all() {
+            let standing = all.entry(entry.identity.clone()).or_default();
+            standing.revoked = Some((time, entry));
+        }
+        all
+    }
+
+    /// Hands out a connection token to a proven identity. It is on the record when this returns.
+    ///
+    /// # Errors
+    /// There are too many, or the disk or the record refuses.
+    pub fn issue(
+        &self,
+        identity: &Identity,
+        connection: &str,
+        source: IpAddr,
+        ttl: Duration,
+    ) -> Result<(Zeroizing<String>, Token), AccessError> {
+        let now = SystemClock.now();
+        let ttl = i64::try_from(ttl.min(TOKEN_TTL_MAX).as_micros()).unwrap_or(i64::MAX);
+        let client = source.to_canonical().to_string();
+        let expires = now.wall_us.saturating_add(ttl);
+        let (text, token) = self.0.tokens.issue(identity.clone(), connection, client, expires, now)?;
+        self.note(GatewayEntry::Token(token.clone()))?;
+        Ok((text, token))
+    }
+
+    /// Takes back the tokens of an identity that is locked out.
+    pub(crate) fn take_back(&self, identity: &IdentityName) {
+        self.0.tokens.revoke_all(identity);
+    }
+
+    /// What a connection token proves, if it holds.
+    pub(crate) fn token(&self, text: &str) -> Option<Token> {
+        self.0.tokens.find(text, SystemClock.now().wall_us).map(|held| held.token.clone())
+    }
+
+    /// Whether an identity is locked out.
+    pub(crate) fn is_revoked(&self, identity: &IdentityName) -> bool {
+        self.0.revoked.contains(identity)
+    }
+
+    /// Counts a session in.
+    pub(crate) fn enter(
+        &self,
+        identity: &Arc<Identity>,
+        connection: &str,
+        source: IpAddr,
+        max: usize,
+    ) -> Result<(Entered, Option<Shared>), NotEntered> {
+        let entered = self.0.live.enter(identity, connection, source, max).ok_or(NotEntered::Limit)?;
+        // After it is counted: a lock-out either finds it among the live, or is found here.
+        if self.is_revoked(&identity.name) { Err(NotEntered::Revoked) } else { Ok(entered) }
+    }
+
+    /// Ends the sessions that a change of the configuration no longer permits.
+    pub(crate) fn end_unless(&self, permitted: impl Fn(&Identity, &str) -> bool) -> u64 {
+        self.0.live.end(|identity, connection| (!permitted(identity, connection)).then_some(SessionEnd::NotPermitted))
+    }
+
+    /// How long a source has to wait before it may try again.
+    pub(crate) fn wait(&self, source: IpAddr, limit: u32) -> Option<Duration> {
+        self.0.throttle.wait(source, limit, Instant::now())
+    }
+
+    /// Counts a failure to prove an identity.
+    pub(crate) fn failed(&self, source: IpAddr, limit: u32) {
+        self.0.throttle.failed(source, limit, Instant::now());
+    }
+
+    fn note(&self, entry: GatewayEntry) -> Result<(), AccessError> {
+        self.0.recorder.note(entry)?;
+        Ok(self.0.recorder.flush()?)
+    }
+}

@@ -1,0 +1,83 @@
+//! What a token proves: a connection token of this gateway, or one of an issuer that it trusts.
+
+use std::sync::Arc;
+
+use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
+
+use super::{Access, tokens};
+use crate::config::Config;
+
+/// Who was proven.
+#[derive(Debug, Clone)]
+pub(crate) struct Proven {
+    pub(crate) identity: Arc<Identity>,
+    /// The one connection that the credential opens, if it is for one only.
+    pub(crate) only: Option<String>,
+}
+
+/// Why a token proves nothing, for the one who sent it.
+#[derive(Debug, Clone)]
+pub(crate) struct NotProven {
+    pub(crate) reason: RefusedReason,
+    /// Completes "OnRecord does not accept the token: ".
+    pub(crate) text: String,
+    pub(crate) hint: Option<&'static str>,
+}
+
+impl NotProven {
+    pub(crate) fn malformed() -> Self {
+        Self {
+            reason: RefusedReason::TokenMalformed,
+            text: "it is neither a connection token nor a JSON Web Token".to_owned(),
+            hint: Some("`onrecord token` makes one; the token is the password, and nothing else is."),
+        }
+    }
+
+    /// The identity is locked out.
+    pub(crate) fn revoked(name: &IdentityName) -> Self {
+        Self {
+            reason: RefusedReason::Revoked,
+            text: format!("{name} was revoked"),
+            hint: Some("Whoever operates OnRecord knows why, and can restore it: onrecord identities restore."),
+        }
+    }
+
+    /// One answer for what never was a token, what was one, and what is one with another secret.
+    fn unknown() -> Self {
+        Self {
+            reason: RefusedReason::AuthenticationFailed,
+            text: "it is unknown, has expired, or was taken back".to_owned(),
+            hint: Some("`onrecord token` makes another one."),
+        }
+    }
+}
+
+impl Access {
+    /// Who this token says it is. Cancel safe.
+    pub(crate) async fn prove(&self, text: &str, _config: &Config) -> Result<Proven, NotProven> {
+        if text.starts_with(tokens::PREFIX) {
+            return self.token(text).map(of_connection_token).ok_or_else(NotProven::unknown);
+        }
+        Err(NotProven::malformed())
+    }
+}
+
+/// An identity that a credential of someone else's making proved.
+pub(crate) fn identity_of(proven: identity::Proven, channel: ChannelBinding) -> Identity {
+    let identity::Proven { name, groups, on_behalf_of, run, method, credential, evidence, not_after: _ } = proven;
+    let proof = Proof { method, channel, credential, evidence: Some(evidence) };
+    Identity { name, known: Known::Verified, proof, on_behalf_of, groups, run }
+}
+
+/// The identity stays as it was proven when the token was handed out; the proof names the token.
+fn of_connection_token(token: Token) -> Proven {
+    let Token { id, identity, connection, .. } = token;
+    let proof = Proof {
+        method: ProofMethod::ConnectionToken,
+        channel: ChannelBinding::None,
+        credential: format!("token:{id}"),
+        evidence: identity.proof.evidence,
+    };
+    let identity = Identity { known: Known::Verified, proof, ..identity };
+    Proven { identity: Arc::new(identity), only: Some(connection) }
+}

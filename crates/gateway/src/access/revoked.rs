@@ -1,0 +1,117 @@
+//! Identities that are locked out: a file with the entries that say so, which a restart reads again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::{Body, Entry, IdentityName, Revocation, RevocationAction, Time};
+
+/// The identities that are locked out, each with the entry that says so.
+#[derive(Debug)]
+pub(crate) struct Revoked {
+    file: PathBuf,
+    by_name: Mutex<BTreeMap<IdentityName, (Time, Revocation)>>,
+}
+
+impl Revoked {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged: who is locked out must not come back by that.
+    pub(crate) fn open(file: PathBuf) -> io::Result<Self> {
+        let bytes = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        let mut by_name = BTreeMap::new();
+        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            match Entry::decode(line) {
+                Ok(Entry { time, body: Body::Revocation(one) }) if one.action == RevocationAction::Revoked => {
+                    by_name.insert(one.identity.clone(), (time, one));
+                }
+                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
+            }
+        }
+        Ok(Self { file, by_name: Mutex::new(by_name) })
+    }
+
+    pub(crate) fn contains(&self, name: &IdentityName) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Time, Revocation)> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Locks out. From here on nobody is let in; on the disk when this returns without an error.
+    pub(crate) fn insert(&self, time: Time, entry: Revocation) -> io::Result<()> {
+        let mut all = self.lock();
+        all.insert(entry.identity.clone(), (time, entry));
+        self.write(&all)
+    }
+
+    /// Lets in again. Nobody is, if the disk refuses.
+    pub(crate) fn remove(&self, name: &IdentityName) -> io::Result<Option<Revocation>> {
+        let mut all = self.lock();
+        let Some((time, was)) = all.remove(name) else {
+            return Ok(None);
+        };
+        if let Err(error) = self.write(&all) {
+            all.insert(name.clone(), (time, was));
+            return Err(error);
+        }
+        Ok(Some(was))
+    }
+
+    fn write(&self, all: &BTreeMap<IdentityName, (Time, Revocation)>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for (time, entry) in all.values() {
+            Entry { time: *time, body: Body::Revocation(entry.clone()) }.encode(&mut bytes);
+            bytes.push(b'\n');
+        }
+        let beside = self.file.with_extension("new");
+        let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        new.write_all(&bytes)?;
+        new.sync_all()?;
+        fs::rename(&beside, &self.file)?;
+        fs::File::open(self.file.parent().unwrap_or(&self.file))?.sync_all()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IdentityName, (Time, Revocation)>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use model::{Actor, Known};
+
+    #[test]
+    fn who_is_locked_out_stays_so_over_a_restart_and_a_damaged_file_lets_nobody_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("revoked");
+        let name: IdentityName = "agent:a".parse().unwrap();
+        let entry = Revocation {
+            action: RevocationAction::Revoked,
+            identity: name.clone(),
+            sessions: 1,
+            tokens: 2,
+            reason: "left".into(),
+            by: Actor { name: "uid:0".into(), known: Known::Verified },
+        };
+        let revoked = Revoked::open(file.clone()).unwrap();
+        revoked.insert(Time { wall_us: 1, boot_us: 2 }, entry.clone()).unwrap();
+        let again = Revoked::open(file.clone()).unwrap();
+        assert!(again.contains(&name));
+        assert_eq!(again.all(), [(Time { wall_us: 1, boot_us: 2 }, entry.clone())]);
+        assert_eq!(again.remove(&name).unwrap(), Some(entry));
+        assert!(!Revoked::open(file.clone()).unwrap().contains(&name));
+        fs::write(&file, "{}").unwrap();
+        assert!(Revoked::open(file).is_err());
+    }
+}

@@ -1,0 +1,340 @@
+//! The HTTP API towards agents and people: exchange of a proof for a connection token, and who one is.
+//!
+//! ```text
+//! GET  /v1/about      what a client needs to know to log in; for everybody
+//! GET  /v1/whoami     who the bearer is and what it may use
+//! POST /oauth/token   RFC 8693: a token of an issuer in, a connection token out
+//! ```
+//!
+//! TLS only, HTTP/1.1, one thread with its own event loop: what is done here is rare, and may wait for the disk. It is
+//! no place for what an operator does (that is the control socket), nor for the record (that is `publish`).
+//!
+//! Invariant: a connection token is on the record before it leaves.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::{Label, RefusedReason as Reason, wall_text};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
+
+use crate::access::{AccessError, NotProven, Proven};
+use crate::refusals::Named;
+use crate::{Config, Shared};
+
+/// Connections at a time; others wait to be accepted.
+const CONNECTIONS_MAX: usize = 256;
+/// Bytes of a request's first line and headers; a token has to fit.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of a request.
+const HEADERS_MAX: usize = 64;
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long the handshake, a head, or a body may take.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How old a connection may become.
+const CONNECTION_MAX: Duration = Duration::from_secs(120);
+/// Pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection token holds when nobody says.
+const TTL_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// RFC 8693, 2.1.
+const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// RFC 8693, 3.
+const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// As above; what issuers call an ID token is a JWT too.
+const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+/// As above.
+const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// Serves until the gateway stops.
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, postgres: Option<u16>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(shared.clone(), listener, slots.clone(), postgres));
+    }
+    shared.stopping.cancelled().await;
+    accepting.shutdown().await;
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener, slots: Arc<Semaphore>, postgres: Option<u16>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the API");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let shared = shared.clone();
+        connections.spawn(async move {
+            let _ = timeout(CONNECTION_MAX, connection(shared, stream, peer, postgres)).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, postgres: Option<u16>) {
+    let tls = shared.config().tls.http.clone();
+    let Ok(Ok(stream)) = timeout(REQUEST_MAX, TlsAcceptor::from(tls).accept(stream)).await else {
+        return shared.refuse(Reason::Malformed, peer);
+    };
+    let service = service_fn(|request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(answer(&shared, request, peer, postgres).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_MAX)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that speaks no HTTP, or leaves in the middle, is its own business.
+    let _ = served.await;
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, postgres: Option<u16>) -> Answer {
+    let config = shared.config();
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/v1/about") => {
+            let mut about = config.about.clone();
+            if let Some(about) = about.as_object_mut() {
+                about.insert("postgres".to_owned(), json!({"port": postgres}));
+            }
+            json_answer(StatusCode::OK, &about)
+        }
+        (&Method::GET, "/v1/whoami") => match bearer_of(request.headers()) {
+            None => unauthorised("the request has no bearer token", "give it as `Authorization: Bearer TOKEN`"),
+            Some(token) => match proven(shared, &config, &token, peer).await {
+                Ok(proven) => json_answer(StatusCode::OK, &whoami(&config, &proven)),
+                Err(NotProven { text, hint, .. }) => unauthorised(&text, hint.unwrap_or_default()),
+            },
+        },
+        (&Method::POST, "/oauth/token") => {
+            let bearer = bearer_of(request.headers());
+            match timeout(REQUEST_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await {
+                Ok(Ok(body)) => {
+                    let body = Zeroizing::new(body.to_bytes().to_vec());
+                    let exchanged = exchange(shared, &config, bearer, &body, peer).await;
+                    exchanged.unwrap_or_else(OauthError::answer)
+                }
+                Ok(Err(_)) => OauthError::request("the body is longer than 64 KiB, or broke off").answer(),
+                Err(_) => OauthError::request("the body took too long").answer(),
+            }
+        }
+        (_, "/v1/about" | "/v1/whoami" | "/oauth/token") => {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            json_answer(status, &json!({"error": "method_not_allowed"}))
+        }
+        _ => json_answer(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
+    }
+}
+
+/// Who a token proves, with what every failure costs: an entry, and one of the source's tries.
+async fn proven(shared: &Shared, config: &Config, token: &str, peer: SocketAddr) -> Result<Proven, NotProven> {
+    let failures_max = config.limits.failed_logins_per_minute_max;
+    if let Some(wait) = shared.access.wait(peer.ip(), failures_max) {
+        shared.refuse(Reason::Throttled, peer);
+        return Err(NotProven {
+            reason: Reason::Throttled,
+            text: format!("too many attempts from this address have failed; wait {} s", wait.as_secs() + 1),
+            hint: None,
+        });
+    }
+    let proven = shared.access.prove(token, config).await;
+    let proven = proven.and_then(|proven| match shared.access.is_revoked(&proven.identity.name) {
+        true => Err(NotProven::revoked(&proven.identity.name)),
+        false => Ok(proven),
+    });
+    if let Err(NotProven { reason, .. }) = &proven {
+        shared.access.failed(peer.ip(), failures_max);
+        shared.refuse(*reason, peer);
+    }
+    proven
+}
+
+/// A token exchange, RFC 8693. What the standard has no place for (how long, and for whom) is added to its answer.
+async fn exchange(
+    shared: &Shared,
+    config: &Config,
+    bearer: Option<Zeroizing<String>>,
+    body: &[u8],
+    peer: SocketAddr,
+) -> Result<Answer, OauthError> {
+    let form = Form::parse(body)?;
+    match form.get("grant_type")? {
+        Some(GRANT_EXCHANGE) => {}
+        Some(_) | None => {
+            return Err(OauthError::new("unsupported_grant_type", format!("grant_type is {GRANT_EXCHANGE}")));
+        }
+    }
+    if let Some(kind) = form.get("subject_token_type")?
+        && ![TYPE_JWT, TYPE_ID_TOKEN, TYPE_ACCESS_TOKEN].contains(&kind)
+    {
+        return Err(OauthError::request(format_args!("subject_token_type is {TYPE_JWT}")));
+    }
+    let subject = form.get("subject_token")?.or(bearer.as_deref().map(String::as_str));
+    let subject = subject.ok_or_else(|| OauthError::request("subject_token is missing"))?;
+    let asked = form.get("audience")?.ok_or_else(|| OauthError::request("audience is missing: a connection's name"))?;
+    let ttl = match form.get("ttl_seconds")? {
+        None => TTL_DEFAULT.min(config.limits.token_max),
+        Some(text) => {
+            text.parse().map(Duration::from_secs).map_err(|_| OauthError::request("ttl_seconds is a number"))?
+        }
+    };
+    if ttl.is_zero() || ttl > config.limits.token_max {
+        let most = config.limits.token_max.as_secs();
+        return Err(OauthError::request(format_args!("ttl_seconds is 1 to {most}")));
+    }
+    let proven = proven(shared, config, subject, peer).await;
+    let Proven { identity, only } = proven.map_err(|NotProven { text, .. }| {
+        OauthError::new("invalid_grant", format!("the token is not accepted: {text}"))
+    })?;
+    if only.is_some() {
+        let text = "a connection token cannot be exchanged for another; use what proved you first";
+        return Err(OauthError::new("invalid_grant", text));
+    }
+    let connection = config.connections.get(asked);
+    let admitted = connection.filter(|known| known.grants.admit(&identity.name, &identity.groups).is_some());
+    let Some(connection) = admitted else {
+        let user = Some(Label::new(identity.name.as_str().as_bytes()));
+        let named = Named { user, connection: Some(Label::new(asked.as_bytes())) };
+        shared.refuse_named(Reason::NotPermitted, peer, named);
+        // One answer, so that nobody learns which connections there are.
+        let text = format!("connection \"{asked}\" does not exist, or {} may not use it", identity.name);
+        return Err(OauthError::new("invalid_target", text));
+    };
+    let issued = shared.access.issue(&identity, &connection.name, peer.ip(), ttl);
+    let (text, token) = issued.map_err(|error| match error {
+        AccessError::Token(error) => OauthError::new("invalid_request", error),
+        error => {
+            tracing::error!(%error, "a connection token could not be handed out");
+            OauthError::unavailable("no connection token can be handed out now, because it cannot be recorded")
+        }
+    })?;
+    // A lock-out that came in between has not seen this token.
+    if shared.access.is_revoked(&identity.name) {
+        shared.access.take_back(&identity.name);
+        return Err(OauthError::new("invalid_grant", format!("{} was revoked", identity.name)));
+    }
+    Ok(json_answer(
+        StatusCode::OK,
+        &json!({
+            "access_token": *text,
+            "issued_token_type": TYPE_ACCESS_TOKEN,
+            "token_type": "N_A",
+            "expires_in": ttl.as_secs(),
+            "expires": wall_text(token.expires_us),
+            "id": token.id,
+            "identity": identity.name.as_str(),
+            "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| whom.name.as_str()),
+            "connection": connection.name,
+        }),
+    ))
+}
+
+fn whoami(config: &Config, proven: &Proven) -> Value {
+    let identity = &proven.identity;
+    let may = |name: &str| proven.only.as_deref().is_none_or(|only| only == name);
+    let connections = config
+        .connections
+        .values()
+        .filter(|known| may(&known.name) && known.grants.admit(&identity.name, &identity.groups).is_some())
+        .map(|known| known.name.as_str());
+    let known = |name: &str, known: model::Known| json!({"value": name, "known": known.as_str()});
+    json!({
+        "identity": known(identity.name.as_str(), identity.known),
+        "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| known(whom.name.as_str(), whom.known)),
+        "run": identity.run.as_ref().map(|run| known(&run.id, run.known)),
+        "groups": identity.groups,
+        "proof": identity.proof.method.as_str(),
+        "connections": connections.collect::<Vec<_>>(),
+    })
+}
+
+fn bearer_of(headers: &HeaderMap) -> Option<Zeroizing<String>> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Zeroizing::new(token.trim().to_owned()))
+}
+
+/// What a client posted, as HTML forms are.
+struct Form(Vec<(String, Zeroizing<String>)>);
+
+impl Form {
+    fn parse(body: &[u8]) -> Result<Self, OauthError> {
+        let fields = form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), value.into_owned().into()));
+        // More fields than there could be meaning for cost memory, and nothing else.
+        let fields: Vec<_> = fields.take(33).collect();
+        if fields.len() > 32 { Err(OauthError::request("the form has more than 32 fields")) } else { Ok(Self(fields)) }
+    }
+
+    /// The one field of this name.
+    fn get(&self, name: &str) -> Result<Option<&str>, OauthError> {
+        let mut all = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let (first, second) = (all.next(), all.next());
+        if second.is_some() { Err(OauthError::request(format_args!("{name} is there twice"))) } else { Ok(first) }
+    }
+}
+
+/// An error as RFC 6749, 5.2 has it.
+struct OauthError {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+}
+
+impl OauthError {
+    fn new(error: &'static str, description: impl ToString) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, error, description: description.to_string() }
+    }
+
+    fn request(description: impl ToString) -> Self {
+        Self::new("invalid_request", description)
+    }
+
+    fn unavailable(description: impl ToString) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::new("temporarily_unavailable", description) }
+    }
+
+    fn answer(self) -> Answer {
+        json_answer(self.status, &json!({"error": self.error, "error_description": self.description}))
+    }
+}
+
+fn unauthorised(text: &str, hint: &str) -> Answer {
+    let value = json!({"error": "invalid_token", "error_description": text, "hint": hint});
+    let mut answer = json_answer(StatusCode::UNAUTHORIZED, &value);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, hyper::header::HeaderValue::from_static("Bearer"));
+    answer
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{value}\n"))));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,187 @@
+//! The side of whoever connects: how an agent, a person or a job proves who it is, and gets connection tokens.
+//!
+//! Not for: the gateway, which has no part of this; nor for operators, who ask over the control socket.
+//!
+//! Invariant: no secret is in an argument of a process, in an environment that is handed on, or in a message.
+
+mod device;
+mod login;
+mod proof;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::Failure;
+use crate::http::{Client, HttpError};
+
+pub use device::Device;
+pub use login::{Login, Proof as LoginProof};
+pub use proof::{Source, SourceArgs};
+
+/// RFC 8693, 2.1.
+const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// RFC 8693, 3.
+const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// Which gateway, and how its certificate is checked.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GatewayPlace {
+    /// The gateway's API, such as https://gateway.internal:6443 [default: as at `onrecord login`]
+    #[arg(long, value_name = "URL", env = "ONRECORD_GATEWAY")]
+    pub gateway: Option<String>,
+    /// The authority of its certificate, or the certificate itself, PEM [default: the system's authorities]
+    #[arg(long, value_name = "FILE", env = "ONRECORD_CA")]
+    pub ca: Option<PathBuf>,
+}
+
+/// A gateway's API, as clients use it.
+pub struct Api {
+    url: String,
+    client: Client,
+    /// The file with the authority of its certificate, if one was named.
+    pub ca: Option<PathBuf>,
+}
+
+/// A connection token, and what it opens.
+pub struct Token {
+    /// The token.
+    pub text: Zeroizing<String>,
+    /// Seconds that it holds.
+    pub expires_in: u64,
+    /// The gateway's answer without the token.
+    pub about: Value,
+}
+
+impl Api {
+    /// The API at a URL.
+    ///
+    /// # Errors
+    /// The URL is none, or the certificate cannot be read.
+    pub fn new(url: &str, ca: Option<PathBuf>) -> Result<Self, Failure> {
+        let url = url.trim_end_matches('/').to_owned();
+        if !url.starts_with("https://") {
+            return Err(Failure::usage(format_args!("{url:?} is not the URL of a gateway's API"))
+                .hint("it begins with https://, such as https://gateway.internal:6443"));
+        }
+        let client = match &ca {
+            None => Client::new(),
+            Some(file) => {
+                let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("{}: {why}", file.display()));
+                let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
+                Client::trusting(&pem).map_err(|why| wrong(&why))?
+            }
+        };
+        Ok(Self { url, client, ca })
+    }
+
+    /// What the gateway tells everybody.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn about(&self) -> Result<Value, Failure> {
+        let (status, about) =
+            self.client.get_json(&format!("{}/v1/about", self.url), None).map_err(|e| self.unreachable(&e))?;
+        if status == 200 {
+            Ok(about)
+        } else {
+            Err(Failure::new(format_args!("{} answered with status {status}", self.url)))
+        }
+    }
+
+    /// Who the bearer of a token is.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or does not accept the token.
+    pub fn whoami(&self, token: &str) -> Result<Value, Failure> {
+        let asked = self.client.get_json(&format!("{}/v1/whoami", self.url), Some(token));
+        match asked.map_err(|error| self.unreachable(&error))? {
+            (200, who) => Ok(who),
+            (_, refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    /// A connection token for a proof.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses.
+    pub fn exchange(&self, proof: &str, connection: &str, ttl_seconds: Option<u64>) -> Result<Token, Failure> {
+        let ttl = ttl_seconds.map(|ttl| ttl.to_string());
+        let mut form = vec![
+            ("grant_type", GRANT_EXCHANGE),
+            ("subject_token_type", TYPE_JWT),
+            ("subject_token", proof),
+            ("audience", connection),
+        ];
+        form.extend(ttl.as_deref().map(|ttl| ("ttl_seconds", ttl)));
+        let asked = self.client.post_form(&format!("{}/oauth/token", self.url), &form);
+        let (status, mut about) = asked.map_err(|error| self.unreachable(&error))?;
+        let text = about.as_object_mut().and_then(|fields| fields.remove("access_token"));
+        match (status, text) {
+            (200, Some(Value::String(text))) => Ok(Token {
+                text: Zeroizing::new(text),
+                expires_in: about.get("expires_in").and_then(Value::as_u64).unwrap_or(0),
+                about,
+            }),
+            _ => Err(refused(&about)),
+        }
+    }
+
+    /// The host of the API, which is the gateway's.
+    pub fn host(&self) -> &str {
+        let authority = self.url.trim_start_matches("https://").split('/').next().unwrap_or_default();
+        match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        }
+    }
+
+    fn unreachable(&self, error: &HttpError) -> Failure {
+        let hint = match &self.ca {
+            None => "is it the address of `listen.api`? A certificate of your own is named with --ca",
+            Some(_) => "is it the address of `listen.api`, and is the certificate one of this authority?",
+        };
+        Failure::new(format_args!("the gateway cannot be asked: {error}")).hint(hint)
+    }
+}
+
+/// What the gateway says of a request that it refuses.
+fn refused(answer: &Value) -> Failure {
+    let text = |key: &str| answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let said =
+        text("error_description").or_else(|| text("error")).unwrap_or("the gateway refused, and did not say why");
+    let failure = Failure::new(crate::output::single_line(said));
+    match text("hint") {
+        Some(hint) => failure.hint(crate::output::single_line(hint)),
+        None => failure,
+    }
+}
+
+/// What is needed for a connection token: a gateway, and something to prove oneself with. What is given now counts more
+/// than the environment, and that more than the last `onrecord login`.
+///
+/// # Errors
+/// Something is missing, or cannot be had.
+pub fn ready(place: &GatewayPlace, source: Option<Source>) -> Result<(Api, Zeroizing<String>), Failure> {
+    let mut saved = Login::load()?;
+    let url = place.gateway.clone().or_else(|| saved.as_ref().map(|login| login.gateway.clone()));
+    let Some(url) = url else {
+        return Err(
+            Failure::usage("which gateway?").hint("name its API with --gateway URL, or use `onrecord login` once")
+        );
+    };
+    let ca = place.ca.clone().or_else(|| saved.as_ref().and_then(|login| login.ca.clone()));
+    let api = Api::new(&url, ca)?;
+    let source = source.or_else(Source::of_environment);
+    let proof = match (source, &mut saved) {
+        (Some(source), _) => source.proof(&api)?,
+        (None, Some(login)) => login.proof(&api)?,
+        (None, None) => {
+            return Err(Failure::usage("there is nothing to prove who you are with")
+                .hint("use `onrecord login`, or --token-file, --token-command or $ONRECORD_TOKEN"));
+        }
+    };
+    Ok((api, proof))
+}
