@@ -17,6 +17,7 @@
 mod access;
 mod api;
 mod config;
+pub mod issuers;
 mod postgres;
 mod random;
 mod refusals;
