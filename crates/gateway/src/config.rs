@@ -31,6 +31,8 @@ pub struct Config {
     pub tls: ServerTls,
     /// Who may connect without TLS.
     pub plaintext: Plaintext,
+    /// What makes identities of client certificates, if those are taken.
+    pub certificates: Option<Arc<identity::Certificates>>,
     /// The identities by the user name that clients give.
     pub identities: BTreeMap<String, Identity>,
     /// The connections by name.

@@ -9,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::der::Decode as _;
@@ -38,6 +39,9 @@ pub enum TlsError {
     /// No certificate could be made.
     #[error("cannot generate a certificate: {0}")]
     Generate(#[from] rcgen::Error),
+    /// The authority of client certificates cannot be used.
+    #[error("the authority of client certificates cannot be used: {0}")]
+    Clients(#[from] rustls::server::VerifierBuilderError),
     /// The system has no trusted roots.
     #[error("the system's certificate store holds no usable root; name one with `ca`")]
     NoRoots,
@@ -59,17 +63,23 @@ impl std::fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    /// From a certificate chain and its key, both PEM.
-    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+    /// From a certificate chain and its key, both PEM. With `clients`, the authority of the clients' certificates (PEM),
+    /// a PostgreSQL client may show one; it need not.
+    pub fn from_pem(certificates: &[u8], key: &[u8], clients: Option<&[u8]>) -> Result<Self, TlsError> {
         let chain = certificates_of(certificates)?;
         let end_point = chain.first().map(end_point_hash).ok_or(TlsError::NoCertificate)?;
         let key =
             PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { expected: "a private key", source })?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        let mut http = config.clone();
+        let builder = || ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let mut http = builder()?.with_no_client_auth().with_single_cert(chain.clone(), key.clone_key())?;
+        let mut config = match clients {
+            None => http.clone(),
+            Some(authority) => {
+                let roots = Arc::new(roots(Some(authority))?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).allow_unauthenticated();
+                builder()?.with_client_cert_verifier(verifier.build()?).with_single_cert(chain, key)?
+            }
+        };
         http.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
         Ok(Self { config: Arc::new(config), http: Arc::new(http), end_point })
@@ -219,14 +229,14 @@ mod tests {
     #[test]
     fn a_generated_certificate_serves_and_binds() {
         let (certificate, key) = generate(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-        let tls = ServerTls::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let tls = ServerTls::from_pem(certificate.as_bytes(), key.as_bytes(), None).unwrap();
         assert_eq!(tls.end_point.len(), 32);
         assert!(ClientTls::new(Verify::Full, Some(certificate.as_bytes())).is_ok());
     }
 
     #[test]
     fn what_is_no_certificate_is_refused_in_words() {
-        let error = ServerTls::from_pem(b"hello", b"hello").unwrap_err();
+        let error = ServerTls::from_pem(b"hello", b"hello", None).unwrap_err();
         assert!(error.to_string().contains("certificate"), "{error}");
     }
 }

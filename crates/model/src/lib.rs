@@ -9,6 +9,7 @@
 mod access;
 mod base64;
 mod closed;
+mod comment;
 mod cursor;
 mod custody;
 mod decode;
@@ -28,6 +29,7 @@ pub use access::{
     Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
     Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
 };
+pub use comment::{COMMENT_BYTES_MAX, COMMENT_CLAIMS_MAX, comment_claims, fuzz_comment};
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
 pub use decode::DecodeError;
 pub use digest::Digest;

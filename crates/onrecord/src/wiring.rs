@@ -20,7 +20,7 @@ use store::{
 };
 
 use crate::Failure;
-use crate::config::{Address, Config, Connection, Plaintext, SecretSource, UpstreamTls, Via};
+use crate::config::{Address, Config, Connection, LoginWay, Plaintext, SecretSource, UpstreamTls, Via};
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
 use crate::keys::Verifier;
@@ -342,6 +342,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
+        certificates: certificates(config)?,
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
             Plaintext::Always => gateway::Plaintext::Always,
@@ -366,7 +367,28 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
 
 /// What the API tells everybody.
 fn about(config: &Config) -> serde_json::Value {
-    serde_json::json!({"gateway": config.gateway.name.as_str()})
+    let login = config.issuers.iter().filter_map(|(name, issuer)| {
+        let LoginWay { client_id, scope, resource, token } = issuer.login.as_ref()?;
+        Some(serde_json::json!({
+            "name": name,
+            "issuer": issuer.issuer(),
+            "client_id": client_id,
+            "scope": scope,
+            "resource": resource,
+            "token": token.as_str(),
+        }))
+    });
+    let github = config.issuers.values().find(|issuer| issuer.is_github()).and_then(|issuer| issuer.audience.first());
+    serde_json::json!({
+        "gateway": config.gateway.name.as_str(),
+        "login": login.collect::<Vec<_>>(),
+        "github": github.map(|audience| serde_json::json!({"audience": audience})),
+    })
+}
+
+fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, Failure> {
+    let built = config.certificates.as_ref().map(|certificates| certificates.build()).transpose();
+    built.map(|built| built.map(Arc::new)).map_err(|error| Failure::usage(format_args!("certificates: {error}")))
 }
 
 fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {
@@ -411,10 +433,12 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
 
 /// The configured certificate; else the one that was made at the first start, so that clients can pin it.
 fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
+    let clients = config.certificates.as_ref();
+    let clients = clients.map(|certificates| read("certificates.ca", &certificates.ca)).transpose()?;
     if let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) {
         let certificate = read("tls.certificate", certificate)?;
         let key = read("tls.key", key)?;
-        return ServerTls::from_pem(&certificate, &key)
+        return ServerTls::from_pem(&certificate, &key, clients.as_deref().map(Vec::as_slice))
             .map_err(|error| Failure::usage(format_args!("tls.certificate: {error}")));
     }
     let directory = config.gateway.data.join("tls");
@@ -429,7 +453,7 @@ fn server_tls(config: &Config) -> Result<ServerTls, Failure> {
         })?;
     }
     let read = |file: &Path| fs::read(file).map_err(|error| Failure::new(format_args!("{}: {error}", file.display())));
-    ServerTls::from_pem(&read(&certificate)?, &read(&key)?).map_err(|error| {
+    ServerTls::from_pem(&read(&certificate)?, &read(&key)?, clients.as_deref().map(Vec::as_slice)).map_err(|error| {
         Failure::new(format_args!("{}: {error}", directory.display()))
             .hint("remove the directory, and the next start makes another certificate")
     })

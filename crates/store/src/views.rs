@@ -3,10 +3,12 @@
 //! Memory is bounded by what is open at a time in the log, not by its length.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use model::{
-    Body, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason, SessionClose,
-    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, Verdict, Via, Who,
+    Body, Claim, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason, SessionClose,
+    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via,
+    Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -29,6 +31,9 @@ pub struct Filter {
     pub until_us: Option<i64>,
     /// Text that the command's text contains, in any case of ASCII letters.
     pub contains: Option<String>,
+    /// A claim with this name whose value contains this text, in any case of ASCII letters: of the session, or of the
+    /// comment of the command's text.
+    pub claim: Option<(String, String)>,
 }
 
 /// How a command ended, or that it has not.
@@ -88,6 +93,10 @@ pub struct CommandView {
     pub verdict: Verdict,
     /// The durability in force.
     pub durability: Durability,
+    /// What was claimed and nobody checked: by the session when it began, and in the text's comment.
+    pub claims: Vec<Claim>,
+    /// Said only where the way to the server is open to others.
+    pub upstream: Option<UpstreamSecurity>,
     /// What became of it; none yet if it is pending.
     pub outcome: Option<OutcomeView>,
 }
@@ -186,6 +195,7 @@ pub fn commands(reader: &Reader, filter: Filter) -> Commands {
         entries: reader.entries(0),
         next: 0,
         held: VecDeque::new(),
+        claims: HashMap::new(),
         late: HashMap::new(),
     }
 }
@@ -197,15 +207,24 @@ pub struct Commands {
     entries: Entries,
     next: u64,
     held: VecDeque<Held>,
+    /// What each open session claimed when it began.
+    claims: HashMap<SessionId, Arc<[Claim]>>,
     /// Commands that are no longer waited for.
-    late: HashMap<CommandId, (u64, Time, Intent)>,
+    late: HashMap<CommandId, Waiting>,
 }
 
 struct Held {
+    command: Waiting,
+    outcome: Option<(u64, Time, Outcome)>,
+}
+
+/// A command, as its intent says it.
+#[derive(Clone)]
+struct Waiting {
     index: u64,
     time: Time,
     intent: Intent,
-    outcome: Option<(u64, Time, Outcome)>,
+    claims: Arc<[Claim]>,
 }
 
 const HELD_MAX: usize = 4096;
@@ -223,15 +242,18 @@ impl Commands {
         match stored.entry.body {
             Body::SessionOpen(open) => {
                 self.reader.learn(&open);
+                self.claims.insert(open.link.session, open.claims.into());
                 None
             }
             Body::Intent(intent) if self.filter.wants_intent(time, &intent) => {
-                self.held.push_back(Held { index: stored.index, time, intent, outcome: None });
+                let claims = self.claims.get(&intent.link.session).cloned().unwrap_or_default();
+                let command = Waiting { index: stored.index, time, intent, claims };
+                self.held.push_back(Held { command, outcome: None });
                 if self.held.len() > HELD_MAX {
                     let first = self.held.pop_front()?;
                     match first.outcome {
                         Some(_) => return Some(first),
-                        None => self.late.insert(first.intent.command, (first.index, first.time, first.intent)),
+                        None => self.late.insert(first.command.intent.command, first.command),
                     };
                 }
                 None
@@ -239,12 +261,15 @@ impl Commands {
             Body::Outcome(outcome) => {
                 let of = outcome.of;
                 let ended = (stored.index, time, outcome);
-                if let Some(held) = self.held.iter_mut().rev().find(|held| held.intent.command == of) {
+                if let Some(held) = self.held.iter_mut().rev().find(|held| held.command.intent.command == of) {
                     held.outcome = Some(ended);
                     return None;
                 }
-                let (index, time, intent) = self.late.remove(&of)?;
-                Some(Held { index, time, intent, outcome: Some(ended) })
+                Some(Held { command: self.late.remove(&of)?, outcome: Some(ended) })
+            }
+            Body::SessionClose(close) => {
+                self.claims.remove(&close.link.session);
+                None
             }
             _ => None,
         }
@@ -255,13 +280,20 @@ impl Commands {
     }
 
     fn view(&self, held: Held) -> Result<Option<CommandView>, StoreError> {
-        let Held { index, time, intent, outcome } = held;
+        let Held { command: Waiting { index, time, intent, claims }, outcome } = held;
         let session = intent.link.session;
+        let text = self.reader.open_field(session, &intent.text)?;
+        let mut claims = claims.to_vec();
+        if let Opened::Bytes(text) = &text {
+            claims.extend(comment_claims(text));
+        }
         let view = CommandView {
             id: intent.command,
             index,
             time,
-            text: self.reader.open_field(session, &intent.text)?,
+            text,
+            claims,
+            upstream: intent.upstream,
             parameters: self.reader.open_field(session, &intent.parameters)?,
             who: intent.who,
             connection: intent.connection,
@@ -316,8 +348,8 @@ impl Iterator for Commands {
                     },
                     // The end: what is still pending is given, and kept for when it ends.
                     None => {
-                        let (index, time, intent) = match self.held.pop_front() {
-                            Some(Held { index, time, intent, outcome: None }) => (index, time, intent),
+                        let command = match self.held.pop_front() {
+                            Some(Held { command, outcome: None }) => command,
                             Some(held) => match self.view(held) {
                                 Ok(None) => continue,
                                 Ok(Some(view)) => return Some(Ok(view)),
@@ -325,8 +357,8 @@ impl Iterator for Commands {
                             },
                             None => return None,
                         };
-                        self.late.insert(intent.command, (index, time, intent.clone()));
-                        Held { index, time, intent, outcome: None }
+                        self.late.insert(command.intent.command, command.clone());
+                        Held { command, outcome: None }
                     }
                 },
             };
@@ -352,7 +384,16 @@ impl Filter {
             Opened::Bytes(text) | Opened::Blob { head: text, .. } => contains(text, needle.as_bytes()),
             Opened::Absent(_) | Opened::Erased(_) | Opened::NoKey | Opened::Damaged => false,
         };
-        self.status.is_none_or(|status| status == view.status()) && self.contains.as_deref().is_none_or(contained)
+        let claimed = |(name, value): &(String, String)| {
+            let is = |claim: &Claim| {
+                claim.name.to_string().eq_ignore_ascii_case(name)
+                    && contains(claim.value.to_string().as_bytes(), value.as_bytes())
+            };
+            view.claims.iter().any(is)
+        };
+        self.status.is_none_or(|status| status == view.status())
+            && self.contains.as_deref().is_none_or(contained)
+            && self.claim.as_ref().is_none_or(claimed)
     }
 
     fn wants_session(&self, session: SessionId) -> bool {

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use live::Entered;
 use live::{Live, Places};
-pub(crate) use prove::{NotProven, Proven};
+pub(crate) use prove::{NotProven, Proven, identity_of};
 use revoked::Revoked;
 use throttle::Throttle;
 use tokens::Tokens;

@@ -62,6 +62,13 @@ impl Access {
     }
 }
 
+/// An identity that a credential of someone else's making proved.
+pub(crate) fn identity_of(proven: identity::Proven, channel: ChannelBinding) -> Identity {
+    let identity::Proven { name, groups, on_behalf_of, run, method, credential, evidence, not_after: _ } = proven;
+    let proof = Proof { method, channel, credential, evidence: Some(evidence) };
+    Identity { name, known: Known::Verified, proof, on_behalf_of, groups, run }
+}
+
 /// The identity stays as it was proven when the token was handed out; the proof names the token.
 fn of_connection_token(token: Token) -> Proven {
     let Token { id, identity, connection, .. } = token;

@@ -10,6 +10,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::{ChannelBinding, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,7 +20,7 @@ use wire::postgres::message;
 use wire::postgres::startup::{CancelKey, First, Startup, StartupError, parse_first};
 use zeroize::Zeroizing;
 
-use crate::access::{Access, NotProven, Proven};
+use crate::access::{self, Access, NotProven, Proven};
 use crate::config::{Config, Plaintext};
 use crate::random;
 use crate::refusals::{Named, Reason};
@@ -93,9 +94,9 @@ pub(crate) async fn greet(
     access: &Access,
     mock_key: &[u8; 32],
 ) -> Result<Greeted, GreetError> {
-    let (mut stream, binding, tls, startup) = match secure(tcp, peer, config).await? {
+    let (mut stream, binding, tls, certificate, startup) = match secure(tcp, peer, config).await? {
         Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
-        Secured::Startup { stream, binding, tls, startup } => (stream, binding, tls, startup),
+        Secured::Startup { stream, binding, tls, certificate, startup } => (stream, binding, tls, certificate, startup),
     };
     if startup.major() != 3 {
         let text = format!(
@@ -126,8 +127,10 @@ pub(crate) async fn greet(
         None => (asked.clone(), None),
     };
     let named = || Named { user: Some(Label::new(&user)), connection: Some(Label::new(asked.as_bytes())) };
-    let proven = match Login::of(&name) {
-        Login::Key => match by_key(&mut stream, &binding, &name, config, mock_key).await? {
+    let certified = certificate.and_then(|certificate| by_certificate(&certificate, &name, config));
+    let proven = match (certified, Login::of(&name)) {
+        (Some(identity), _) => Proven { identity: Arc::new(identity), only: None },
+        (None, Login::Key) => match by_key(&mut stream, &binding, &name, config, mock_key).await? {
             Some(identity) => Proven { identity: Arc::new(identity), only: None },
             None => {
                 // One text for a wrong secret and for a name that does not exist, the server's own.
@@ -136,12 +139,12 @@ pub(crate) async fn greet(
                 return not_proven(&mut stream, Reason::AuthenticationFailed, named(), &answer).await;
             }
         },
-        Login::Token if tls.is_none() => {
+        (None, Login::Token) if tls.is_none() => {
             let text = "OnRecord takes tokens over TLS only";
             let hint = "Set sslmode=verify-full (or at least require) in the client.";
             return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
         }
-        Login::Token => match by_token(&mut stream, &name, config, access).await? {
+        (None, Login::Token) => match by_token(&mut stream, &name, config, access).await? {
             Ok(proven) => proven,
             Err(NotProven { reason, text, hint }) => {
                 let text = format!("OnRecord does not accept the token: {text}");
@@ -168,6 +171,15 @@ impl Login {
     fn of(user: &str) -> Self {
         if user == TOKEN_USER || user.contains(':') { Self::Token } else { Self::Key }
     }
+}
+
+/// The identity that a client certificate proves, if it is the one that the user name names. What it does not prove may
+/// still be proven by a secret.
+fn by_certificate(certificate: &[u8], user: &str, config: &Config) -> Option<Identity> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let proven = config.certificates.as_ref()?.prove(certificate, now).ok()?;
+    let names = [proven.name.name(), proven.name.as_str(), TOKEN_USER];
+    names.contains(&user).then(|| access::identity_of(proven, ChannelBinding::Bound))
 }
 
 /// SCRAM with the key of an identity. `None` when the proof is wrong or there is no such identity.
@@ -228,7 +240,14 @@ async fn by_token(
 
 enum Secured {
     Cancel(CancelKey),
-    Startup { stream: Stream, binding: Binding, tls: Option<&'static str>, startup: Startup },
+    Startup {
+        stream: Stream,
+        binding: Binding,
+        tls: Option<&'static str>,
+        /// The client's certificate, if it showed one; TLS has verified it.
+        certificate: Option<Vec<u8>>,
+        startup: Startup,
+    },
 }
 
 /// Answers SSLRequest and GSSENCRequest, each at most once, and reads the startup message.
@@ -269,7 +288,7 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
                     let hint = "Set sslmode=verify-full (or at least require) in the client.";
                     return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
                 }
-                return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, startup });
+                return Ok(Secured::Startup { stream, binding: Binding::None, tls: None, certificate: None, startup });
             }
             First::Gss | First::DirectTls => {
                 return Err(GreetError::Refused(Reason::Malformed));
@@ -290,12 +309,15 @@ async fn over_tls(
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.map(|certificate| certificate.to_vec());
     match read_first(&mut stream).await? {
         First::Cancel(key) => Ok(Secured::Cancel(key)),
         First::Start(startup) => Ok(Secured::Startup {
             stream: Stream::ServerTls(Box::new(stream)),
             binding: Binding::EndPoint(config.tls.end_point.clone()),
             tls: Some(version),
+            certificate,
             startup,
         }),
         // Encryption inside encryption: CVE-2026-14681.

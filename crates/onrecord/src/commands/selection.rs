@@ -29,6 +29,9 @@ pub struct Selection {
     /// With this in their text, in capitals or not
     #[arg(long, value_name = "TEXT")]
     pub contains: Option<String>,
+    /// With this claim, such as traceparent=4bf92f35 or application_name=migrate; nobody checked what is claimed
+    #[arg(long, value_name = "NAME=TEXT", value_parser = claim)]
+    pub claim: Option<(String, String)>,
 }
 
 /// Which sessions to show; everything that is given must hold.
@@ -53,6 +56,12 @@ impl From<SessionSelection> for Selection {
         let SessionSelection { identity, connection, since_us, until_us } = sessions;
         Self { identity, connection, since_us, until_us, ..Self::default() }
     }
+}
+
+fn claim(text: &str) -> Result<(String, String), &'static str> {
+    let named = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = named.ok_or("write NAME=TEXT, such as traceparent=4bf92f35")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn status(text: &str) -> Result<CommandStatus, &'static str> {

@@ -1,7 +1,7 @@
 //! `onrecord sessions`: the list of sessions, newest last.
 
 use clap::Args;
-use model::wall_text;
+use model::{Claim, Evidence, Identity, wall_text};
 use serde_json::{Value, json};
 use store::SessionView;
 
@@ -46,12 +46,6 @@ impl Sessions {
 
 /// A session as `--output json` has it; see `docs/cli.md`.
 pub(super) fn as_json(session: &SessionView) -> Value {
-    let claims: Vec<Value> = session
-        .open
-        .claims
-        .iter()
-        .map(|claim| json!({"name": claim.name.to_string(), "value": claim.value.to_string()}))
-        .collect();
     let principal = session.identity.on_behalf_of.as_ref();
     json!({
         "id": session.id.to_string(),
@@ -60,6 +54,10 @@ pub(super) fn as_json(session: &SessionView) -> Value {
         "identity_known": session.identity.known.as_str(),
         "proof": session.identity.proof.method.as_str(),
         "credential": session.identity.proof.credential,
+        "evidence": evidence(&session.identity),
+        "groups": session.identity.groups,
+        "run": session.identity.run.as_ref().map(|run| &run.id),
+        "run_known": session.identity.run.as_ref().map(|run| run.known.as_str()),
         "on_behalf_of": principal.map(|principal| principal.name.to_string()),
         "on_behalf_of_known": principal.map(|principal| principal.known.as_str()),
         "connection": session.open.connection,
@@ -67,7 +65,9 @@ pub(super) fn as_json(session: &SessionView) -> Value {
         "upstream_user": session.open.upstream_user,
         "client": session.open.client,
         "tls": session.open.tls,
-        "claims": claims,
+        "upstream": session.open.upstream.map(|upstream| upstream.as_str()),
+        "outpost": session.open.outpost.as_ref().map(|outpost| &outpost.name),
+        "claims": claims(&session.open.claims),
         "durability": session.open.durability.as_str(),
         "commands": session.intents,
         "state": session.close.as_ref().map_or("open", |close| close.reason.as_str()),
@@ -75,6 +75,41 @@ pub(super) fn as_json(session: &SessionView) -> Value {
         "bytes_up": session.close.as_ref().map(|close| close.bytes_up),
         "bytes_down": session.close.as_ref().map(|close| close.bytes_down),
     })
+}
+
+/// What was said and nobody checked.
+pub(super) fn claims(claims: &[Claim]) -> Vec<Value> {
+    claims.iter().map(|claim| json!({"name": claim.name.to_string(), "value": claim.value.to_string()})).collect()
+}
+
+/// What was checked of a credential, as its entry has it.
+fn evidence(identity: &Identity) -> Value {
+    match &identity.proof.evidence {
+        None => Value::Null,
+        Some(Evidence::Token(token)) => json!({
+            "issuer": token.issuer,
+            "subject": token.subject,
+            "audience": token.audience,
+            "client": token.client,
+            "jti": token.jti,
+            "expires": token.expires,
+            "actors": token.actors,
+            "kid": token.kid,
+            "algorithm": token.algorithm,
+            "key_thumbprint": token.key.hex(),
+            "token_sha256": token.token.hex(),
+            "rule": token.rule,
+            "claims": token.claims,
+        }),
+        Some(Evidence::Certificate(certificate)) => json!({
+            "subject": certificate.subject,
+            "names": certificate.names,
+            "issuer": certificate.issuer,
+            "serial": certificate.serial,
+            "sha256": certificate.sha256.hex(),
+            "rule": certificate.rule,
+        }),
+    }
 }
 
 fn table(sessions: &[SessionView]) -> Table {

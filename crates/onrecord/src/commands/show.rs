@@ -3,7 +3,7 @@
 use clap::Args;
 use std::sync::Arc;
 
-use model::{CommandId, SessionId, wall_text};
+use model::{CommandId, Evidence, SessionId, wall_text};
 use serde_json::{Value, json};
 use store::{CommandView, Erasure, OutcomeView, Reader, SessionView};
 
@@ -80,6 +80,10 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
     facts.say("verdict", view.verdict.as_str())?;
     facts.say("durability", view.durability.as_str())?;
+    if let Some(upstream) = view.upstream {
+        facts.toned("upstream", Tone::Warning, &format!("{upstream}: others on the way can read and change it"))?;
+    }
+    claims(&mut facts, &view.claims)?;
     facts.content("text", &view.text)?;
     parameters(&mut facts, &view)?;
     match &view.outcome {
@@ -157,6 +161,8 @@ fn evidence(view: &CommandView, intent: &str, outcome: Option<&str>) -> Value {
         "on_behalf_of_known": view.who.on_behalf_of.as_ref().map(|principal| principal.known.as_str()),
         "portal": view.portal.as_ref().map(ToString::to_string),
         "durability": view.durability.as_str(),
+        "claims": sessions::claims(&view.claims),
+        "upstream": view.upstream.map(|upstream| upstream.as_str()),
         "copy": ended.and_then(|o| o.copy).map(|copy| json!({"direction": copy.direction.as_str(), "bytes": copy.bytes})),
         "executed": ended.map(|o| o.executed),
         "suspended": ended.map(|o| o.suspended),
@@ -237,21 +243,70 @@ pub(super) fn about_session(view: &SessionView, console: &mut Console) -> Result
     facts.say("session", &view.id.to_string())?;
     facts.say("began", &words::in_full(view.time.wall_us))?;
     facts.say("who", &format!("{} ({} by {})", identity.name, identity.known, identity.proof.method))?;
+    proof(&mut facts, &identity.proof)?;
     if let Some(principal) = &identity.on_behalf_of {
         facts.say("on behalf of", &format!("{} ({})", principal.name, principal.known))?;
+    }
+    if let Some(run) = &identity.run {
+        facts.say("run", &format!("{} ({})", run.id, run.known))?;
+    }
+    if !identity.groups.is_empty() {
+        facts.say("groups", &identity.groups.join(", "))?;
     }
     let database = format!("{}, database {}, as {}", open.connection, open.database, open.upstream_user);
     facts.say("connection", &database)?;
     facts.say("from", &format!("{}, {}", open.client, open.tls.as_deref().unwrap_or("without TLS")))?;
-    for claim in &open.claims {
-        facts.say("claims", &format!("{} = {}", claim.name, claim.value))?;
+    if let Some(outpost) = &open.outpost {
+        facts.say("through", &format!("outpost {}", outpost.name))?;
     }
+    if let Some(upstream) = open.upstream {
+        facts.say("upstream", upstream.as_str())?;
+    }
+    claims(&mut facts, &open.claims)?;
     facts.say("durability", open.durability.as_str())?;
     let open_or_ended = match &view.close {
         None => "open".to_owned(),
         Some(close) => format!("{} at {}", close.reason, words::in_full(close.time.wall_us)),
     };
     facts.say("ended", &open_or_ended)
+}
+
+/// What was said and nobody checked.
+fn claims(facts: &mut Facts<'_>, claims: &[model::Claim]) -> Result<(), Failure> {
+    for claim in claims {
+        facts.say("claimed", &format!("{} = {}", claim.name, claim.value))?;
+    }
+    Ok(())
+}
+
+/// What was checked of a credential.
+fn proof(facts: &mut Facts<'_>, proof: &model::Proof) -> Result<(), Failure> {
+    facts.say("credential", &proof.credential)?;
+    match &proof.evidence {
+        None => Ok(()),
+        Some(Evidence::Token(token)) => {
+            facts.say("issued by", &format!("{} to {}", token.issuer, token.subject))?;
+            if !token.actors.is_empty() {
+                facts.say("acting", &token.actors.join(", for which acts "))?;
+            }
+            let until = i64::try_from(token.expires).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+            facts.say(
+                "signed by",
+                &format!("key {} ({})", token.kid.as_deref().unwrap_or("without a name"), token.algorithm),
+            )?;
+            facts.say("token", &format!("sha256 {}, until {}", token.token.hex(), words::to_the_second(until)))?;
+            for (name, value) in &token.claims {
+                facts.say("", &format!("{name} = {value}"))?;
+            }
+            facts.say("rule", &token.rule)
+        }
+        Some(Evidence::Certificate(certificate)) => {
+            facts.say("certificate", &format!("{}, serial {}", certificate.subject, certificate.serial))?;
+            facts.say("issued by", &certificate.issuer)?;
+            facts.say("sha256", &certificate.sha256.hex())?;
+            facts.say("rule", &certificate.rule)
+        }
+    }
 }
 
 /// Facts, one a line, with their names in a column of their own.

@@ -152,12 +152,14 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
         since_us: selection.since_us,
         until_us: selection.until_us,
         contains: selection.contains.clone(),
+        claim: selection.claim.clone(),
     })
 }
 
 /// A selection as a command line would say it, with whole ids and points in time.
 pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, Failure> {
-    let Filter { identity, connection, session, status, since_us, until_us, contains } = filter(reader, selection)?;
+    let Filter { identity, connection, session, status, since_us, until_us, contains, claim } =
+        filter(reader, selection)?;
     let words = [
         ("identity", identity),
         ("connection", connection),
@@ -166,6 +168,7 @@ pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, 
         ("since", since_us.map(model::wall_text)),
         ("until", until_us.map(model::wall_text)),
         ("contains", contains),
+        ("claim", claim.map(|(name, value)| format!("{name}={value}"))),
     ];
     let words = words.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", quoted(&value?))));
     Ok(words.collect::<Vec<_>>().join(" "))

@@ -32,7 +32,8 @@ pub enum SecretState {
 pub fn resolve_secrets(config: &Config) -> Vec<SecretFinding> {
     let mut findings = Vec::new();
     for (key, source) in config.secrets() {
-        let public = key == "tls.certificate" || key == "witness.policy" || key.ends_with(".ca");
+        let public =
+            key == "tls.certificate" || key == "witness.policy" || key.ends_with(".ca") || key.ends_with(".jwks");
         let what = match (source.read(), source.loose_mode()) {
             (Err(error), _) => SecretState::Unreadable(error),
             (Ok(_), Some(mode)) if !public => SecretState::Loose(source.to_string(), mode),
@@ -117,6 +118,14 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
             }
         }
     }
+    for (name, issuer) in &config.issuers {
+        if let Err(error) = issuer.build(name) {
+            problem(&format!("issuers.{name}"), error.to_string(), "see docs/identity.md");
+        }
+    }
+    if let Some(Err(error)) = config.certificates.as_ref().map(|certificates| certificates.build()) {
+        problem("certificates", error.to_string(), "see docs/identity.md");
+    }
     for (name, connection) in &config.connections {
         of_connection(config, name, connection, &mut problem);
     }
@@ -152,7 +161,9 @@ fn of_connection(
         );
     }
     of_way(config, name, connection, problem);
-    for identity in &connection.identities {
+    // Issuers and certificates bring identities that are not in the file.
+    let all_are_known = config.issuers.is_empty() && config.certificates.is_none();
+    for identity in connection.identities.iter().filter(|_| all_are_known) {
         if config.identity_name(identity.name()).as_ref() != Some(identity) {
             problem(
                 &key("identities"),

@@ -8,10 +8,12 @@
 //! Invariant: no secret is ever a value of the file; see [`SecretSource`].
 
 mod check;
+mod issuers;
 mod problem;
 mod value;
 
 pub use check::{SecretFinding, SecretState, resolve_secrets};
+pub use issuers::{Certificates, Issuer, KeysPlace, LoginWay};
 pub use problem::{ConfigError, Problem};
 pub use value::{
     Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls, Via, WebUrl,
@@ -54,6 +56,11 @@ pub struct Config {
     /// Who may sign in, by the user name that clients use.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
+    /// Who is trusted to say by a token who somebody is.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, Issuer>,
+    /// The authority of client certificates.
+    pub certificates: Option<Certificates>,
     /// How the record is kept.
     #[serde(default)]
     pub record: Record,
@@ -333,7 +340,16 @@ impl Config {
         let policy = self.witness.iter().map(|witness| ("witness.policy".to_owned(), &witness.policy));
         let receipts = self.receipts.iter().filter_map(|receipts| receipts.secret.as_ref());
         let receipts = receipts.map(|secret| ("receipts.secret".to_owned(), secret));
-        let always = policy.chain(receipts).collect::<Vec<_>>();
+        let keys = self.issuers.iter().flat_map(|(name, issuer)| {
+            let file = match &issuer.jwks {
+                Some(KeysPlace::File(file)) => Some(file),
+                Some(KeysPlace::Url(_)) | None => None,
+            };
+            let keys = file.map(|file| (format!("issuers.{name}.jwks"), file));
+            keys.into_iter().chain(issuer.ca.as_ref().map(|ca| (format!("issuers.{name}.ca"), ca)))
+        });
+        let certificates = self.certificates.iter().map(|one| ("certificates.ca".to_owned(), &one.ca));
+        let always = policy.chain(receipts).chain(keys).chain(certificates).collect::<Vec<_>>();
         own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
@@ -348,7 +364,16 @@ impl Config {
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
         let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
-        for source in own.into_iter().chain(connections).flatten().chain(policy).chain(receipts) {
+        let issuers = self.issuers.values_mut().flat_map(|issuer| {
+            let file = match &mut issuer.jwks {
+                Some(KeysPlace::File(file)) => Some(file),
+                Some(KeysPlace::Url(_)) | None => None,
+            };
+            file.into_iter().chain(issuer.ca.as_mut())
+        });
+        let certificates = self.certificates.iter_mut().map(|one| &mut one.ca);
+        let others = policy.chain(receipts).chain(issuers).chain(certificates);
+        for source in own.into_iter().chain(connections).flatten().chain(others) {
             source.resolve(base);
         }
     }
