@@ -21,7 +21,9 @@ use store::{
 };
 
 use crate::Failure;
-use crate::config::{Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, SecretSource, UpstreamTls};
+use crate::config::{
+    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, SecretSource, UpstreamTls, Via,
+};
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
 use crate::keys::Verifier;
@@ -108,8 +110,12 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
 pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
-    let told =
-        gateway::Config { listen_postgres: addresses.postgres, listen_api: addresses.api, ..gateway_config(config)? };
+    let told = gateway::Config {
+        listen_postgres: addresses.postgres,
+        listen_api: addresses.api,
+        listen_outposts: addresses.outposts,
+        ..gateway_config(config)?
+    };
     let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
     start_on(config, told, publish, opened)
 }
@@ -121,6 +127,8 @@ pub struct Addresses {
     pub postgres: Vec<SocketAddr>,
     /// For the HTTP API.
     pub api: Vec<SocketAddr>,
+    /// For outposts.
+    pub outposts: Vec<SocketAddr>,
     /// For those who read the published log.
     pub publish: Vec<SocketAddr>,
 }
@@ -135,10 +143,11 @@ fn start_on(
     let started = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
     let outside = started.and_then(|_| Outside::start(config, &recorder, publish.as_deref()));
     let started = outside.and_then(|outside| {
-        let executor = executor(config, &recorder)?;
-        let gateway = Gateway::start(told, executor.access.clone(), recorder.clone())
-            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"));
-        Ok((gateway?, executor, outside))
+        let mut executor = executor(config, &recorder)?;
+        let gateway = Gateway::start(told, executor.access.clone(), executor.outposts.clone(), recorder.clone())
+            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))?;
+        executor.outpost_address = outpost_address(config, gateway.outpost_addresses());
+        Ok((gateway, executor, outside))
     });
     match started {
         Ok((gateway, executor, outside)) => {
@@ -164,7 +173,25 @@ fn start_on(
 /// What executes requests with an open record.
 pub fn executor(config: &Config, recorder: &Recorder) -> Result<Executor, Failure> {
     let access = Access::open(&config.gateway.data, recorder.clone()).map_err(Failure::new)?;
-    Ok(Executor { recorder: recorder.clone(), rules: Rules::new(config.retention_rules()), access })
+    let outposts = (!config.listen.outposts.is_empty())
+        .then(|| gateway::Outposts::open(&config.gateway.data, recorder.clone()).map_err(Failure::new))
+        .transpose()?;
+    Ok(Executor {
+        recorder: recorder.clone(),
+        rules: Rules::new(config.retention_rules()),
+        access,
+        outposts,
+        outpost_address: outpost_address(config, &config.listen.outposts),
+    })
+}
+
+/// Where outposts find the gateway, if that is known.
+fn outpost_address(config: &Config, listened: &[SocketAddr]) -> Option<String> {
+    match (&config.outposts.address, listened.first()) {
+        (Some(address), _) => Some(address.to_string()),
+        (None, Some(first)) if !first.ip().is_unspecified() && first.port() != 0 => Some(first.to_string()),
+        (None, _) => None,
+    }
 }
 
 /// What became of a configuration that a running gateway was offered.
@@ -195,6 +222,7 @@ impl Running {
         Addresses {
             postgres: self.gateway.addresses().to_vec(),
             api: self.gateway.api_addresses().to_vec(),
+            outposts: self.gateway.outpost_addresses().to_vec(),
             publish: self.publish_addresses.clone(),
         }
     }
@@ -315,6 +343,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
         listen_api: config.listen.api.clone(),
+        listen_outposts: config.listen.outposts.clone(),
         about: about(config),
         issuers: issuers(config)?,
         certificates: certificates(config)?,
@@ -402,6 +431,11 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
             Address::Tcp { host, port } => gateway::Address::Tcp { host: host.clone(), port: *port },
             Address::Unix(directory) => gateway::Address::Unix(directory.clone()),
         },
+        outpost: connection.outpost.as_ref().map(|via| match via {
+            Via::Name(name) => gateway::Via::Name(name.clone()),
+            Via::Label(label) => gateway::Via::Label(label.clone()),
+        }),
+        server_name: connection.server_name.clone(),
         tls: match connection.tls() {
             UpstreamTls::Disable => None,
             UpstreamTls::Require => client(Verify::Nothing)?,

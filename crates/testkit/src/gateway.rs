@@ -19,6 +19,7 @@ pub struct Plan {
     binary: PathBuf,
     connections: Vec<Connection>,
     limits: String,
+    listen: String,
     tables: String,
     data: Option<PathBuf>,
     durability: &'static str,
@@ -58,6 +59,7 @@ impl Plan {
                 connection("secure", "app_owner", "verify-full"),
             ],
             limits: String::new(),
+            listen: String::new(),
             tables: String::new(),
             data: None,
             durability: "intent",
@@ -77,6 +79,13 @@ impl Plan {
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
         Plan { limits: lines.to_owned(), ..self }
+    }
+
+    /// More lines for the `[listen]` table.
+    #[must_use]
+    pub fn listen(mut self, lines: &str) -> Plan {
+        self.listen.push_str(lines);
+        self
     }
 
     /// More tables of the configuration, as text.
@@ -227,6 +236,19 @@ impl Gateway {
         format!("http://{}", line.1.trim())
     }
 
+    /// Where outposts dial, as it said at its last start.
+    #[track_caller]
+    pub fn outpost_address(&self) -> String {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("outposts dial ")).expect("there is a port for outposts");
+        line.1.trim().to_owned()
+    }
+
+    /// The password that the gateway's connections use, as a file.
+    pub fn password_file(&self) -> PathBuf {
+        self.dir.path().join("upstream.password")
+    }
+
     /// The log's public key.
     pub fn vkey(&self) -> String {
         fs::read_to_string(self.data.join("vkey")).unwrap().trim().to_owned()
@@ -337,9 +359,10 @@ impl Gateway {
         write_secret(&dir.join("upstream.password"), PASSWORD);
         let mut config = format!(
             "[gateway]\nname = \"{ORIGIN}\"\ndata = {data:?}\n\n\
-             [listen]\npostgres = [\"127.0.0.1:0\"]\n\n\
+             [listen]\npostgres = [\"127.0.0.1:0\"]\n{listen}\n\
              [tls]\ncertificate = \"file:{certificate}\"\nkey = \"file:{key}\"\n\n",
             data = self.data,
+            listen = self.plan.listen,
             certificate = self.authority.certificate().display(),
             key = self.authority.key().display(),
         );

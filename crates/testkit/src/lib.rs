@@ -17,7 +17,9 @@ pub mod clients;
 mod gateway;
 /// Requests over HTTP, byte by byte.
 pub mod http;
+mod namespace;
 mod object_store;
+mod outpost;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -33,7 +35,9 @@ mod tls;
 mod witness;
 
 pub use gateway::{Connection, Gateway, Plan};
+pub use namespace::Namespace;
 pub use object_store::ObjectStore;
+pub use outpost::{Outpost, Proxy, Way};
 pub use postgres::{PASSWORD, Postgres};
 pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;

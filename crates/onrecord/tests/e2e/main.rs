@@ -15,6 +15,7 @@ mod hostile;
 mod large;
 mod names;
 mod object_store;
+mod outpost;
 mod pipelines;
 mod publish;
 mod regress;
