@@ -43,5 +43,5 @@ pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;
 pub use server_log::{Ran, ServerLog};
 pub use target::{Target, Tls};
-pub use tls::Authority;
+pub use tls::{Authority, client_certificate};
 pub use witness::{Witness, copy_directory};
