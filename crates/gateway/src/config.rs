@@ -12,6 +12,8 @@ use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
 use policy::Grants;
 use zeroize::Zeroizing;
 
+use crate::issuers::IssuerSource;
+use crate::outposts::Via;
 use crate::scram::{SaltedCache, Secret};
 use crate::tls::{ClientTls, ServerTls, Verify};
 
@@ -20,6 +22,8 @@ use crate::tls::{ClientTls, ServerTls, Verify};
 pub struct Config {
     /// Where PostgreSQL clients are listened for; port 0 takes a free one.
     pub listen_postgres: Vec<SocketAddr>,
+    /// Where outposts are listened for; nowhere, unless given.
+    pub listen_outposts: Vec<SocketAddr>,
     /// Where the HTTP API is listened for; nowhere, unless given.
     pub listen_api: Vec<SocketAddr>,
     /// What the API tells everybody: how to reach the gateway and how to log in.
@@ -28,6 +32,8 @@ pub struct Config {
     pub tls: ServerTls,
     /// Who may connect without TLS.
     pub plaintext: Plaintext,
+    /// The trusted issuers of tokens. Taken out when the gateway starts with them.
+    pub issuers: Vec<IssuerSource>,
     /// What makes identities of client certificates, if those are taken.
     pub certificates: Option<Arc<identity::Certificates>>,
     /// The identities by the user name that clients give.
@@ -86,6 +92,10 @@ pub struct Connection {
     pub name: String,
     /// Where the server is.
     pub address: Address,
+    /// The outposts through which it is reached; straight, unless given.
+    pub outpost: Option<Via>,
+    /// The name that its certificate must have, if that is not the host's.
+    pub server_name: Option<String>,
     /// TLS towards it, or none.
     pub tls: Option<ClientTls>,
     /// The database, when the client names none.
@@ -119,7 +129,12 @@ impl Connection {
     /// Whether the password may be sent as it is: to this host, or to a server whose certificate was verified.
     pub(crate) fn may_see_password(&self) -> bool {
         let verified = self.tls.as_ref().is_some_and(|tls| tls.verify == Verify::Full);
-        verified || self.address.is_local()
+        verified || self.is_local()
+    }
+
+    /// Whether bytes to it stay on this host. What is local to an outpost is not.
+    fn is_local(&self) -> bool {
+        self.outpost.is_none() && self.address.is_local()
     }
 
     /// How safe the way to the server is.
@@ -127,7 +142,7 @@ impl Connection {
         match &self.tls {
             Some(tls) if tls.verify == Verify::Full => UpstreamSecurity::Verified,
             Some(_) => UpstreamSecurity::Encrypted,
-            None if self.address.is_local() => UpstreamSecurity::Local,
+            None if self.is_local() => UpstreamSecurity::Local,
             None => UpstreamSecurity::Plaintext,
         }
     }

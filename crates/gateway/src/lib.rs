@@ -18,6 +18,7 @@ mod access;
 mod api;
 mod config;
 pub mod issuers;
+mod outposts;
 mod postgres;
 mod random;
 mod refusals;
@@ -37,12 +38,14 @@ use store::{GatewayEntry, Recorder};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
 pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext};
+pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
 
 use refusals::{Named, Reason, Refusals};
-use worker::Arrival;
+use worker::{Arrival, Port};
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -56,6 +59,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     api_addresses: Vec<SocketAddr>,
+    outpost_addresses: Vec<SocketAddr>,
     accepting: CancellationToken,
     stopping: CancellationToken,
     threads: Vec<JoinHandle<()>>,
@@ -72,6 +76,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The issuers cannot be trusted as they are.
+    #[error(transparent)]
+    Issuers(#[from] issuers::IssuersError),
     /// The system gives no thread or no event loop.
     #[error("cannot start a worker: {0}")]
     Worker(#[source] io::Error),
@@ -82,10 +89,13 @@ struct Shared {
     /// What is in force. A session keeps what was in force when it began.
     config: RwLock<Arc<Config>>,
     access: Access,
+    outposts: Option<Outposts>,
     recorder: Recorder,
     refusals: Refusals,
     cancels: Arc<postgres::Cancels>,
     slots: Arc<Semaphore>,
+    /// The sessions of all workers: a link of one may carry sessions of another, and outlives them.
+    sessions: TaskTracker,
     totals: Totals,
     /// Makes up salts for names that do not exist.
     mock_key: [u8; 32],
@@ -124,20 +134,29 @@ impl Gateway {
     ///
     /// # Errors
     /// An address is taken or not ours, or the system gives no thread.
-    pub fn start(config: Config, access: Access, recorder: Recorder) -> Result<Self, StartError> {
+    pub fn start(
+        mut config: Config,
+        access: Access,
+        outposts: Option<Outposts>,
+        recorder: Recorder,
+    ) -> Result<Self, StartError> {
         raise_file_limit();
+        access.trust(std::mem::take(&mut config.issuers))?;
         let accepting = CancellationToken::new();
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
-        let listen = config.listen_postgres.clone();
+        let postgres = config.listen_postgres.iter().map(|address| (Port::Postgres, *address));
+        let listen = postgres.chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address))).collect();
         let listen_api = config.listen_api.clone();
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
             config: RwLock::new(Arc::new(config)),
             access,
+            outposts,
             recorder,
             refusals: Refusals::default(),
             cancels: Arc::default(),
+            sessions: TaskTracker::new(),
             totals: Totals::default(),
             mock_key: random::bytes(),
             stopping: stopping.clone(),
@@ -148,15 +167,18 @@ impl Gateway {
             let (sender, arrivals) = mpsc::channel(worker::ARRIVALS_MAX);
             let shared = shared.clone();
             senders.push(sender);
-            threads.push(spawn(format!("worker-{number}"), worker::run(shared, arrivals))?);
+            threads.push(spawn(format!("worker-{number}"), worker::run(shared, number, arrivals))?);
         }
         let (ready, addresses) = std::sync::mpsc::sync_channel(1);
         let front = front(shared.clone(), listen, senders, accepting.clone(), ready);
         threads.push(spawn("front".to_owned(), front)?);
         match addresses.recv() {
-            Ok(Ok(addresses)) => {
+            Ok(Ok(bound)) => {
+                let of = |port| bound.iter().filter(move |(of, _)| *of == port).map(|(_, address)| *address);
+                let (addresses, outpost_addresses): (Vec<_>, _) =
+                    (of(Port::Postgres).collect(), of(Port::Outposts).collect());
                 let api_addresses = api(&shared, listen_api, addresses.first(), &mut threads)?;
-                Ok(Self { shared, addresses, api_addresses, accepting, stopping, threads })
+                Ok(Self { shared, addresses, api_addresses, outpost_addresses, accepting, stopping, threads })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
@@ -165,14 +187,18 @@ impl Gateway {
 
     /// Puts another configuration in force, for whoever comes from here on, and ends the live sessions that it no longer
     /// permits. Says how many those are. Addresses and threads stay as they are.
-    pub fn reconfigure(&self, config: Config) -> u64 {
+    ///
+    /// # Errors
+    /// The issuers cannot be trusted as they are; then nothing has changed.
+    pub fn reconfigure(&self, mut config: Config) -> Result<u64, issuers::IssuersError> {
+        self.shared.access.trust(std::mem::take(&mut config.issuers))?;
         let config = Arc::new(config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        self.shared.access.end_unless(|identity, connection| {
+        Ok(self.shared.access.end_unless(|identity, connection| {
             let connection = config.connections.get(connection);
             config.still_knows(identity)
                 && connection.is_some_and(|c| c.grants.admit(&identity.name, &identity.groups).is_some())
-        })
+        }))
     }
 
     /// The addresses that are listened on, with the ports that were taken where 0 was asked for.
@@ -185,6 +211,12 @@ impl Gateway {
     #[must_use]
     pub fn api_addresses(&self) -> &[SocketAddr] {
         &self.api_addresses
+    }
+
+    /// As [`Gateway::addresses`], of the port for outposts.
+    #[must_use]
+    pub fn outpost_addresses(&self) -> &[SocketAddr] {
+        &self.outpost_addresses
     }
 
     /// Accepts no more, ends the sessions, and returns when all have ended. What runs is cancelled
@@ -241,12 +273,12 @@ fn api(
 /// Listens, hands connections to the workers in turn, and keeps the heart beating.
 async fn front(
     shared: Arc<Shared>,
-    listen: Vec<SocketAddr>,
+    listen: Vec<(Port, SocketAddr)>,
     workers: Vec<mpsc::Sender<Arrival>>,
     accepting: CancellationToken,
-    ready: std::sync::mpsc::SyncSender<Result<Vec<SocketAddr>, StartError>>,
+    ready: std::sync::mpsc::SyncSender<Result<Vec<(Port, SocketAddr)>, StartError>>,
 ) {
-    let bound: Result<Vec<_>, _> = listen.into_iter().map(bind).collect();
+    let bound: Result<Vec<_>, _> = listen.into_iter().map(|(port, address)| Ok((port, bind(address)?))).collect();
     let listeners = match bound {
         Ok(listeners) => listeners,
         Err(error) => {
@@ -254,12 +286,12 @@ async fn front(
             return;
         }
     };
-    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let _ = ready.send(Ok(addresses));
+    let local = |(port, listener): &(Port, TcpListener)| listener.local_addr().ok().map(|address| (*port, address));
+    let _ = ready.send(Ok(listeners.iter().filter_map(local).collect()));
 
     let mut accepts = tokio::task::JoinSet::new();
-    for listener in listeners {
-        accepts.spawn(accept(shared.clone(), listener, workers.clone()));
+    for (port, listener) in listeners {
+        accepts.spawn(accept(shared.clone(), port, listener, workers.clone()));
     }
     drop(workers);
     let mut beat = tokio::time::interval(HEARTBEAT);
@@ -284,7 +316,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Accepts for ever. Never waits for a client: what a connection says is read on its worker.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<mpsc::Sender<Arrival>>) {
+async fn accept(shared: Arc<Shared>, port: Port, listener: TcpListener, workers: Vec<mpsc::Sender<Arrival>>) {
     for worker in workers.iter().cycle() {
         let (stream, peer) = loop {
             match listener.accept().await {
@@ -299,7 +331,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<mpsc::S
             continue;
         };
         // A full worker makes the kernel's queue wait, nobody else's memory.
-        if worker.send(Arrival { stream, peer }).await.is_err() {
+        if worker.send(Arrival { stream, peer, port }).await.is_err() {
             shared.refuse(Reason::GatewayStopping, peer);
             return;
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use link::LinkStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -13,6 +14,21 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     ServerTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     ClientTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// Through an outpost.
+    Link(LinkStream),
+    /// TLS with the resource itself, through an outpost.
+    LinkTls(Box<tokio_rustls::client::TlsStream<LinkStream>>),
+}
+
+impl Stream {
+    /// Whether it ended because the outpost on the way did.
+    fn outpost_lost(&self) -> bool {
+        match self {
+            Self::Link(stream) => stream.is_lost(),
+            Self::LinkTls(stream) => stream.get_ref().0.is_lost(),
+            Self::Tcp(_) | Self::Unix(_) | Self::ServerTls(_) | Self::ClientTls(_) => false,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -22,6 +38,8 @@ impl AsyncRead for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ClientTls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Link(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::LinkTls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -33,6 +51,8 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::ServerTls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::ClientTls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Link(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::LinkTls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -42,6 +62,8 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_flush(cx),
             Self::ClientTls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Link(stream) => Pin::new(stream).poll_flush(cx),
+            Self::LinkTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -51,6 +73,8 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ClientTls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Link(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::LinkTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -112,6 +136,11 @@ impl Socket {
         let mut into = ReadBuf::new(into);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
         Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Whether the stream ended because the outpost on the way did.
+    pub(crate) fn outpost_lost(&self) -> bool {
+        self.stream.outpost_lost()
     }
 
     /// Ends the stream towards the peer.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use store::{Gate, Lone};
 use tokio::net::TcpStream;
@@ -15,16 +16,28 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::Shared;
-use crate::postgres;
 use crate::postgres::Busy;
+use crate::{outposts, postgres};
+use tokio_util::sync::CancellationToken;
 
 /// Accepted connections that wait for their worker.
 pub(crate) const ARRIVALS_MAX: usize = 256;
+
+/// How long links may take to say goodbye.
+const LINKS_PARTING: Duration = Duration::from_secs(2);
 
 /// A connection on its way to a worker.
 pub(crate) struct Arrival {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) port: Port,
+}
+
+/// What is spoken where it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    Postgres,
+    Outposts,
 }
 
 /// How many sessions of this worker have a command running, and whether this one does.
@@ -66,19 +79,35 @@ impl Drop for Running {
 }
 
 /// Runs one worker until its arrivals end and its sessions are over.
-pub(crate) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
+pub(crate) async fn run(shared: Arc<Shared>, number: usize, mut arrivals: mpsc::Receiver<Arrival>) {
     let running = Running::default();
     let gate = Arc::new(shared.recorder.gate());
-    let sessions = TaskTracker::new();
+    let (sessions, links) = (TaskTracker::new(), TaskTracker::new());
+    let closing = CancellationToken::new();
+    outposts::on_worker(number);
     let turning = tokio::spawn(turn(gate.clone(), running.join()));
     while let Some(arrival) = arrivals.recv().await {
         let Ok(stream) = TcpStream::from_std(arrival.stream) else {
             continue;
         };
-        sessions.spawn(postgres::serve(shared.clone(), gate.clone(), running.join(), stream, arrival.peer));
+        match arrival.port {
+            Port::Postgres => {
+                let serving = postgres::serve(shared.clone(), gate.clone(), running.join(), stream, arrival.peer);
+                sessions.spawn(shared.sessions.track_future(serving));
+            }
+            Port::Outposts => {
+                links.spawn(outposts::serve(shared.clone(), stream, arrival.peer, closing.clone()));
+            }
+        }
     }
     sessions.close();
     sessions.wait().await;
+    // Sessions of other workers may run through links of this one.
+    shared.sessions.close();
+    shared.sessions.wait().await;
+    closing.cancel();
+    links.close();
+    let _ = tokio::time::timeout(LINKS_PARTING, links.wait()).await;
     turning.abort();
 }
 

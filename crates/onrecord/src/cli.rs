@@ -69,6 +69,9 @@ enum Command {
     Token(commands::token::Token),
     /// Run a client with a short-lived token of its own
     Run(commands::run::Run),
+    /// The processes beside resources that dial out to the gateway
+    #[command(subcommand)]
+    Outpost(commands::outpost::OutpostCommand),
     /// List recorded commands, newest last
     Commands(commands::commands::Commands),
     /// List recorded sessions, newest last
@@ -140,6 +143,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Whoami(whoami) => whoami.run(context),
         Command::Token(token) => token.run(context),
         Command::Run(run) => run.run(context),
+        Command::Outpost(outpost) => outpost.run(context),
         Command::Commands(commands) => commands.run(context),
         Command::Sessions(sessions) => sessions.run(context),
         Command::Show(show) => show.run(context),

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Access, Databases, Gateway};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
@@ -20,7 +21,9 @@ use store::{
 };
 
 use crate::Failure;
-use crate::config::{Address, Config, Connection, LoginWay, Plaintext, SecretSource, UpstreamTls};
+use crate::config::{
+    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, SecretSource, UpstreamTls, Via,
+};
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
 use crate::keys::Verifier;
@@ -107,8 +110,12 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
 pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
-    let told =
-        gateway::Config { listen_postgres: addresses.postgres, listen_api: addresses.api, ..gateway_config(config)? };
+    let told = gateway::Config {
+        listen_postgres: addresses.postgres,
+        listen_api: addresses.api,
+        listen_outposts: addresses.outposts,
+        ..gateway_config(config)?
+    };
     let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
     start_on(config, told, publish, opened)
 }
@@ -120,6 +127,8 @@ pub struct Addresses {
     pub postgres: Vec<SocketAddr>,
     /// For the HTTP API.
     pub api: Vec<SocketAddr>,
+    /// For outposts.
+    pub outposts: Vec<SocketAddr>,
     /// For those who read the published log.
     pub publish: Vec<SocketAddr>,
 }
@@ -134,10 +143,11 @@ fn start_on(
     let started = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
     let outside = started.and_then(|_| Outside::start(config, &recorder, publish.as_deref()));
     let started = outside.and_then(|outside| {
-        let executor = executor(config, &recorder)?;
-        let gateway = Gateway::start(told, executor.access.clone(), recorder.clone())
-            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"));
-        Ok((gateway?, executor, outside))
+        let mut executor = executor(config, &recorder)?;
+        let gateway = Gateway::start(told, executor.access.clone(), executor.outposts.clone(), recorder.clone())
+            .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))?;
+        executor.outpost_address = outpost_address(config, gateway.outpost_addresses());
+        Ok((gateway, executor, outside))
     });
     match started {
         Ok((gateway, executor, outside)) => {
@@ -163,7 +173,25 @@ fn start_on(
 /// What executes requests with an open record.
 pub fn executor(config: &Config, recorder: &Recorder) -> Result<Executor, Failure> {
     let access = Access::open(&config.gateway.data, recorder.clone()).map_err(Failure::new)?;
-    Ok(Executor { recorder: recorder.clone(), rules: Rules::new(config.retention_rules()), access })
+    let outposts = (!config.listen.outposts.is_empty())
+        .then(|| gateway::Outposts::open(&config.gateway.data, recorder.clone()).map_err(Failure::new))
+        .transpose()?;
+    Ok(Executor {
+        recorder: recorder.clone(),
+        rules: Rules::new(config.retention_rules()),
+        access,
+        outposts,
+        outpost_address: outpost_address(config, &config.listen.outposts),
+    })
+}
+
+/// Where outposts find the gateway, if that is known.
+fn outpost_address(config: &Config, listened: &[SocketAddr]) -> Option<String> {
+    match (&config.outposts.address, listened.first()) {
+        (Some(address), _) => Some(address.to_string()),
+        (None, Some(first)) if !first.ip().is_unspecified() && first.port() != 0 => Some(first.to_string()),
+        (None, _) => None,
+    }
 }
 
 /// What became of a configuration that a running gateway was offered.
@@ -194,6 +222,7 @@ impl Running {
         Addresses {
             postgres: self.gateway.addresses().to_vec(),
             api: self.gateway.api_addresses().to_vec(),
+            outposts: self.gateway.outpost_addresses().to_vec(),
             publish: self.publish_addresses.clone(),
         }
     }
@@ -216,12 +245,12 @@ impl Running {
             if let Some(part) = config.fixed_difference(&self.config) {
                 return Err(Failure::new(format_args!("{part} cannot change while the gateway runs: restart it")));
             }
-            Ok((gateway_config(&config)?, config))
+            let ended = self.gateway.reconfigure(gateway_config(&config)?).map_err(Failure::usage)?;
+            Ok((ended, config))
         });
         let (reloaded, sessions_ended, reason) = match told {
-            Ok((told, config)) => {
+            Ok((ended, config)) => {
                 self.rules.set(config.retention_rules());
-                let ended = self.gateway.reconfigure(told);
                 self.config = config;
                 (Reloaded::Accepted(ended), ended, None)
             }
@@ -314,7 +343,9 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
         listen_api: config.listen.api.clone(),
+        listen_outposts: config.listen.outposts.clone(),
         about: about(config),
+        issuers: issuers(config)?,
         certificates: certificates(config)?,
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
@@ -359,6 +390,27 @@ fn about(config: &Config) -> serde_json::Value {
     })
 }
 
+fn issuers(config: &Config) -> Result<Vec<IssuerSource>, Failure> {
+    let source = |(name, issuer): (&String, &Issuer)| {
+        let key = format!("issuers.{name}");
+        let built = issuer.build(name).map_err(|error| Failure::usage(format_args!("{key}: {error}")))?;
+        let ca = issuer.ca.as_ref().map(|ca| read(&format!("{key}.ca"), ca)).transpose()?;
+        Ok(IssuerSource {
+            issuer: Arc::new(built),
+            keys: match &issuer.jwks {
+                None => KeysFrom::Discovery,
+                Some(KeysPlace::Url(url)) => KeysFrom::Url(url.as_str().to_owned()),
+                Some(KeysPlace::File(SecretSource::File(path))) => KeysFrom::File(path.clone()),
+                Some(KeysPlace::File(SecretSource::Environment(_))) => {
+                    return Err(Failure::usage(format_args!("{key}.jwks: write a URL, or file:PATH")));
+                }
+            },
+            ca: ca.map(|ca| ca.to_vec()),
+        })
+    };
+    config.issuers.iter().map(source).collect()
+}
+
 fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, Failure> {
     let built = config.certificates.as_ref().map(|certificates| certificates.build()).transpose();
     built.map(|built| built.map(Arc::new)).map_err(|error| Failure::usage(format_args!("certificates: {error}")))
@@ -379,6 +431,11 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
             Address::Tcp { host, port } => gateway::Address::Tcp { host: host.clone(), port: *port },
             Address::Unix(directory) => gateway::Address::Unix(directory.clone()),
         },
+        outpost: connection.outpost.as_ref().map(|via| match via {
+            Via::Name(name) => gateway::Via::Name(name.clone()),
+            Via::Label(label) => gateway::Via::Label(label.clone()),
+        }),
+        server_name: connection.server_name.clone(),
         tls: match connection.tls() {
             UpstreamTls::Disable => None,
             UpstreamTls::Require => client(Verify::Nothing)?,

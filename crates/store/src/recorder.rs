@@ -282,23 +282,37 @@ impl Recorder {
     /// # Errors
     /// It cannot be recorded, so the session must not be served.
     pub fn open_session(&self, start: SessionStart) -> Result<(SessionLog, Opening), RecordError> {
+        self.open_session_as(self.session_id()?, start)
+    }
+
+    /// An id for a session that is about to begin; nothing is recorded of it yet.
+    ///
+    /// # Errors
+    /// No session can be recorded.
+    pub fn session_id(&self) -> Result<SessionId, RecordError> {
         let log = &self.0.log;
         log.check(Purpose::Begin)?;
-        let fault = |error: std::io::Error| RecordError::Stopped {
-            why: format!("making a session key failed: {error}").into(),
-        };
+        let ms = u64::try_from(log.clock.now().wall_us / 1000).unwrap_or(0);
+        Ok(SessionId::new(ms, random(&mut **lock(&log.random)).map_err(no_key)?))
+    }
+
+    /// As [`Recorder::open_session`], with an id of [`Recorder::session_id`], which is used once.
+    ///
+    /// # Errors
+    /// It cannot be recorded, so the session must not be served.
+    pub fn open_session_as(&self, id: SessionId, start: SessionStart) -> Result<(SessionLog, Opening), RecordError> {
+        let log = &self.0.log;
+        log.check(Purpose::Begin)?;
         let key = {
             let mut keys = lock(&log.keys);
             match keys.take() {
                 Some(key) => key,
                 None => {
-                    keys.refill(&mut **lock(&log.random)).map_err(fault)?;
+                    keys.refill(&mut **lock(&log.random)).map_err(no_key)?;
                     keys.take().ok_or(RecordError::Full)?
                 }
             }
         };
-        let ms = u64::try_from(log.clock.now().wall_us / 1000).unwrap_or(0);
-        let id = SessionId::new(ms, random(&mut **lock(&log.random)).map_err(fault)?);
         SessionLog::open(log.clone(), id, key, start)
     }
 
@@ -472,4 +486,8 @@ fn first_segment(disk: &dyn Disk, options: &Options, source: &mut dyn Random, le
     spare.file.sync()?;
     disk.rename(SPARE, &segment_path(0))?;
     disk.sync_dir("log")
+}
+
+fn no_key(error: std::io::Error) -> RecordError {
+    RecordError::Stopped { why: format!("making a session key failed: {error}").into() }
 }

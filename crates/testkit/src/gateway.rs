@@ -19,6 +19,8 @@ pub struct Plan {
     binary: PathBuf,
     connections: Vec<Connection>,
     limits: String,
+    listen: String,
+    groups: Vec<String>,
     tables: String,
     data: Option<PathBuf>,
     durability: &'static str,
@@ -58,6 +60,8 @@ impl Plan {
                 connection("secure", "app_owner", "verify-full"),
             ],
             limits: String::new(),
+            listen: String::new(),
+            groups: Vec::new(),
             tables: String::new(),
             data: None,
             durability: "intent",
@@ -77,6 +81,26 @@ impl Plan {
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
         Plan { limits: lines.to_owned(), ..self }
+    }
+
+    /// With the HTTP API on a free port.
+    #[must_use]
+    pub fn api(self) -> Plan {
+        self.listen("api = [\"127.0.0.1:0\"]\n")
+    }
+
+    /// Groups that may use every connection.
+    #[must_use]
+    pub fn groups(mut self, groups: &[&str]) -> Plan {
+        self.groups.extend(groups.iter().map(|&group| group.to_owned()));
+        self
+    }
+
+    /// More lines for the `[listen]` table.
+    #[must_use]
+    pub fn listen(mut self, lines: &str) -> Plan {
+        self.listen.push_str(lines);
+        self
     }
 
     /// More tables of the configuration, as text.
@@ -227,6 +251,34 @@ impl Gateway {
         format!("http://{}", line.1.trim())
     }
 
+    /// Where outposts dial, as it said at its last start.
+    #[track_caller]
+    pub fn outpost_address(&self) -> String {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("outposts dial ")).expect("there is a port for outposts");
+        line.1.trim().to_owned()
+    }
+
+    /// The URL of its HTTP API, as it said at its last start.
+    #[track_caller]
+    pub fn api(&self) -> String {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("the API is on https ")).expect("there is an API");
+        format!("https://{}", line.1.trim())
+    }
+
+    /// Whether the log has this text in the clear.
+    pub fn mentions(&self, text: &str) -> bool {
+        let mut grep = Command::new("grep");
+        grep.args(["--text", "--quiet", "--recursive", "--fixed-strings", "--", text]).arg(self.data.join("log"));
+        process::run(&mut grep, "").status.success()
+    }
+
+    /// The password that the gateway's connections use, as a file.
+    pub fn password_file(&self) -> PathBuf {
+        self.dir.path().join("upstream.password")
+    }
+
     /// The log's public key.
     pub fn vkey(&self) -> String {
         fs::read_to_string(self.data.join("vkey")).unwrap().trim().to_owned()
@@ -337,9 +389,10 @@ impl Gateway {
         write_secret(&dir.join("upstream.password"), PASSWORD);
         let mut config = format!(
             "[gateway]\nname = \"{ORIGIN}\"\ndata = {data:?}\n\n\
-             [listen]\npostgres = [\"127.0.0.1:0\"]\n\n\
+             [listen]\npostgres = [\"127.0.0.1:0\"]\n{listen}\n\
              [tls]\ncertificate = \"file:{certificate}\"\nkey = \"file:{key}\"\n\n",
             data = self.data,
+            listen = self.plan.listen,
             certificate = self.authority.certificate().display(),
             key = self.authority.key().display(),
         );
@@ -351,7 +404,8 @@ impl Gateway {
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
                  password = \"file:{password}\"\ntls = \"{tls}\"\n{ca}\
                  durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
-                 message_bytes_max = {message_bytes_max}\n\n",
+                 groups = {groups:?}\nmessage_bytes_max = {message_bytes_max}\n\n",
+                groups = self.plan.groups,
                 message_bytes_max = self.plan.message_bytes_max,
                 port = server.port(),
                 password = dir.join("upstream.password").display(),

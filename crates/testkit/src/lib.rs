@@ -19,7 +19,9 @@ mod gateway;
 pub mod http;
 /// Issuers of tokens.
 pub mod issuer;
+mod namespace;
 mod object_store;
+mod outpost;
 pub mod postgres;
 pub mod process;
 pub mod raw;
@@ -35,11 +37,13 @@ mod tls;
 mod witness;
 
 pub use gateway::{Connection, Gateway, Plan};
+pub use namespace::Namespace;
 pub use object_store::ObjectStore;
+pub use outpost::{Outpost, Proxy, Way};
 pub use postgres::{PASSWORD, Postgres};
 pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;
 pub use server_log::{Ran, ServerLog};
 pub use target::{Target, Tls};
-pub use tls::Authority;
+pub use tls::{Authority, client_certificate};
 pub use witness::{Witness, copy_directory};

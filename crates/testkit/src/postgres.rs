@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::Signal;
 
 use crate::process::{self, Process, poll, tethered};
-use crate::{Authority, ServerLog, Target, Tls};
+use crate::{Authority, Namespace, ServerLog, Target, Tls};
 
 /// The password of every role that the test kit makes.
 pub const PASSWORD: &str = "upstream-Secret-4711";
@@ -24,6 +24,7 @@ pub struct Postgres {
     dir: tempfile::TempDir,
     authority: Authority,
     port: u16,
+    namespace: Option<String>,
     markers: AtomicU32,
 }
 
@@ -35,6 +36,15 @@ impl Postgres {
 
     /// As [`Postgres::start`], with further `name=value` settings.
     pub fn start_with(settings: &[&str]) -> Postgres {
+        Postgres::start_there(settings, None)
+    }
+
+    /// As [`Postgres::start`], in a network namespace: nobody outside of it can connect.
+    pub fn start_in(namespace: &Namespace) -> Postgres {
+        Postgres::start_there(&[], Some(namespace.name()))
+    }
+
+    fn start_there(settings: &[&str], namespace: Option<&str>) -> Postgres {
         let dir = tempfile::Builder::new().prefix("onrecord-pg-").tempdir().unwrap();
         let data = dir.path().join("data");
         copy_tree(&template(), &data);
@@ -46,10 +56,11 @@ impl Postgres {
         loop {
             attempt += 1;
             let port = free_port();
-            let mut process = launch(&data, port, settings);
+            let mut process = launch(&data, port, settings, namespace);
             if await_ready(&data, &mut process) {
                 let markers = AtomicU32::new(0);
-                return Postgres { process, dir, authority, port, markers };
+                let namespace = namespace.map(str::to_owned);
+                return Postgres { process, dir, authority, port, namespace, markers };
             }
             // Somebody else may have taken the port between our look and the server's.
             assert!(attempt < 5, "PostgreSQL does not start:\n{}", startup_log(&data));
@@ -87,7 +98,10 @@ impl Postgres {
     /// As [`Postgres::sql`] in another database.
     #[track_caller]
     pub fn sql_in(&self, database: &str, statements: &str) -> String {
-        let mut psql = Command::new(binary("psql"));
+        let mut psql = match &self.namespace {
+            None => Command::new(binary("psql")),
+            Some(namespace) => Namespace::command(namespace, binary("psql")),
+        };
         self.target().with_database(database).libpq(&mut psql);
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statements]);
         process::run(&mut psql, "").expect_success(statements).trim_end().to_owned()
@@ -141,16 +155,21 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-fn launch(data: &Path, port: u16, settings: &[&str]) -> Process {
+fn launch(data: &Path, port: u16, settings: &[&str], namespace: Option<&str>) -> Process {
     let log = File::create(data.join("startup.log")).unwrap();
     // Fast shutdown would wait for sessions; the data is thrown away in any case.
-    let mut command = tethered(binary("postgres"), "QUIT");
+    let mut command = match namespace {
+        None => tethered(binary("postgres"), "QUIT"),
+        Some(namespace) => Namespace::command_as(namespace, binary("postgres"), server_user(), "QUIT"),
+    };
     command.arg("-D").arg(data).args(["-c", &format!("port={port}")]);
     for setting in settings {
         command.args(["-c", setting]);
     }
     command.stdout(log.try_clone().unwrap()).stderr(log).current_dir(data);
-    as_server_user(&mut command);
+    if namespace.is_none() {
+        as_server_user(&mut command);
+    }
     Process::start("postgres", &mut command, Signal::QUIT)
 }
 

@@ -15,6 +15,7 @@ use wire::postgres::startup::CancelKey;
 
 use super::login;
 use crate::config::Connection;
+use crate::outposts::Outposts;
 use crate::random;
 
 /// Cancel keys of all live sessions.
@@ -32,6 +33,7 @@ struct Entry {
 pub(crate) struct Target {
     pub(crate) session: SessionId,
     connection: Arc<Connection>,
+    outposts: Option<Outposts>,
     upstream: CancelKey,
     busy: AtomicBool,
 }
@@ -51,7 +53,9 @@ impl Target {
     /// session's is, that the server closes once the signal is sent. The caller bounds the time.
     pub(crate) async fn cancel(&self) -> Result<(), login::LoginError> {
         let io = login::LoginError::Unreachable;
-        let (mut stream, _) = login::connect(&self.connection).await?;
+        let reached = login::reach(&self.connection, self.outposts.as_ref(), &self.session.to_string()).await;
+        let carried = reached.map_err(|error| io(std::io::Error::other(error)))?.map(|(stream, _)| stream);
+        let (mut stream, _) = login::connect(&self.connection, carried).await?;
         stream.write_all(&message::cancel_request(&self.upstream)).await.map_err(io)?;
         stream.flush().await.map_err(io)?;
         let mut rest = [0; 64];
@@ -80,12 +84,18 @@ impl Cancels {
         self: &Arc<Self>,
         session: SessionId,
         connection: &Arc<Connection>,
+        outposts: Option<&Outposts>,
         upstream: CancelKey,
         secret_bytes: usize,
     ) -> Minted {
         let pid = upstream.pid;
-        let target =
-            Arc::new(Target { session, connection: connection.clone(), upstream, busy: AtomicBool::new(false) });
+        let target = Arc::new(Target {
+            session,
+            connection: connection.clone(),
+            outposts: outposts.cloned(),
+            upstream,
+            busy: AtomicBool::new(false),
+        });
         let mut by_pid = self.by_pid.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let entries = by_pid.entry(pid).or_default();
         // Two servers may give out one process id; their keys must still differ.

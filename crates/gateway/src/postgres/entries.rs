@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Claim, Copy, CopyDirection, Effective, Field, Label, Reason, SessionId,
-    StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Effective, Field, Label, Reason,
+    SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
 use policy::Request;
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
@@ -124,7 +124,12 @@ impl<'a> Shape<'a> {
 }
 
 /// A session's first entry.
-pub(crate) fn session_open(client: &Client, connection: &Connection, database: &str) -> SessionStart {
+pub(crate) fn session_open(
+    client: &Client,
+    connection: &Connection,
+    database: &str,
+    outpost: Option<Carried>,
+) -> SessionStart {
     let claims = client.startup.parameters().filter(|(name, _)| !matches!(*name, b"user" | b"database"));
     SessionStart {
         identity: model::Identity::clone(&client.identity),
@@ -137,7 +142,7 @@ pub(crate) fn session_open(client: &Client, connection: &Connection, database: &
         claims: claims.map(|(name, value)| Claim { name: Label::new(name), value: Label::new(value) }).collect(),
         durability: connection.durability,
         upstream: connection.security(),
-        outpost: None,
+        outpost,
     }
 }
 

@@ -7,15 +7,19 @@
 
 use std::io;
 
+use link::LinkStream;
 use md5::{Digest as _, Md5};
+use model::Carried;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use wire::postgres::message;
 use wire::postgres::startup::CancelKey;
 
 use crate::config::{Address, Connection};
+use crate::outposts::{OPEN_MAX, OpenError, Outposts};
 use crate::random;
 use crate::scram::{Binding, ClientExchange, ScramError};
 use crate::stream::Stream;
@@ -97,9 +101,32 @@ impl LoginError {
     }
 }
 
-/// Connects, with TLS where the connection asks for it. Not cancel safe: dropping it closes the socket.
-pub(crate) async fn connect(connection: &Connection) -> Result<(Stream, Binding), LoginError> {
-    let (host, mut tcp) = match &connection.address {
+/// A stream towards the server through an outpost, where the connection asks for one; and which outpost that is.
+pub(crate) async fn reach(
+    connection: &Connection,
+    outposts: Option<&Outposts>,
+    session: &str,
+) -> Result<Option<(LinkStream, Carried)>, OpenError> {
+    let (Some(via), Address::Tcp { host, port }) = (&connection.outpost, &connection.address) else {
+        return Ok(None);
+    };
+    let outposts = outposts.ok_or_else(|| OpenError::None(via.clone()))?;
+    outposts.open_stream(via, host, *port, session, OPEN_MAX).await.map(Some)
+}
+
+/// Connects, with TLS where the connection asks for it; over `carried` where [`reach`] gave one. Not cancel safe: dropping
+/// it closes the socket.
+pub(crate) async fn connect(
+    connection: &Connection,
+    carried: Option<LinkStream>,
+) -> Result<(Stream, Binding), LoginError> {
+    if let (Address::Tcp { host, .. }, Some(carried)) = (&connection.address, carried) {
+        return match secure(connection, host, carried).await? {
+            Secured::Plain(stream) => Ok((Stream::Link(stream), Binding::None)),
+            Secured::Tls(stream, binding) => Ok((Stream::LinkTls(stream), binding)),
+        };
+    }
+    let (host, tcp) = match &connection.address {
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(LoginError::Unreachable)?;
             return Ok((Stream::Unix(stream), Binding::None));
@@ -111,8 +138,24 @@ pub(crate) async fn connect(connection: &Connection) -> Result<(Stream, Binding)
             (host, stream)
         }
     };
+    match secure(connection, host, tcp).await? {
+        Secured::Plain(stream) => Ok((Stream::Tcp(stream), Binding::None)),
+        Secured::Tls(stream, binding) => Ok((Stream::ClientTls(stream), binding)),
+    }
+}
+
+/// A stream to the server, as safe as the connection wants it.
+enum Secured<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>, Binding),
+}
+
+async fn secure<S>(connection: &Connection, host: &str, mut tcp: S) -> Result<Secured<S>, LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Some(client_tls) = &connection.tls else {
-        return Ok((Stream::Tcp(tcp), Binding::None));
+        return Ok(Secured::Plain(tcp));
     };
     tcp.write_all(&message::ssl_request()).await.map_err(LoginError::Unreachable)?;
     // One unframed byte. Whatever an attacker puts behind it goes to the TLS handshake, which
@@ -124,21 +167,23 @@ pub(crate) async fn connect(connection: &Connection) -> Result<(Stream, Binding)
             return Err(LoginError::Unexpected { expected: "the answer to SSLRequest", got });
         }
     }
-    let name = ServerName::try_from(host.clone()).map_err(|_| LoginError::Name(host.clone()))?;
+    let host = connection.server_name.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| LoginError::Name(host.to_owned()))?;
     let stream = TlsConnector::from(client_tls.config.clone()).connect(name, tcp).await.map_err(LoginError::Tls)?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let binding = tls::end_point(certificate);
-    Ok((Stream::ClientTls(Box::new(stream)), binding))
+    Ok(Secured::Tls(Box::new(stream), binding))
 }
 
 /// Connects, logs in and waits until the server is ready. `parameters` goes into the startup
 /// message as it is. Not cancel safe: dropping it closes the socket.
 pub(crate) async fn log_in(
     connection: &Connection,
+    carried: Option<LinkStream>,
     version: u32,
     parameters: &[(&[u8], &[u8])],
 ) -> Result<LoggedIn, LoginError> {
-    let (mut stream, binding) = connect(connection).await?;
+    let (mut stream, binding) = connect(connection, carried).await?;
     let io = LoginError::Unreachable;
     stream.write_all(&message::startup_message(version, parameters)).await.map_err(io)?;
     authenticate(&mut stream, connection, &binding).await?;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use link::LinkStream;
 use model::{CancelResult, Label, SessionEnd};
 use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,6 +24,7 @@ use wire::postgres::tap::{Tap, TapLimits};
 use crate::Shared;
 use crate::access::{Entered, NotEntered};
 use crate::config::{Config, Connection, Limits};
+use crate::outposts::OpenError;
 use crate::refusals::{Named, Reason};
 use crate::worker::Running;
 use downstream::Downstream;
@@ -131,14 +133,24 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
             return turn_away(shared, &mut client, Reason::Revoked, "28000", &text, Some(hint)).await;
         }
     };
-    let opened = shared.recorder.open_session(entries::session_open(&client, connection, &database));
+    let id = match shared.recorder.session_id() {
+        Ok(id) => id,
+        Err(error) => return not_recorded(shared, &mut client, &error).await,
+    };
+    let reached = match login::reach(connection, shared.outposts.as_ref(), &id.to_string()).await {
+        Ok(reached) => reached,
+        Err(error) => return no_outpost(shared, &mut client, &connection.name, &error).await,
+    };
+    let (carried, outpost) = reached.unzip();
+    let opened = shared.recorder.open_session_as(id, entries::session_open(&client, connection, &database, outpost));
     let (log, opening) = match opened {
         Ok(opened) => opened,
         Err(error) => return not_recorded(shared, &mut client, &error).await,
     };
     shared.totals.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let limits = &config.limits;
-    start(shared, limits, gate, running, client, connection, &database, admission, entered, log, opening).await;
+    start(shared, limits, gate, running, client, connection, carried, &database, admission, entered, log, opening)
+        .await;
     shared.totals.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
@@ -152,13 +164,14 @@ async fn start(
     running: Running,
     mut client: Client,
     connection: &Arc<Connection>,
+    carried: Option<LinkStream>,
     database: &str,
     admission: policy::Admission,
     entered: Entered,
     log: SessionLog,
     opening: Opening,
 ) {
-    let logging_in = log_in(&client, connection, database);
+    let logging_in = log_in(&client, connection, carried, database);
     let logged_in = match tokio::time::timeout(limits.upstream_connect_max, logging_in).await {
         Ok(logged_in) => logged_in,
         Err(_elapsed) => Err(LoginError::Unreachable(std::io::ErrorKind::TimedOut.into())),
@@ -178,7 +191,7 @@ async fn start(
     }
     let upstream_key = server.cancel.unwrap_or(CancelKey { pid: 0, secret: vec![0; 4] });
     let secret_bytes = if client.minor >= 2 { 32 } else { 4 };
-    let minted = shared.cancels.mint(log.id(), connection, upstream_key, secret_bytes);
+    let minted = shared.cancels.mint(log.id(), connection, shared.outposts.as_ref(), upstream_key, secret_bytes);
 
     let mut welcome = message::authentication_ok();
     welcome.extend_from_slice(&server.greeting);
@@ -216,14 +229,19 @@ async fn start(
     session.run(&shared.totals).await;
 }
 
-async fn log_in(client: &Client, connection: &Connection, database: &str) -> Result<LoggedIn, LoginError> {
+async fn log_in(
+    client: &Client,
+    connection: &Connection,
+    carried: Option<LinkStream>,
+    database: &str,
+) -> Result<LoggedIn, LoginError> {
     let mut parameters: Vec<(&[u8], &[u8])> =
         vec![(b"user", connection.user.as_bytes()), (b"database", database.as_bytes())];
     // Run-time settings are the client's business; who it is and where it goes are ours.
     let settings = client.startup.parameters().filter(|(name, _)| is_setting(name));
     parameters.extend(settings);
     let version = 0x0003_0000 | u32::from(client.minor);
-    login::log_in(connection, version, &parameters).await
+    login::log_in(connection, carried, version, &parameters).await
 }
 
 /// Whether a startup parameter is a run-time setting (or `options`), which the server checks itself.
@@ -266,6 +284,24 @@ async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &
         Named { user: client.startup.user().map(Label::new), connection: Some(Label::new(client.asked.as_bytes())) };
     shared.refuse_named(reason, client.peer, named);
     farewell(client, &message::error_response("FATAL", code, text, hint)).await;
+}
+
+/// The resource is behind an outpost, and there is no way through one.
+async fn no_outpost(shared: &Shared, client: &mut Client, connection: &str, error: &OpenError) {
+    tracing::warn!(connection, %error, "cannot reach the resource");
+    let (reason, text, hint) = match error {
+        OpenError::None(_) | OpenError::Lost { .. } | OpenError::Refused { .. } => (
+            Reason::OutpostUnavailable,
+            format!("OnRecord cannot reach the resource behind connection \"{connection}\": {error}"),
+            "`onrecord outpost list` on the gateway shows which outposts are connected.",
+        ),
+        OpenError::Unreachable { .. } | OpenError::TimedOut { .. } => (
+            Reason::UpstreamUnreachable,
+            format!("OnRecord cannot reach the resource behind connection \"{connection}\" through its outpost"),
+            "The server may be down or its address wrong; the gateway's log says more.",
+        ),
+    };
+    turn_away(shared, client, reason, "08001", &text, Some(hint)).await;
 }
 
 async fn not_recorded(shared: &Shared, client: &mut Client, error: &RecordError) {

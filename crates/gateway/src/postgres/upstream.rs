@@ -135,6 +135,11 @@ impl Upstream {
         self.socket.poll_flush(cx)
     }
 
+    /// Whether the server is gone because the outpost on the way to it is.
+    pub(crate) fn outpost_lost(&self) -> bool {
+        self.socket.outpost_lost()
+    }
+
     /// Reads what the server sent; 0 is its end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         self.socket.poll_read(cx, into)

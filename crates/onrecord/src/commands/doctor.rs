@@ -308,7 +308,7 @@ fn witnesses(config: &Config, witness: &Witness, report: &mut Report<'_>) -> Res
 
 fn ports(config: &Config, serving: bool, report: &mut Report<'_>) -> Result<(), Failure> {
     let publish = config.publish.iter().flat_map(|publish| &publish.listen);
-    for address in config.listen.postgres.iter().chain(publish) {
+    for address in config.listen.postgres.iter().chain(&config.listen.outposts).chain(publish) {
         let what = format!("listen {address}");
         match TcpListener::bind(address) {
             Ok(_) if serving && address.port() != 0 => {
@@ -335,6 +335,10 @@ fn ports(config: &Config, serving: bool, report: &mut Report<'_>) -> Result<(), 
 fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Result<(), Failure> {
     let what = format!("connection {name}");
     let address = &connection.address;
+    if let Some(via) = &connection.outpost {
+        let found = format!("{address} is reached through outpost {via}");
+        return report.say(Level::Ok, &what, &found, "`onrecord outpost list` shows whether it is connected");
+    }
     match ask_for_tls(address) {
         Err(error) => {
             let hint = "check `address`, the network between, and that the server is up";

@@ -14,6 +14,7 @@ pub mod identities;
 pub mod init;
 pub mod keys;
 pub mod login;
+pub mod outpost;
 pub mod receipt;
 pub mod replay;
 pub mod retention;

@@ -102,6 +102,9 @@ fn say_ready(running: &Running) {
     if !addresses.api.is_empty() {
         say(&format!("onrecord: the API is on https {}", joined(&addresses.api)));
     }
+    if !addresses.outposts.is_empty() {
+        say(&format!("onrecord: outposts dial {}", joined(&addresses.outposts)));
+    }
     say(&format!("onrecord: ready, postgres on {}", joined(&addresses.postgres)));
 }
 

@@ -1,7 +1,7 @@
 //! Checks that span several values of the file, and the ones that reach outside of it.
 
 use super::problem::Problem;
-use super::{Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
+use super::{Address, Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
 use crate::config::ConnectionName;
 
 /// User names that are no identity's.
@@ -100,6 +100,10 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         let what = format!("{} bytes is out of range", limits.session_bytes_max);
         problem("limits.session_bytes_max", what, "write 65536 (64 KiB) to 1073741824 (1 GiB)");
     }
+    if matches!(config.outposts.address, Some(Address::Unix(_))) {
+        let what = "outposts cannot dial a unix socket of this machine".to_owned();
+        problem("outposts.address", what, "write \"host:port\", as outposts reach this gateway");
+    }
     if config.publish.as_ref().is_some_and(|publish| !(1..=LIST_ENTRIES_MAX).contains(&publish.listen.len())) {
         let hint = "write at least one address, such as [\"127.0.0.1:6480\"], or remove [publish]";
         problem("publish.listen", "there is no address to listen on, or too many".into(), hint);
@@ -156,6 +160,7 @@ fn of_connection(
             "write tls = \"verify-full\", or remove `ca`",
         );
     }
+    of_way(config, name, connection, problem);
     // Issuers and certificates bring identities that are not in the file.
     let all_are_known = config.issuers.is_empty() && config.certificates.is_none();
     for identity in connection.identities.iter().filter(|_| all_are_known) {
@@ -166,6 +171,36 @@ fn of_connection(
                 &format!("`onrecord identities add` makes one; known: {}", known_identities(config)),
             );
         }
+    }
+}
+
+/// The way to the resource: straight or through an outpost, encrypted or not.
+fn of_way(
+    config: &Config,
+    name: &ConnectionName,
+    connection: &Connection,
+    problem: &mut impl FnMut(&str, String, &str),
+) {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    if connection.outpost.is_some() && matches!(connection.address, Address::Unix(_)) {
+        let hint = "write the \"host:port\" that the outpost is to dial";
+        problem(&key("address"), "an outpost dials no unix socket".into(), hint);
+    }
+    if connection.outpost.is_some() && config.listen.outposts.is_empty() {
+        let hint = "add `outposts = [\"0.0.0.0:7443\"]` to [listen]";
+        problem(&key("outpost"), "there is no address that outposts could dial".into(), hint);
+    }
+    if connection.tls() == UpstreamTls::Disable && !connection.is_local() && !connection.allow_plaintext {
+        problem(
+            &key("tls"),
+            "with tls = \"disable\" statements, rows and passwords cross a network in the clear".into(),
+            "remove `tls` so that the server's certificate is checked, or write allow_plaintext = true; \
+             every command of the connection then says so",
+        );
+    }
+    if connection.server_name.is_some() && connection.tls() != UpstreamTls::VerifyFull {
+        let what = format!("with tls = \"{}\" no name is checked", connection.tls());
+        problem(&key("server_name"), what, "write tls = \"verify-full\", or remove `server_name`");
     }
 }
 

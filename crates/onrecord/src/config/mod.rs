@@ -16,7 +16,7 @@ pub use check::{SecretFinding, SecretState, resolve_secrets};
 pub use issuers::{Certificates, Issuer, KeysPlace, LoginWay};
 pub use problem::{ConfigError, Problem};
 pub use value::{
-    Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls, WebUrl,
+    Address, ConnectionKind, ConnectionName, Origin, Plaintext, SecretError, SecretSource, UpstreamTls, Via, WebUrl,
 };
 
 use std::collections::BTreeMap;
@@ -76,6 +76,9 @@ pub struct Config {
     pub witness: Option<Witness>,
     /// Where receipts are sent.
     pub receipts: Option<Receipts>,
+    /// What outposts are told.
+    #[serde(default)]
+    pub outposts: Outposts,
     /// SHA-256 of the file's text, which holds no secrets.
     #[serde(skip, default = "no_digest")]
     pub digest: Digest,
@@ -119,6 +122,17 @@ pub struct Listen {
     /// Addresses of the HTTP API, over TLS; nowhere, unless given.
     #[serde(default, deserialize_with = "value::listeners")]
     pub api: Vec<SocketAddr>,
+    /// Addresses that outposts dial; nowhere, unless given.
+    #[serde(default, deserialize_with = "value::listeners")]
+    pub outposts: Vec<SocketAddr>,
+}
+
+/// `[outposts]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outposts {
+    /// Where outposts find the gateway, `host:port`, as join tokens say it; the first of `listen.outposts` unless given.
+    pub address: Option<Address>,
 }
 
 /// `[tls]`.
@@ -156,6 +170,13 @@ pub struct Connection {
     tls_asked: Option<UpstreamTls>,
     /// The authority that the resource's certificate must come from; the system's unless given.
     pub ca: Option<SecretSource>,
+    /// The name that the resource's certificate must have; the host of `address` unless given.
+    pub server_name: Option<String>,
+    /// The outposts through which the resource is reached; straight unless given.
+    pub outpost: Option<Via>,
+    /// Whether statements, rows and passwords may cross a network in the clear.
+    #[serde(default)]
+    pub allow_plaintext: bool,
     /// What must be on stable storage before what.
     #[serde(default = "default_durability", deserialize_with = "value::durability")]
     pub durability: Durability,
@@ -286,6 +307,7 @@ impl Config {
             ("publish", self.publish == other.publish),
             ("witness", self.witness == other.witness),
             ("receipts", self.receipts == other.receipts),
+            ("outposts", self.outposts == other.outposts),
             ("limits.connections_max", self.limits.connections_max == other.limits.connections_max),
         ];
         parts.into_iter().find_map(|(part, same)| (!same).then_some(part))
@@ -379,10 +401,15 @@ impl Gateway {
 }
 
 impl Connection {
+    /// Whether bytes to the resource stay on this machine. What is local to an outpost does not.
+    pub fn is_local(&self) -> bool {
+        self.outpost.is_none() && self.address.is_local()
+    }
+
     /// How the gateway encrypts to the resource: as asked, else verified in full unless the bytes stay
     /// on this machine.
     pub fn tls(&self) -> UpstreamTls {
-        self.tls_asked.unwrap_or(if self.address.is_local() { UpstreamTls::Disable } else { UpstreamTls::VerifyFull })
+        self.tls_asked.unwrap_or(if self.is_local() { UpstreamTls::Disable } else { UpstreamTls::VerifyFull })
     }
 }
 

@@ -106,6 +106,16 @@ pub enum Plaintext {
     Never,
 }
 
+/// Which outposts reach a resource: `NAME`, or `label:LABEL`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Via {
+    /// The one with this name.
+    Name(String),
+    /// Each that has this label.
+    Label(String),
+}
+
 /// How the gateway encrypts to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -169,6 +179,33 @@ impl TryFrom<String> for WebUrl {
             return Err(with_hint("this is not a URL", "write \"https://host/path\", without a user or a password"));
         }
         Ok(Self(text))
+    }
+}
+
+impl TryFrom<String> for Via {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (label, name) = match text.strip_prefix("label:") {
+            Some(label) => (true, label),
+            None => (false, text.as_str()),
+        };
+        if !gateway::is_outpost_name(name) {
+            return Err(with_hint(
+                format!("{text:?} names no outpost"),
+                "write an outpost's name, such as \"site-a\", or \"label:eu\" for each outpost with that label",
+            ));
+        }
+        Ok(if label { Self::Label(name.to_owned()) } else { Self::Name(name.to_owned()) })
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Label(label) => write!(f, "label:{label}"),
+        }
     }
 }
 

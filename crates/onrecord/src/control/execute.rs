@@ -1,6 +1,7 @@
 //! Does what is asked for, with an open log.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use model::{Actor, CommandId, Digest, Export, IdentityName, Known, SessionId, wall_text};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use store::{
     CommandField, CustodyError, Erased, GatewayEntry, Health, Held, HoldScope, Pace, Recorder, RetentionRules,
 };
 
-use gateway::{Access, AccessError, InUse, Standing};
+use gateway::{Access, AccessError, InUse, Outposts, OutpostsError, Seen, Standing};
 
 use super::{Code, Refusal, Request};
 
@@ -26,6 +27,10 @@ pub struct Executor {
     pub rules: Rules,
     /// What is remembered of identities.
     pub access: Access,
+    /// What is known of outposts, where there are any.
+    pub outposts: Option<Outposts>,
+    /// Where outposts find the gateway, if that is known.
+    pub outpost_address: Option<String>,
 }
 
 /// How long content is kept. Clones are the same; a change of the configuration changes them.
@@ -109,6 +114,31 @@ impl Executor {
                 self.access.restore(&name, &reason_of(reason)?, by)?;
                 Ok(json!({"identity": name.to_string()}))
             }
+            Request::OutpostInvite { name, labels, ttl_seconds } => {
+                let address = self.outpost_address.as_deref().ok_or_else(|| {
+                    let what = "where outposts find this gateway is not known: write outposts.address = \"HOST:PORT\"";
+                    Refusal::new(Code::Invalid, what)
+                })?;
+                let ttl = Duration::from_secs(*ttl_seconds).min(gateway::JOIN_TTL_MAX);
+                let token = self.outposts()?.invite(name, labels, ttl, address, by)?;
+                recorder.flush().map_err(CustodyError::from)?;
+                let answer = json!({"name": name, "labels": labels, "token": token.to_line(), "address": address, "seconds": ttl.as_secs()});
+                Ok(answer)
+            }
+            Request::OutpostList {} => {
+                let all = self.outposts()?.all();
+                Ok(json!({"outposts": all.iter().map(seen).collect::<Vec<_>>()}))
+            }
+            Request::OutpostRevoke { name } => {
+                let (outpost, links) = self.outposts()?.revoke(name, by)?;
+                recorder.flush().map_err(CustodyError::from)?;
+                Ok(json!({"name": outpost.name, "id": outpost.id, "links": links}))
+            }
+            Request::OutpostRotateAuthority {} => {
+                self.outposts()?.rotate_authority(by)?;
+                recorder.flush().map_err(CustodyError::from)?;
+                Ok(json!({}))
+            }
             Request::NoteExport { selection, entries, disclosed, sha256 } => {
                 if selection.len() > SELECTION_BYTES_MAX {
                     let what = format_args!("`selection` has more than {SELECTION_BYTES_MAX} bytes");
@@ -126,6 +156,50 @@ impl Executor {
                 Ok(json!({"entry": position.index()}))
             }
         }
+    }
+}
+
+impl Executor {
+    fn outposts(&self) -> Result<&Outposts, Refusal> {
+        self.outposts.as_ref().ok_or_else(|| {
+            let what = "this gateway has no outposts: add `outposts = [\"0.0.0.0:7443\"]` to [listen] and restart it";
+            Refusal::new(Code::Invalid, what)
+        })
+    }
+}
+
+/// An outpost as answers and the command line have it.
+fn seen(seen: &Seen) -> Value {
+    let time = |seconds: i64| wall_text(seconds.saturating_mul(1_000_000));
+    let outpost = &seen.outpost;
+    json!({
+        "name": outpost.name,
+        "id": outpost.id,
+        "labels": outpost.labels,
+        "since": time(outpost.since),
+        "certificate_until": outpost.valid_until().map(time),
+        "revoked": outpost.revoked.map(time),
+        "links": seen.links,
+        "streams": seen.streams,
+        "addresses": seen.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "program": seen.program,
+    })
+}
+
+impl From<OutpostsError> for Refusal {
+    fn from(error: OutpostsError) -> Self {
+        let code = match &error {
+            OutpostsError::Unknown(_) => Code::NotFound,
+            OutpostsError::Name(_) | OutpostsError::Address(_) | OutpostsError::TooMany(_) => Code::Invalid,
+            OutpostsError::Rotating => Code::Already,
+            OutpostsError::Disk(_)
+            | OutpostsError::Damaged(_)
+            | OutpostsError::Record(_)
+            | OutpostsError::Certificate(_)
+            | OutpostsError::Tls(_)
+            | OutpostsError::NoAuthority => Code::Failed,
+        };
+        Self::new(code, error)
     }
 }
 

@@ -89,6 +89,25 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Hand out a join token for an outpost. The answer is a secret.
+    OutpostInvite {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        labels: Vec<String>,
+        /// Seconds until the token is no more.
+        ttl_seconds: u64,
+    },
+    /// The outposts, and what is up of each.
+    OutpostList {},
+    /// Lock an outpost out, and end its links.
+    OutpostRevoke {
+        /// Its name or id.
+        name: String,
+    },
+    /// Give the authority for outposts another key.
+    OutpostRotateAuthority {},
     /// Put on the record that a part of it was handed out.
     NoteExport {
         /// What was asked for, as a command line would say it.

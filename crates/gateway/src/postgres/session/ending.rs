@@ -60,6 +60,13 @@ impl Fault {
         Self { server: Server::Ignored, ..Self::new(SessionEnd::UpstreamGone) }
     }
 
+    /// The outpost on the way to the server is gone.
+    pub(super) fn outpost_lost() -> Self {
+        let text = "OnRecord lost the outpost on the way to the resource: what ran may have run to its end";
+        let hint = "Find out before you send it again. The record says that its outcome is unknown.";
+        Self { server: Server::Ignored, ..Self::told(SessionEnd::OutpostLost, "08006", text, Some(hint)) }
+    }
+
     /// The client sent what cannot be forwarded.
     pub(super) fn violation(violation: Violation) -> Self {
         let (code, text) = violation.for_client();

@@ -240,7 +240,11 @@ impl Session {
             Poll::Ready(Err(_)) => {
                 // What the server said before it closed may still be on its way here.
                 self.upstream.give_up_writing();
-                return Err(Fault::new(SessionEnd::UpstreamGone));
+                return Err(if self.upstream.outpost_lost() {
+                    Fault::outpost_lost()
+                } else {
+                    Fault::new(SessionEnd::UpstreamGone)
+                });
             }
             Poll::Pending => {}
         }

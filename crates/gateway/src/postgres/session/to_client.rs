@@ -19,11 +19,11 @@ impl Session {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = match self.upstream.poll_read(cx, scratch) {
                 Poll::Pending => return Ok(Moved::No),
-                Poll::Ready(read) => read.map_err(|_| Fault::server_gone())?,
+                Poll::Ready(read) => read.map_err(|_| self.server_gone())?,
             };
             let bytes = scratch.get(..read).unwrap_or_default();
             if bytes.is_empty() {
-                return Err(Fault::server_gone());
+                return Err(self.server_gone());
             }
             self.bytes_down += u64::try_from(read).unwrap_or(0);
             self.touch();
@@ -45,6 +45,11 @@ impl Session {
             }
             Ok(Moved::Yes)
         })
+    }
+
+    /// Why nothing more comes from the server.
+    pub(super) fn server_gone(&self) -> Fault {
+        if self.upstream.outpost_lost() { Fault::outpost_lost() } else { Fault::server_gone() }
     }
 
     /// Passes the server's bytes on and records the outcomes they carry; gives how many were taken.
