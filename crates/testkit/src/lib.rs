@@ -17,6 +17,8 @@ pub mod clients;
 mod gateway;
 /// Requests over HTTP, byte by byte.
 pub mod http;
+/// Issuers of tokens.
+pub mod issuer;
 mod namespace;
 mod object_store;
 mod outpost;
