@@ -251,7 +251,7 @@ fn a_client_runs_with_a_token_that_it_does_not_see() {
 
 #[test]
 fn a_person_logs_in_with_a_code() {
-    let provider = Provider::start("onrecord");
+    let provider = Provider::start("https://onrecord.example/api");
     let server = Postgres::start();
     let login = format!(
         "[issuers.people]\nissuer = \"{url}\"\naudience = \"{client}\"\n\
