@@ -12,6 +12,7 @@ use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
 use policy::Grants;
 use zeroize::Zeroizing;
 
+use crate::issuers::IssuerSource;
 use crate::outposts::Via;
 use crate::scram::{SaltedCache, Secret};
 use crate::tls::{ClientTls, ServerTls, Verify};
@@ -31,6 +32,8 @@ pub struct Config {
     pub tls: ServerTls,
     /// Who may connect without TLS.
     pub plaintext: Plaintext,
+    /// The trusted issuers of tokens. Taken out when the gateway starts with them.
+    pub issuers: Vec<IssuerSource>,
     /// What makes identities of client certificates, if those are taken.
     pub certificates: Option<Arc<identity::Certificates>>,
     /// The identities by the user name that clients give.

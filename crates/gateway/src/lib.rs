@@ -17,6 +17,7 @@
 mod access;
 mod api;
 mod config;
+pub mod issuers;
 mod outposts;
 mod postgres;
 mod random;
@@ -75,6 +76,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The issuers cannot be trusted as they are.
+    #[error(transparent)]
+    Issuers(#[from] issuers::IssuersError),
     /// The system gives no thread or no event loop.
     #[error("cannot start a worker: {0}")]
     Worker(#[source] io::Error),
@@ -131,12 +135,13 @@ impl Gateway {
     /// # Errors
     /// An address is taken or not ours, or the system gives no thread.
     pub fn start(
-        config: Config,
+        mut config: Config,
         access: Access,
         outposts: Option<Outposts>,
         recorder: Recorder,
     ) -> Result<Self, StartError> {
         raise_file_limit();
+        access.trust(std::mem::take(&mut config.issuers))?;
         let accepting = CancellationToken::new();
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
@@ -182,14 +187,18 @@ impl Gateway {
 
     /// Puts another configuration in force, for whoever comes from here on, and ends the live sessions that it no longer
     /// permits. Says how many those are. Addresses and threads stay as they are.
-    pub fn reconfigure(&self, config: Config) -> u64 {
+    ///
+    /// # Errors
+    /// The issuers cannot be trusted as they are; then nothing has changed.
+    pub fn reconfigure(&self, mut config: Config) -> Result<u64, issuers::IssuersError> {
+        self.shared.access.trust(std::mem::take(&mut config.issuers))?;
         let config = Arc::new(config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        self.shared.access.end_unless(|identity, connection| {
+        Ok(self.shared.access.end_unless(|identity, connection| {
             let connection = config.connections.get(connection);
             config.still_knows(identity)
                 && connection.is_some_and(|c| c.grants.admit(&identity.name, &identity.groups).is_some())
-        })
+        }))
     }
 
     /// The addresses that are listened on, with the ports that were taken where 0 was asked for.

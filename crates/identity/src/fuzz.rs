@@ -2,7 +2,7 @@
 //! signature is right.
 
 use crate::claims::Registered;
-use crate::{Certificates, Issuer, IssuerSettings, KeySet, RuleSettings, peek};
+use crate::{Certificates, Issuer, IssuerSettings, KeySet, RuleSettings, jwks_uri, peek};
 
 /// Nothing may panic, and nothing may be proven: no key that the fuzzer could know signs anything here.
 pub fn token(data: &[u8]) {
@@ -18,6 +18,7 @@ pub fn token(data: &[u8]) {
         return;
     };
     let _ = KeySet::parse(data, 0);
+    let _ = jwks_uri(data, "https://issuer.example");
     let _ = certificates.prove(data, 0);
     if let Ok(claims) = crate::json::object(data) {
         let _ = Registered::read(&claims);

@@ -17,6 +17,7 @@
 
 mod certificate;
 mod claims;
+mod discovery;
 pub mod fuzz;
 mod json;
 mod keys;
@@ -28,6 +29,7 @@ mod template;
 mod token;
 
 pub use certificate::{CERTIFICATE_BYTES_MAX, Certificates};
+pub use discovery::{DISCOVERY_BYTES_MAX, DiscoveryError, jwks_uri};
 pub use keys::{JWKS_BYTES_MAX, KEYS_MAX, Key, KeySet, KeysError};
 pub use preset::{Preset, PresetSettings};
 pub use refusal::Refusal;

@@ -122,6 +122,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// That of a token whose issuer is not among the trusted ones.
+    #[must_use]
+    pub fn untrusted(issuer: &str) -> Self {
+        Self::Issuer { issuer: shown(issuer) }
+    }
+
     /// The word that the record has for it.
     #[must_use]
     pub fn reason(&self) -> RefusedReason {

@@ -191,7 +191,7 @@ impl Issuer {
     fn check_claims(&self, claims: &Registered, now: u64) -> Result<(), Refusal> {
         let settings = &self.settings;
         if claims.issuer != settings.issuer {
-            return Err(Refusal::Issuer { issuer: shown(&claims.issuer) });
+            return Err(Refusal::untrusted(&claims.issuer));
         }
         if !claims.audience.iter().any(|audience| settings.audiences.contains(audience)) {
             let audience: Vec<String> = claims.audience.iter().take(4).map(|audience| shown(audience)).collect();

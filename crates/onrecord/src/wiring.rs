@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Access, Databases, Gateway};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
@@ -20,7 +21,9 @@ use store::{
 };
 
 use crate::Failure;
-use crate::config::{Address, Config, Connection, LoginWay, Plaintext, SecretSource, UpstreamTls, Via};
+use crate::config::{
+    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, SecretSource, UpstreamTls, Via,
+};
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
 use crate::keys::Verifier;
@@ -242,12 +245,12 @@ impl Running {
             if let Some(part) = config.fixed_difference(&self.config) {
                 return Err(Failure::new(format_args!("{part} cannot change while the gateway runs: restart it")));
             }
-            Ok((gateway_config(&config)?, config))
+            let ended = self.gateway.reconfigure(gateway_config(&config)?).map_err(Failure::usage)?;
+            Ok((ended, config))
         });
         let (reloaded, sessions_ended, reason) = match told {
-            Ok((told, config)) => {
+            Ok((ended, config)) => {
                 self.rules.set(config.retention_rules());
-                let ended = self.gateway.reconfigure(told);
                 self.config = config;
                 (Reloaded::Accepted(ended), ended, None)
             }
@@ -342,6 +345,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
+        issuers: issuers(config)?,
         certificates: certificates(config)?,
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
@@ -384,6 +388,27 @@ fn about(config: &Config) -> serde_json::Value {
         "login": login.collect::<Vec<_>>(),
         "github": github.map(|audience| serde_json::json!({"audience": audience})),
     })
+}
+
+fn issuers(config: &Config) -> Result<Vec<IssuerSource>, Failure> {
+    let source = |(name, issuer): (&String, &Issuer)| {
+        let key = format!("issuers.{name}");
+        let built = issuer.build(name).map_err(|error| Failure::usage(format_args!("{key}: {error}")))?;
+        let ca = issuer.ca.as_ref().map(|ca| read(&format!("{key}.ca"), ca)).transpose()?;
+        Ok(IssuerSource {
+            issuer: Arc::new(built),
+            keys: match &issuer.jwks {
+                None => KeysFrom::Discovery,
+                Some(KeysPlace::Url(url)) => KeysFrom::Url(url.as_str().to_owned()),
+                Some(KeysPlace::File(SecretSource::File(path))) => KeysFrom::File(path.clone()),
+                Some(KeysPlace::File(SecretSource::Environment(_))) => {
+                    return Err(Failure::usage(format_args!("{key}.jwks: write a URL, or file:PATH")));
+                }
+            },
+            ca: ca.map(|ca| ca.to_vec()),
+        })
+    };
+    config.issuers.iter().map(source).collect()
 }
 
 fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, Failure> {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
@@ -25,6 +25,7 @@ use model::{
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
 
+use crate::issuers::{IssuerSource, Issuers, IssuersError, Timing};
 pub(crate) use live::Entered;
 use live::{Live, Places};
 pub(crate) use prove::{NotProven, Proven, identity_of};
@@ -46,6 +47,7 @@ struct Inner {
     revoked: Revoked,
     live: Arc<Live>,
     throttle: Throttle,
+    issuers: RwLock<Option<Arc<Issuers>>>,
 }
 
 /// Why something about an identity was not done.
@@ -124,7 +126,44 @@ impl Access {
             let file = directory.join("revoked");
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
-        Ok(Self(Arc::new(Inner { recorder, tokens, revoked, live: Arc::default(), throttle: Throttle::default() })))
+        Ok(Self(Arc::new(Inner {
+            recorder,
+            tokens,
+            revoked,
+            live: Arc::default(),
+            throttle: Throttle::default(),
+            issuers: RwLock::default(),
+        })))
+    }
+
+    /// Trusts these issuers from here on, and no others. Keys that are known already stay known.
+    pub(crate) fn trust(&self, sources: Vec<IssuerSource>) -> Result<(), IssuersError> {
+        let mut issuers = self.0.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        let next = match issuers.as_ref() {
+            Some(known) => known.replaced(sources)?,
+            None => {
+                let recorder = self.0.recorder.clone();
+                let hook = move |key| {
+                    // Before the first entry of any session that it proves.
+                    if let Err(error) = recorder.note(GatewayEntry::IssuerKey(key)) {
+                        tracing::error!(%error, "a key of an issuer cannot be recorded");
+                    }
+                };
+                Issuers::start(sources, Timing::default(), Arc::new(hook))?
+            }
+        };
+        *issuers = Some(Arc::new(next));
+        Ok(())
+    }
+
+    /// How the keys of each trusted issuer stand.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<crate::issuers::Standing> {
+        self.trusted().map(|issuers| issuers.standings()).unwrap_or_default()
+    }
+
+    fn trusted(&self) -> Option<Arc<Issuers>> {
+        self.0.issuers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Locks an identity out: its sessions end, its tokens hold no more, and nothing lets it in.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
 
 use super::{Access, tokens};
-use crate::config::Config;
 
 /// Who was proven.
 #[derive(Debug, Clone)]
@@ -33,6 +32,14 @@ impl NotProven {
         }
     }
 
+    fn untrusted() -> Self {
+        Self {
+            reason: RefusedReason::TokenIssuer,
+            text: "this gateway trusts no issuer".to_owned(),
+            hint: Some("Its operator names issuers in the configuration: [issuers.NAME]."),
+        }
+    }
+
     /// The identity is locked out.
     pub(crate) fn revoked(name: &IdentityName) -> Self {
         Self {
@@ -54,11 +61,24 @@ impl NotProven {
 
 impl Access {
     /// Who this token says it is. Cancel safe.
-    pub(crate) async fn prove(&self, text: &str, _config: &Config) -> Result<Proven, NotProven> {
+    pub(crate) async fn prove(&self, text: &str) -> Result<Proven, NotProven> {
         if text.starts_with(tokens::PREFIX) {
             return self.token(text).map(of_connection_token).ok_or_else(NotProven::unknown);
         }
-        Err(NotProven::malformed())
+        // What is no token at all is told what one is, also where no issuer is trusted.
+        if text.bytes().filter(|&byte| byte == b'.').count() != 2 {
+            return Err(NotProven::malformed());
+        }
+        let Some(issuers) = self.trusted() else {
+            return Err(NotProven::untrusted());
+        };
+        let proven = issuers.prove(text).await.map_err(|refusal| NotProven {
+            reason: refusal.reason(),
+            text: refusal.to_string(),
+            hint: None,
+        })?;
+        // Sent as a password or a bearer's: nothing binds it to the channel.
+        Ok(Proven { identity: Arc::new(identity_of(proven, ChannelBinding::None)), only: None })
     }
 }
 
