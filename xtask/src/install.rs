@@ -26,7 +26,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 18] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
