@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::{
     measure::{cpu_us, resident_bytes},
-    processes::Processes,
+    processes::{Processes, Started},
     targets::{Cluster, DATABASE, Kind, Programs, Target},
 };
 
@@ -148,9 +148,9 @@ pub(crate) struct Bench<'a> {
     pub(crate) seconds: u32,
 }
 
-struct Done {
+pub(crate) struct Done {
     count: f64,
-    per_second: f64,
+    pub(crate) per_second: f64,
     latency: Option<Latency>,
 }
 
@@ -159,7 +159,7 @@ impl Bench<'_> {
         target.proxy.map(|proxy| cpu_us(proxy.pid())).transpose()
     }
 
-    fn pgbench(&self, target: &Target, mode: Mode, clients: u32, more: &[&str]) -> anyhow::Result<Done> {
+    pub(crate) fn pgbench(&self, target: &Target, mode: Mode, clients: u32, more: &[&str]) -> anyhow::Result<Done> {
         let log = self.directory.join("latencies");
         // pgbench's clock runs while it connects, which many clients on a busy machine take long to do.
         let seconds = self.seconds + clients / 32;
@@ -174,7 +174,7 @@ impl Bench<'_> {
         if clients == 1 {
             pgbench.arg("--log").arg("--log-prefix").arg(&log);
         }
-        let output = self.processes.run(pgbench.arg(DATABASE))?;
+        let output = self.processes.run(pgbench.arg(target.database))?;
         let text = String::from_utf8(output.stdout)?;
         let number = |label: &str| -> anyhow::Result<f64> {
             let line = text.lines().find_map(|line| line.strip_prefix(label));
@@ -218,13 +218,13 @@ impl Bench<'_> {
     }
 
     /// Time as psql takes it, so that neither its start nor the connection is in it.
-    fn psql(&self, target: &Target, statement: &str) -> anyhow::Result<Done> {
+    pub(crate) fn psql(&self, target: &Target, statement: &str) -> anyhow::Result<Done> {
         let mut psql = target.client(&self.programs.psql);
         psql.args(["-XAtq", "-o", "/dev/null", "-c", "\\timing on"]);
         for _ in 0..ROWS_TIMES {
             psql.args(["-c", statement]);
         }
-        let output = self.processes.run(psql.arg(DATABASE))?;
+        let output = self.processes.run(psql.arg(target.database))?;
         let text = String::from_utf8(output.stdout)?;
         let mut milliseconds = 0.0;
         let mut times = 0;
@@ -244,6 +244,16 @@ impl Bench<'_> {
         let target = cluster.target(kind)?;
         let proxy = target.proxy.context("direct has no process to weigh")?;
         let empty_bytes = resident_bytes(proxy.pid())?;
+        let clients = self.idle_clients(cluster, &target)?;
+        let bytes = resident_bytes(proxy.pid())?;
+        self.processes.end(clients);
+        self.processes.end(proxy);
+        self.idle_gone(cluster)?;
+        Ok(Idle { empty_bytes, bytes })
+    }
+
+    /// Sessions that have asked once and now do nothing; ended with the process that holds them.
+    pub(crate) fn idle_clients(&self, cluster: &Cluster<'_>, target: &Target) -> anyhow::Result<Started> {
         let script = self.directory.join("idle.sql");
         fs::write(&script, "select 1;\n\\sleep 2000 s\n")?;
         let mut pgbench = target.client(&self.programs.pgbench);
@@ -251,7 +261,7 @@ impl Bench<'_> {
             .args(["--no-vacuum", "--jobs", "2", "--client", &IDLE_SESSIONS.to_string()])
             .args(["--transactions", "1", "--file"])
             .arg(&script)
-            .arg(DATABASE)
+            .arg(target.database)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let (clients, ()) = self.processes.start(&mut pgbench, Signal::KILL, |_| ())?;
@@ -268,20 +278,23 @@ impl Bench<'_> {
                 break;
             }
             if Instant::now() > deadline {
-                bail!("only {asked} of {IDLE_SESSIONS} sessions came up through {}", kind.name());
+                bail!("only {asked} of {IDLE_SESSIONS} sessions came up through {}", target.kind.name());
             }
             thread::sleep(Duration::from_millis(200));
         }
-        let bytes = resident_bytes(proxy.pid())?;
-        self.processes.end(clients);
-        self.processes.end(proxy);
+        Ok(clients)
+    }
+
+    /// Waits until those sessions are gone.
+    pub(crate) fn idle_gone(&self, cluster: &Cluster<'_>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + IDLE_WITHIN;
         while cluster.query(DATABASE, "select count(*) from pg_stat_activity where query like 'select 1%'")? != "0" {
             if Instant::now() > deadline {
-                bail!("the sessions through {} do not end", kind.name());
+                bail!("the idle sessions do not end");
             }
             thread::sleep(Duration::from_millis(200));
         }
-        Ok(Idle { empty_bytes, bytes })
+        Ok(())
     }
 }
 
@@ -300,5 +313,5 @@ const IDLE_WITHIN: Duration = Duration::from_secs(120);
 const ROWS: u32 = 500_000;
 /// Statements in one measurement: one alone is over in a quarter of a second.
 const ROWS_TIMES: u32 = 2;
-const ROWS_STATEMENT: &str = "select aid, bid, abalance, filler from pgbench_accounts limit 500000";
+pub(crate) const ROWS_STATEMENT: &str = "select aid, bid, abalance, filler from pgbench_accounts limit 500000";
 const COPY_STATEMENT: &str = "copy (select aid, bid, abalance, filler from pgbench_accounts limit 500000) to stdout";

@@ -6,6 +6,7 @@
 //! changes its speed from minute to minute. It is a tool, not a test: nothing fails by being slow.
 
 mod cases;
+mod link;
 mod measure;
 mod processes;
 mod record;
@@ -35,6 +36,8 @@ struct Arguments {
 enum What {
     /// PostgreSQL: direct, pgbouncer, a plain byte copy, and the gateway at three durabilities.
     Postgres(Options),
+    /// An outpost: direct, the gateway, and the same gateway through an outpost.
+    Link(link::Options),
     /// The record by itself, beside the raw disk.
     Record(record::Arguments),
 }
@@ -70,7 +73,8 @@ pub(crate) struct Options {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().what {
-        What::Postgres(options) => supervise(options),
+        What::Postgres(options) => supervise(move |processes| run::run(&options, processes)),
+        What::Link(options) => supervise(move |processes| link::run(&options, processes)),
         What::Record(arguments) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
@@ -83,7 +87,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the measurements on a thread, so that a signal can end what they started.
-fn supervise(options: Options) -> anyhow::Result<ExitCode> {
+fn supervise(measure: impl FnOnce(&Processes) -> anyhow::Result<()> + Send + 'static) -> anyhow::Result<ExitCode> {
     let processes = Processes::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (done, finished) = oneshot::channel();
@@ -92,7 +96,7 @@ fn supervise(options: Options) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let worker = processes.clone();
         thread::spawn(move || {
-            let _ = done.send(run::run(&options, &worker));
+            let _ = done.send(measure(&worker));
         });
         tokio::select! {
             result = finished => result?.map(|()| ExitCode::SUCCESS),

@@ -207,7 +207,7 @@ fn ensure_disk(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// A thousand sessions need more files than a shell allows by default.
-fn raise_file_limit() -> anyhow::Result<()> {
+pub(crate) fn raise_file_limit() -> anyhow::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     Ok(())

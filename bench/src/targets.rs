@@ -74,6 +74,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The process in between; none for direct.
     pub(crate) proxy: Option<Started>,
+    /// What the database is called there.
+    pub(crate) database: &'static str,
 }
 
 impl Target {
@@ -91,7 +93,8 @@ pub(crate) struct Programs {
     postgres: PathBuf,
     pgbouncer: PathBuf,
     relay: PathBuf,
-    onrecord: PathBuf,
+    pub(crate) onrecord: PathBuf,
+    pub(crate) outpost: PathBuf,
 }
 
 impl Programs {
@@ -106,6 +109,7 @@ impl Programs {
             postgres: find("postgres")?,
             pgbouncer: find("pgbouncer").unwrap_or_else(|_| PathBuf::from("pgbouncer")),
             relay: beside.join("relay"),
+            outpost: beside.join("onrecord-outpost"),
             onrecord: onrecord.unwrap_or_else(|| beside.join("onrecord")),
         })
     }
@@ -125,12 +129,12 @@ impl Programs {
 
 /// A running PostgreSQL with pgbench's tables, and how to put proxies before it.
 pub(crate) struct Cluster<'a> {
-    processes: &'a Processes,
-    programs: &'a Programs,
-    directory: &'a Path,
-    server: SocketAddr,
+    pub(crate) processes: &'a Processes,
+    pub(crate) programs: &'a Programs,
+    pub(crate) directory: &'a Path,
+    pub(crate) server: SocketAddr,
     /// The SCRAM secret as the server keeps it; the gateway's identity has the same.
-    secret: String,
+    pub(crate) secret: String,
     account: Option<Account>,
     proxies_started: u32,
 }
@@ -200,6 +204,20 @@ impl<'a> Cluster<'a> {
         Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
     }
 
+    /// Has the server take TLS with this certificate and key, as files in its data directory.
+    pub(crate) fn secure(&self, certificate: &str, key: &str) -> anyhow::Result<()> {
+        let data = self.directory.join("postgres");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = data.join(name);
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            Account::own(self.account.as_ref(), &path)?;
+        }
+        self.query("postgres", "alter system set ssl = on")?;
+        self.query("postgres", "select pg_reload_conf()")?;
+        Ok(())
+    }
+
     /// Starts a fresh proxy of this kind.
     pub(crate) fn target(&mut self, kind: Kind) -> anyhow::Result<Target> {
         self.proxies_started += 1;
@@ -212,7 +230,7 @@ impl<'a> Cluster<'a> {
             Kind::Relay => self.relay()?,
             Kind::Intent | Kind::Held | Kind::Written => self.gateway(kind, &directory)?,
         };
-        Ok(Target { kind, address, proxy })
+        Ok(Target { kind, address, proxy, database: DATABASE })
     }
 
     fn pgbouncer(&self, directory: &Path) -> anyhow::Result<(SocketAddr, Option<Started>)> {
@@ -385,7 +403,7 @@ fn client(program: &Path, address: SocketAddr) -> Command {
 }
 
 /// Reads a process's stderr for as long as it lives, so that it never blocks on a full pipe.
-fn stderr_lines(child: &mut Child) -> mpsc::Receiver<String> {
+pub(crate) fn stderr_lines(child: &mut Child) -> mpsc::Receiver<String> {
     let (lines, receiver) = mpsc::sync_channel(LINES_KEPT_MAX);
     if let Some(stderr) = child.stderr.take() {
         thread::spawn(move || {
@@ -419,10 +437,10 @@ fn find(program: &str) -> anyhow::Result<PathBuf> {
 
 /// The database, under the same name through every target.
 pub(crate) const DATABASE: &str = "app";
-const USER: &str = "bench";
+pub(crate) const USER: &str = "bench";
 /// Guards nothing: throw-away data, on loopback, for the length of a run.
-const PASSWORD: &str = "bench";
+pub(crate) const PASSWORD: &str = "bench";
 /// A million accounts, about 150 MiB: in memory.
 const SCALE: &str = "10";
-const START_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(30);
 const LINES_KEPT_MAX: usize = 100;

@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no workspace around it")?;
     let built = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--quiet", "-p", "bench", "-p", "onrecord"])
+        .args(["build", "--release", "--quiet", "-p", "bench", "-p", "onrecord", "-p", "outpost"])
         .current_dir(workspace)
         .status()?;
     ensure!(built.success(), "the release build failed");

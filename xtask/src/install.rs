@@ -27,7 +27,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 17] = [
+const NEEDS: [Need; 18] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
@@ -36,6 +36,7 @@ const NEEDS: [Need; 17] = [
     Need { what: "node", package: "nodejs", present: || on_path("node") },
     Need { what: "npm", package: "npm", present: || on_path("npm") },
     Need { what: "python3 with venv", package: "python3-venv", present: venv },
+    Need { what: "network namespaces", package: "iproute2", present: || on_path("ip") },
     Need { what: "strace", package: "strace", present: || on_path("strace") },
     Need { what: "go", package: "golang-go", present: || on_path("go") },
     Need { what: "Go's checksum database", package: "golang-golang-x-mod-dev", present: go_sumdb },

@@ -46,6 +46,8 @@ cargo xtask test [--quick] [--without STEP]... [--only STEP]...
               and the tests without servers
 cargo xtask bench postgres [...]
     The speed of the gateway against a byte copy and pgbouncer.
+cargo xtask bench link [--quick]
+    The speed of the way through an outpost, against the gateway without one.
 cargo xtask bench record [--quick]
     The speed of the record by itself, against the raw disk.
 cargo xtask wasm [--check]

@@ -263,7 +263,8 @@ fn the_keys_are_wrapped_as_the_configuration_says() {
 fn serving(data: &Path) -> (Server, Recorder) {
     let recorder = open(data);
     let access = gateway::Access::open(data, recorder.clone()).unwrap();
-    let executor = Executor { recorder: recorder.clone(), rules: Rules::new(RetentionRules::default()), access };
+    let rules = Rules::new(RetentionRules::default());
+    let executor = Executor { recorder: recorder.clone(), rules, access, outposts: None, outpost_address: None };
     (Server::start(data, executor).unwrap(), recorder)
 }
 

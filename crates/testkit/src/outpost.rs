@@ -91,6 +91,10 @@ impl Outpost {
         if self.way.websocket {
             command.arg("--websocket");
         }
+        // The way is the test's own, whatever the environment says.
+        for variable in ["HTTPS_PROXY", "https_proxy", "ONRECORD_JOIN"] {
+            command.env_remove(variable);
+        }
         let stderr = File::create(self.stderr_path(self.starts)).unwrap();
         command.stdout(stderr.try_clone().unwrap()).stderr(stderr);
         self.process = Some(Process::start("onrecord-outpost", &mut command, Signal::KILL));

@@ -4,12 +4,16 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use link::Opener;
+use link::{Opener, PING_EVERY};
 use tokio::sync::oneshot;
 
 use super::Via;
 use super::registry::Enrolled;
+
+/// A ping comes every [`PING_EVERY`]; one that is so late may never come.
+const QUIET_AFTER: Duration = PING_EVERY.saturating_add(Duration::from_secs(3));
 
 thread_local! {
     /// Which worker this thread is: a session takes a link of its own worker, so that no byte crosses threads.
@@ -41,6 +45,7 @@ pub(super) struct Link {
     pub(super) place: u8,
     pub(super) program: String,
     worker: usize,
+    heard: Mutex<Instant>,
 }
 
 /// Why a link is ended from here.
@@ -68,7 +73,18 @@ impl Link {
         (instance, epoch, place): ([u8; 16], u64, u8),
         program: String,
     ) -> Self {
-        Self { outpost, opener, peer, instance, epoch, place, program, worker: WORKER.get() }
+        let (worker, heard) = (WORKER.get(), Mutex::new(Instant::now()));
+        Self { outpost, opener, peer, instance, epoch, place, program, worker, heard }
+    }
+
+    /// The outpost has said something.
+    pub(super) fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether a ping is overdue: it may be dead, and is taken only where there is no other.
+    fn is_quiet(&self) -> bool {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > QUIET_AFTER
     }
 
     /// A link of an outpost's process that is gone, or an older one of the same place.
@@ -109,7 +125,7 @@ impl Links {
         let mut by_outpost: HashMap<&str, (usize, &Arc<Link>)> = HashMap::new();
         // One that is told to end takes no more.
         let live = state.up.values().filter(|(link, end)| end.is_some() && !link.opener.is_lost());
-        let rank = |link: &Link| (link.worker != here, link.opener.streams());
+        let rank = |link: &Link| (link.is_quiet(), link.worker != here, link.opener.streams());
         for (link, _) in live.filter(|(link, _)| via.matches(&link.outpost)) {
             let (streams, best) = by_outpost.entry(&link.outpost.id).or_insert((0, link));
             *streams += link.opener.streams();
@@ -118,7 +134,7 @@ impl Links {
             }
         }
         let mut candidates: Vec<_> = by_outpost.into_values().map(|(streams, link)| (streams, link.clone())).collect();
-        candidates.sort_by_key(|(streams, _)| *streams);
+        candidates.sort_by_key(|(streams, link)| (link.is_quiet(), *streams));
         candidates.into_iter().map(|(_, link)| link).collect()
     }
 

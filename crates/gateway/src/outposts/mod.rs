@@ -279,11 +279,13 @@ impl Outposts {
         session: &str,
         limit: Duration,
     ) -> Result<(LinkStream, Carried), OpenError> {
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         let mut last = OpenError::None(via.clone());
-        for link in self.0.links.candidates(via) {
-            let opening = open_on(&link, host, port, session, limit);
-            match tokio::time::timeout_at(deadline, opening).await {
+        let candidates = self.0.links.candidates(via);
+        for (link, left) in candidates.iter().zip((1..=candidates.len()).rev()) {
+            // One that does not answer must leave time for the others.
+            let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            match tokio::time::timeout(share, open_on(link, host, port, session, share)).await {
                 Ok(Ok(stream)) => {
                     let carried = Carried { id: link.outpost.id.clone(), name: link.outpost.name.clone() };
                     return Ok((stream, carried));
@@ -291,7 +293,7 @@ impl Outposts {
                 Ok(Err(error)) => last = error,
                 Err(_elapsed) => {
                     let outpost = link.outpost.name.clone();
-                    return Err(OpenError::TimedOut { outpost, address: address_of(host, port) });
+                    last = OpenError::TimedOut { outpost, address: address_of(host, port) };
                 }
             }
         }

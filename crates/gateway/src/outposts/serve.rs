@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use x509_cert::der::Decode as _;
 
 use super::links::{Link, Why};
-use super::registry::{Enrolled, NotAdmitted, hex};
+use super::registry::{NotAdmitted, hex};
 use super::{Outposts, Said, now};
 use crate::Shared;
 use crate::refusals::Reason;
@@ -212,7 +212,7 @@ impl Visit<'_> {
         let welcome = Frame::Welcome { version: VERSION, name: outpost.name.clone() };
         let listening = async {
             welcome.write(&mut control).await?;
-            listen(&mut control, outposts, outpost).await
+            listen(&mut control, outposts, link).await
         };
         let (parting, why) = tokio::select! {
             ended = listening => (None, match ended {
@@ -262,18 +262,21 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(mut mux: Mux<T>, control: ones
 }
 
 /// Answers pings until the outpost says goodbye, is silent for too long, or is no longer welcome.
-async fn listen(control: &mut LinkStream, outposts: &Outposts, outpost: &Enrolled) -> io::Result<String> {
+async fn listen(control: &mut LinkStream, outposts: &Outposts, link: &Link) -> io::Result<String> {
     loop {
         let heard = tokio::time::timeout(DEAD_AFTER, Frame::read(control)).await;
         match heard {
             Err(_elapsed) => return Ok("the outpost is silent".into()),
             Ok(frame) => match frame? {
-                Frame::Ping { number } => Frame::Pong { number }.write(control).await?,
+                Frame::Ping { number } => {
+                    link.heard();
+                    Frame::Pong { number }.write(control).await?;
+                }
                 Frame::Goodbye { why } => return Ok(why),
                 _ => return Ok("the outpost sent what it should not".into()),
             },
         }
-        if let Err(why) = outposts.0.registry.stands(&outpost.id, now()) {
+        if let Err(why) = outposts.0.registry.stands(&link.outpost.id, now()) {
             return Ok(why.to_string());
         }
     }

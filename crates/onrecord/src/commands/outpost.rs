@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use link::JoinToken;
 use serde_json::Value;
 
@@ -68,19 +68,9 @@ pub struct Run {
     /// HTTP proxy that is asked to CONNECT, http://HOST:PORT
     #[arg(long, value_name = "URL", env = "HTTPS_PROXY")]
     proxy: Option<outpost::Proxy>,
-    /// How the gateway is reached: websocket where a proxy lets only the web through
-    #[arg(long, value_enum, default_value_t)]
-    carrier: Carrier,
-}
-
-/// How the gateway is reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Carrier {
-    /// TLS on TCP
-    #[default]
-    Tls,
-    /// A WebSocket, with that TLS inside
-    Websocket,
+    /// Reach the gateway inside a WebSocket, where a proxy lets only the web through
+    #[arg(long)]
+    websocket: bool,
 }
 
 impl OutpostCommand {
@@ -135,10 +125,7 @@ impl Run {
             allowed: self.allow,
             connections: self.connections,
             proxy: self.proxy,
-            carrier: match self.carrier {
-                Carrier::Tls => outpost::Carrier::Tls,
-                Carrier::Websocket => outpost::Carrier::WebSocket,
-            },
+            carrier: if self.websocket { outpost::Carrier::WebSocket } else { outpost::Carrier::Tls },
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
         runtime.block_on(async {

@@ -215,3 +215,140 @@ fn links_run_inside_a_websocket_through_a_proxy() {
     session.exchange(&query("select repeat('x', 100) from generate_series(1, 50000)"), 1);
     gateway.verify();
 }
+
+/// Writes into the outpost's file that its certificate was made long ago, so that the next is due.
+fn age(outpost: &Outpost, hours: i64) {
+    let path = outpost.state().join("identity");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let valid = text.lines().find(|line| line.starts_with("valid ")).unwrap();
+    let times: Vec<i64> = valid.split(' ').skip(1).map(|time| time.parse().unwrap()).collect();
+    let aged = format!("valid {} {}", times[0] - hours * 3600, times[1] - hours * 3600);
+    std::fs::write(&path, text.replace(valid, &aged)).unwrap();
+}
+
+fn certificate(outpost: &Outpost) -> (String, usize) {
+    let text = std::fs::read_to_string(outpost.state().join("identity")).unwrap();
+    let own = text.lines().find(|line| line.starts_with("certificate ")).unwrap().to_owned();
+    (own, text.lines().filter(|line| line.starts_with("authority ")).count())
+}
+
+#[test]
+fn a_certificate_is_renewed_when_it_is_due_and_another_authority_is_learnt_with_it() {
+    let server = Postgres::start();
+    let mut gateway = start_far(&server, "127.0.0.1");
+    let address = gateway.outpost_address();
+    let mut outpost = Outpost::join(&gateway, "site-a", &[], &[&allowed(&server)], Way::default());
+    let (first, authorities) = certificate(&outpost);
+    assert_eq!(authorities, 1);
+    gateway.cli(&["outpost", "rotate-authority"]).expect_success("rotate");
+    assert!(!gateway.cli(&["outpost", "rotate-authority"]).status.success(), "one at a time");
+    outpost.kill9();
+    age(&outpost, 17);
+    outpost.restart();
+    outpost.wait_connected();
+    poll("the next certificate", || (certificate(&outpost).0 != first).then_some(()));
+    assert_eq!(certificate(&outpost).1, 2, "it trusts both");
+    // Who joins in between is told both, too.
+    let late = Outpost::join(&gateway, "site-b", &["eu"], &[&allowed(&server)], Way::default());
+    assert_eq!(certificate(&late).1, 2);
+
+    // A day later the gateway shows a certificate of the new one, and drops the old.
+    gateway.stop();
+    let registry = gateway.data().join("outposts/registry.json");
+    let text = std::fs::read_to_string(&registry).unwrap();
+    let mut content: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for authority in content["authorities"].as_array_mut().unwrap() {
+        authority["since"] = (authority["since"].as_i64().unwrap() - 26 * 3600).into();
+    }
+    std::fs::write(&registry, content.to_string()).unwrap();
+    let config = std::fs::read_to_string(gateway.config()).unwrap();
+    std::fs::write(
+        gateway.config(),
+        config.replace("outposts = [\"127.0.0.1:0\"]", &format!("outposts = [\"{address}\"]")),
+    )
+    .unwrap();
+    let gateway = gateway.restart();
+    poll("the outposts to be back", || {
+        let listed = gateway.cli(&["outpost", "list"]).expect_success("list");
+        (listed.matches(" connected").count() == 2).then_some(())
+    });
+    Raw::login(&through(&gateway, "wide")).exchange(&query("select 1"), 1);
+
+    // One that was off for longer than a day has to join again.
+    outpost.kill9();
+    age(&outpost, 30);
+    std::fs::remove_file(outpost.state().join("../join")).unwrap();
+    std::fs::write(outpost.state().join("../join"), "").unwrap();
+    outpost.restart();
+    assert!(outpost.wait_ended().contains("it has to join again"), "{}", outpost.said());
+    gateway.verify();
+}
+
+#[test]
+fn a_client_that_does_not_read_slows_nobody_else() {
+    let server = Postgres::start();
+    let gateway = start_far(&server, "127.0.0.1");
+    let outpost = Outpost::join(&gateway, "site-a", &[], &[&allowed(&server)], Way::default());
+    let before = outpost.memory_kib();
+    let mut slow = Raw::login(&through(&gateway, "far"));
+    slow.send(&query("select repeat('x', 1000) from generate_series(1, 200000)"));
+    poll("the statement to be stuck", || {
+        let stuck = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
+        (server.sql(stuck) == "1").then_some(())
+    });
+    // Both links are as good as ever for the others.
+    let mut others: Vec<Raw> = (0..4).map(|_| Raw::login(&through(&gateway, "far"))).collect();
+    for _ in 0..50 {
+        for other in &mut others {
+            other.exchange(&query("select repeat('y', 10000)"), 1);
+        }
+    }
+    // 200 MB did not come to rest in the outpost.
+    assert!(outpost.memory_kib() < before + 16 * 1024, "{} KiB, then {}", before, outpost.memory_kib());
+    drop(slow);
+    gateway.settled("app");
+    gateway.verify();
+}
+
+#[test]
+fn a_cancellation_goes_through_the_outpost() {
+    let server = Postgres::start();
+    let gateway = start_far(&server, "127.0.0.1");
+    let _outpost = Outpost::join(&gateway, "site-a", &[], &[&allowed(&server)], Way::default());
+    let mut session = Raw::login(&through(&gateway, "far"));
+    session.send(&query("select pg_sleep(60)"));
+    poll("the statement to run", || {
+        let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%'";
+        (server.sql(running) == "1").then_some(())
+    });
+    // The client goes; what it left running is cancelled by the way it came.
+    drop(session);
+    poll("the statement to be cancelled", || {
+        let running =
+            "select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%' and state = 'active'";
+        (server.sql(running) == "0").then_some(())
+    });
+    let record = gateway.settled("app");
+    assert_eq!(record.commands[0].status(), "cancelled");
+    gateway.verify();
+}
+
+#[test]
+fn an_outpost_that_falls_silent_is_given_up_and_comes_back() {
+    let server = Postgres::start();
+    let gateway = start_far(&server, "127.0.0.1");
+    let mut outpost = Outpost::join(&gateway, "site-a", &[], &[&allowed(&server)], Way::default());
+    let mut session = Raw::login(&through(&gateway, "far"));
+    session.send(&query("select pg_sleep(600)"));
+    // Its sockets stay open, as those of a machine that lost its network.
+    outpost.process().signal(rustix::process::Signal::STOP);
+    let last = session.read().expect("the reason of the end");
+    assert_eq!(last.field(b'C').as_deref(), Some("08006"));
+    assert_eq!(refused(&through(&gateway, "far")).0, "08001");
+    outpost.process().signal(rustix::process::Signal::CONT);
+    poll("the outpost to be back", || {
+        let target = through(&gateway, "far");
+        Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).ok()
+    });
+    gateway.verify();
+}
