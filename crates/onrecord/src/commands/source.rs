@@ -200,7 +200,7 @@ impl From<&evidence::Command> for Row {
             ordinal: intent.command.ordinal,
             time: command.time.wall_us,
             identity: intent.who.name.to_string(),
-            proof: None,
+            proof: command.proof.map(|method| method.as_str()),
             on_behalf_of: intent.who.on_behalf_of.as_ref().map(|principal| principal.name.to_string()),
             connection: intent.connection.clone(),
             database: intent.database.to_string(),
