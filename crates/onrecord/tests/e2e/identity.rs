@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use testkit::client_certificate;
 use testkit::issuer::{Issuer, Provider};
 use testkit::postgres::binary;
 use testkit::process::{self, Finished, poll};
-use testkit::client_certificate;
 use testkit::{Gateway, Postgres, Target};
 
 use crate::plan;
@@ -32,7 +32,10 @@ groups = ["{claims.groups}"]
 "#;
 
 fn trusting(issuer: &Issuer) -> String {
-    format!("[issuers.corp]\nissuer = \"{}\"\naudience = \"onrecord\"\nkeep_claims = [\"email\"]\n{RULES}", issuer.url())
+    format!(
+        "[issuers.corp]\nissuer = \"{}\"\naudience = \"onrecord\"\nkeep_claims = [\"email\"]\n{RULES}",
+        issuer.url()
+    )
 }
 
 fn start(issuer: &Issuer) -> (Postgres, Gateway) {
@@ -78,17 +81,27 @@ fn two_agents_share_a_database_and_the_record_tells_them_apart() {
     let (_server, gateway) = start(&issuer);
     for (agent, person) in [("copilot", "bea"), ("claude", "carl")] {
         let token = agent_token(&issuer, agent, person);
-        assert_eq!(psql(&with_token(&gateway, &token), "select current_user").expect_success(agent).trim(), "app_owner");
+        assert_eq!(
+            psql(&with_token(&gateway, &token), "select current_user").expect_success(agent).trim(),
+            "app_owner"
+        );
     }
     let record = gateway.settled("app");
-    let who: Vec<_> = record.commands.iter().map(|c| (c.str("identity").unwrap(), c.str("on_behalf_of").unwrap())).collect();
+    let who: Vec<_> =
+        record.commands.iter().map(|c| (c.str("identity").unwrap(), c.str("on_behalf_of").unwrap())).collect();
     assert_eq!(who, [("agent:copilot", "human:bea"), ("agent:claude", "human:carl")]);
     let sessions = sessions(&gateway);
     let first = &sessions[0];
     assert_eq!((first["proof"].as_str(), first["identity_known"].as_str()), (Some("jwt"), Some("verified")));
-    assert_eq!((first["on_behalf_of_known"].as_str(), first["run"].as_str()), (Some("verified"), Some("conversation:c-17")));
+    assert_eq!(
+        (first["on_behalf_of_known"].as_str(), first["run"].as_str()),
+        (Some("verified"), Some("conversation:c-17"))
+    );
     let evidence = &first["evidence"];
-    assert_eq!((evidence["issuer"].as_str().unwrap(), evidence["rule"].as_str()), (issuer.url().as_str(), Some("corp/agents")));
+    assert_eq!(
+        (evidence["issuer"].as_str().unwrap(), evidence["rule"].as_str()),
+        (issuer.url().as_str(), Some("corp/agents"))
+    );
     assert_eq!(evidence["actors"], json!(["copilot"]));
     let shown = gateway.cli(&["show", first["id"].as_str().unwrap()]).expect_success("show");
     assert!(shown.contains("corp/agents") && shown.contains("on behalf of  human:bea (verified)"), "{shown}");
@@ -112,7 +125,8 @@ fn a_token_that_proves_nothing_is_told_why_and_its_kind_is_on_the_record() {
     let unsigned = {
         use base64::Engine as _;
         let encode = |value: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims = json!({"iss": issuer.url(), "aud": "onrecord", "sub": "bea", "exp": now() + 60, "act": {"sub": "copilot"}});
+        let claims =
+            json!({"iss": issuer.url(), "aud": "onrecord", "sub": "bea", "exp": now() + 60, "act": {"sub": "copilot"}});
         format!("{}.{}.", encode(json!({"alg": "none"})), encode(claims))
     };
     let cases: [(&str, String, &str); 9] = [
@@ -186,9 +200,14 @@ fn a_connection_token_opens_one_connection_for_some_time() {
     assert!(token("nowhere", "15m").stderr.contains("does not exist, or agent:copilot may not use it"));
     assert!(token("app", "25h").stderr.contains("ttl_seconds is 1 to 3600"));
     let brief = token("app", "1s").expect_success("brief");
-    poll("the end of a token", || (!psql(&with_token(&gateway, brief.trim()), "select 1").status.success()).then_some(()));
+    poll("the end of a token", || {
+        (!psql(&with_token(&gateway, brief.trim()), "select 1").status.success()).then_some(())
+    });
     let session = sessions(&gateway).remove(0);
-    assert_eq!((session["proof"].as_str(), session["identity"].as_str()), (Some("connection-token"), Some("agent:copilot")));
+    assert_eq!(
+        (session["proof"].as_str(), session["identity"].as_str()),
+        (Some("connection-token"), Some("agent:copilot"))
+    );
     assert_eq!(session["evidence"]["rule"], "corp/agents", "what proved it when it was handed out");
     assert_eq!(gateway.entries("token"), 2);
 
@@ -315,7 +334,9 @@ fn claims_find_commands() {
     let mut command = Command::new(binary("psql"));
     gateway.target().libpq(&mut command).env("PGAPPNAME", "migrate-7");
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    command.args(["-XAtq", "-c", "select 1"]).args(["-c", &format!("select 2 /*traceparent='{trace}',route='%2Forders'*/")]);
+    command
+        .args(["-XAtq", "-c", "select 1"])
+        .args(["-c", &format!("select 2 /*traceparent='{trace}',route='%2Forders'*/")]);
     process::run(&mut command, "").expect_success("psql");
     psql(&gateway.target(), "select 3").expect_success("another");
     let found = |claim: &str| {
