@@ -87,7 +87,7 @@ fn a_change_of_the_configuration_is_in_force_without_a_restart() {
             "\n[identities.new-agent]\nkind = \"agent\"\ngroups = [\"fresh\"]\nsecret = \"{}\"\n",
             scram::secret(key)
         );
-        let text = text.replace(", \"agent:app_owner\"]", "]\ngroups = [\"fresh\"]");
+        let text = text.replace(", \"agent:app_owner\"]", "]").replace("groups = []", "groups = [\"fresh\"]");
         text + &new
     });
     assert!(said.contains("1 session that is no longer permitted ended"), "{said}");
