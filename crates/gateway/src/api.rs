@@ -163,7 +163,7 @@ async fn proven(shared: &Shared, config: &Config, token: &str, peer: SocketAddr)
             hint: None,
         });
     }
-    let proven = shared.access.prove(token).await;
+    let proven = shared.access.prove(token, config).await;
     let proven = proven.and_then(|proven| match shared.access.is_revoked(&proven.identity.name) {
         true => Err(NotProven::revoked(&proven.identity.name)),
         false => Ok(proven),

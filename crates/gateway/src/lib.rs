@@ -197,6 +197,7 @@ impl Gateway {
         Ok(self.shared.access.end_unless(|identity, connection| {
             let connection = config.connections.get(connection);
             config.still_knows(identity)
+                && self.shared.access.still_trusts(identity, &config)
                 && connection.is_some_and(|c| c.grants.admit(&identity.name, &identity.groups).is_some())
         }))
     }

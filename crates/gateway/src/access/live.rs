@@ -14,7 +14,8 @@ pub(crate) struct Live(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    sessions: HashMap<u64, One>,
+    /// The sessions of each identity, by number.
+    sessions: HashMap<IdentityName, BTreeMap<u64, One>>,
     /// Where each credential that has sessions was last said to be in use.
     said: HashMap<(IdentityName, String), Places>,
 }
@@ -46,6 +47,7 @@ impl Places {
 #[derive(Debug)]
 pub(crate) struct Entered {
     live: Arc<Live>,
+    identity: IdentityName,
     number: u64,
     /// Comes when the session is to end, and says why.
     pub(crate) ended: oneshot::Receiver<SessionEnd>,
@@ -63,22 +65,23 @@ impl Live {
     ) -> Option<(Entered, Option<Shared>)> {
         let source = source.to_canonical();
         let mut state = self.lock();
-        if state.sessions.values().filter(|one| one.identity.name == identity.name).count() >= max {
+        if state.sessions.get(&identity.name).map_or(0, BTreeMap::len) >= max {
             return None;
         }
         let number = state.next;
         state.next += 1;
         let (end, ended) = oneshot::channel();
         let connection = connection.to_owned();
-        state.sessions.insert(number, One { identity: identity.clone(), connection, source, end: Some(end) });
+        let one = One { identity: identity.clone(), connection, source, end: Some(end) };
+        state.sessions.entry(identity.name.clone()).or_default().insert(number, one);
         let shared = state.shared(identity);
-        Some((Entered { live: self.clone(), number, ended }, shared))
+        Some((Entered { live: self.clone(), identity: identity.name.clone(), number, ended }, shared))
     }
 
     /// Ends every session for which `reason` gives a reason. Says how many those are.
     pub(crate) fn end(&self, reason: impl Fn(&Identity, &str) -> Option<SessionEnd>) -> u64 {
         let mut ended = 0;
-        for one in self.lock().sessions.values_mut() {
+        for one in self.lock().sessions.values_mut().flat_map(BTreeMap::values_mut) {
             if let Some(why) = reason(&one.identity, &one.connection)
                 && let Some(end) = one.end.take()
             {
@@ -92,7 +95,7 @@ impl Live {
     /// Where each credential of each identity is in use.
     pub(crate) fn places(&self) -> BTreeMap<(IdentityName, String), Places> {
         let mut places: BTreeMap<_, Places> = BTreeMap::new();
-        for one in self.lock().sessions.values() {
+        for one in self.lock().sessions.values().flat_map(BTreeMap::values) {
             let key = (one.identity.name.clone(), one.identity.proof.credential.clone());
             places.entry(key).or_default().add(one);
         }
@@ -115,10 +118,8 @@ impl Places {
 impl State {
     fn places(&self, identity: &Identity) -> Places {
         let mut places = Places::default();
-        let same = |one: &&One| {
-            one.identity.name == identity.name && one.identity.proof.credential == identity.proof.credential
-        };
-        self.sessions.values().filter(same).for_each(|one| places.add(one));
+        let own = self.sessions.get(&identity.name).into_iter().flat_map(BTreeMap::values);
+        own.filter(|one| one.identity.proof.credential == identity.proof.credential).for_each(|one| places.add(one));
         places
     }
 
@@ -144,7 +145,12 @@ impl State {
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut state = self.live.lock();
-        if let Some(one) = state.sessions.remove(&self.number)
+        let Some(own) = state.sessions.get_mut(&self.identity) else { return };
+        let one = own.remove(&self.number);
+        if own.is_empty() {
+            state.sessions.remove(&self.identity);
+        }
+        if let Some(one) = one
             && state.places(&one.identity).sessions == 0
         {
             state.said.remove(&(one.identity.name.clone(), one.identity.proof.credential.clone()));

@@ -20,11 +20,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Identity, IdentityName, Revocation, RevocationAction, SessionEnd, Shared, Time, Token, TokenAction,
+    Actor, Evidence, Identity, IdentityName, Revocation, RevocationAction, SessionEnd, Shared, Time, Token, TokenAction,
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
 
+use crate::config::Config;
 use crate::issuers::{IssuerSource, Issuers, IssuersError, Timing};
 pub(crate) use live::Entered;
 use live::{Live, Places};
@@ -160,6 +161,15 @@ impl Access {
     #[must_use]
     pub fn issuers(&self) -> Vec<crate::issuers::Standing> {
         self.trusted().map(|issuers| issuers.standings()).unwrap_or_default()
+    }
+
+    /// Whether what proved an identity once would still be taken: its issuer is trusted, client certificates are taken.
+    pub(crate) fn still_trusts(&self, identity: &Identity, config: &Config) -> bool {
+        match &identity.proof.evidence {
+            None => true,
+            Some(Evidence::Token(token)) => self.trusted().is_some_and(|issuers| issuers.trusts(&token.issuer)),
+            Some(Evidence::Certificate(_)) => config.certificates.is_some(),
+        }
     }
 
     fn trusted(&self) -> Option<Arc<Issuers>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
 
 use super::{Access, tokens};
+use crate::config::Config;
 
 /// Who was proven.
 #[derive(Debug, Clone)]
@@ -61,9 +62,10 @@ impl NotProven {
 
 impl Access {
     /// Who this token says it is. Cancel safe.
-    pub(crate) async fn prove(&self, text: &str) -> Result<Proven, NotProven> {
+    pub(crate) async fn prove(&self, text: &str, config: &Config) -> Result<Proven, NotProven> {
         if text.starts_with(tokens::PREFIX) {
-            return self.token(text).map(of_connection_token).ok_or_else(NotProven::unknown);
+            let token = self.token(text).filter(|token| self.still_trusts(&token.identity, config));
+            return token.map(of_connection_token).ok_or_else(NotProven::unknown);
         }
         // What is no token at all is told what one is, also where no issuer is trusted.
         if text.bytes().filter(|&byte| byte == b'.').count() != 2 {

@@ -14,6 +14,8 @@ use model::{Body, Entry, IdentityName, Revocation, RevocationAction, Time};
 pub(crate) struct Revoked {
     file: PathBuf,
     by_name: Mutex<BTreeMap<IdentityName, (Time, Revocation)>>,
+    /// Held while the file is written, which may take its time: who asks who is locked out does not wait for that.
+    writing: Mutex<()>,
 }
 
 impl Revoked {
@@ -35,7 +37,7 @@ impl Revoked {
                 _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
             }
         }
-        Ok(Self { file, by_name: Mutex::new(by_name) })
+        Ok(Self { file, by_name: Mutex::new(by_name), writing: Mutex::default() })
     }
 
     pub(crate) fn contains(&self, name: &IdentityName) -> bool {
@@ -48,27 +50,25 @@ impl Revoked {
 
     /// Locks out. From here on nobody is let in; on the disk when this returns without an error.
     pub(crate) fn insert(&self, time: Time, entry: Revocation) -> io::Result<()> {
-        let mut all = self.lock();
-        all.insert(entry.identity.clone(), (time, entry));
-        self.write(&all)
+        self.lock().insert(entry.identity.clone(), (time, entry));
+        self.write(None)
     }
 
     /// Lets in again. Nobody is, if the disk refuses.
     pub(crate) fn remove(&self, name: &IdentityName) -> io::Result<Option<Revocation>> {
-        let mut all = self.lock();
-        let Some((time, was)) = all.remove(name) else {
+        if !self.contains(name) {
             return Ok(None);
-        };
-        if let Err(error) = self.write(&all) {
-            all.insert(name.clone(), (time, was));
-            return Err(error);
         }
-        Ok(Some(was))
+        self.write(Some(name))?;
+        Ok(self.lock().remove(name).map(|(_, was)| was))
     }
 
-    fn write(&self, all: &BTreeMap<IdentityName, (Time, Revocation)>) -> io::Result<()> {
+    /// Writes the file: all that are locked out, but this one.
+    fn write(&self, but: Option<&IdentityName>) -> io::Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = Vec::new();
-        for (time, entry) in all.values() {
+        let all = self.lock().clone();
+        for (time, entry) in all.values().filter(|(_, entry)| but != Some(&entry.identity)) {
             Entry { time: *time, body: Body::Revocation(entry.clone()) }.encode(&mut bytes);
             bytes.push(b'\n');
         }

@@ -215,6 +215,12 @@ impl Issuers {
         }
     }
 
+    /// Whether tokens with this `iss` are taken.
+    #[must_use]
+    pub fn trusts(&self, issuer: &str) -> bool {
+        self.by_issuer.contains_key(issuer)
+    }
+
     /// How the keys of each issuer stand.
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {

@@ -144,7 +144,7 @@ pub(crate) async fn greet(
             let hint = "Set sslmode=verify-full (or at least require) in the client.";
             return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
         }
-        (None, Login::Token) => match by_token(&mut stream, &name, access).await? {
+        (None, Login::Token) => match by_token(&mut stream, &name, config, access).await? {
             Ok(proven) => proven,
             Err(NotProven { reason, text, hint }) => {
                 let text = format!("OnRecord does not accept the token: {text}");
@@ -212,7 +212,12 @@ async fn by_key(
 }
 
 /// A token as the password.
-async fn by_token(stream: &mut Stream, user: &str, access: &Access) -> Result<Result<Proven, NotProven>, GreetError> {
+async fn by_token(
+    stream: &mut Stream,
+    user: &str,
+    config: &Config,
+    access: &Access,
+) -> Result<Result<Proven, NotProven>, GreetError> {
     stream.write_all(&message::authentication_cleartext()).await?;
     stream.flush().await?;
     let mut password = Zeroizing::new(read_password(stream, TOKEN_MESSAGE_BYTES_MAX).await?);
@@ -220,7 +225,7 @@ async fn by_token(stream: &mut Stream, user: &str, access: &Access) -> Result<Re
         return Err(GreetError::Refused(Reason::Malformed));
     }
     let proven = match std::str::from_utf8(&password) {
-        Ok(text) => access.prove(text).await,
+        Ok(text) => access.prove(text, config).await,
         Err(_) => Err(NotProven::malformed()),
     };
     Ok(proven.and_then(|proven| match proven.identity.name.as_str() {

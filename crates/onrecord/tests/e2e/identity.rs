@@ -227,6 +227,33 @@ fn a_connection_token_opens_one_connection_for_some_time() {
 }
 
 #[test]
+fn an_issuer_that_is_trusted_no_more_takes_its_sessions_and_tokens_along() {
+    let issuer = Issuer::start();
+    let (_server, gateway) = start(&issuer);
+    let token = agent_token(&issuer, "copilot", "bea");
+    let home = tempfile::tempdir().unwrap();
+    let mut command = onrecord(&gateway, home.path());
+    let exchanged = process::run(command.env("ONRECORD_TOKEN", &token).args(["token", "--connection", "app"]), "");
+    let exchanged = exchanged.expect_success("token").trim().to_owned();
+    let ran = std::thread::scope(|scope| {
+        let target = with_token(&gateway, &token);
+        let session = scope.spawn(move || psql(&target, "select pg_sleep(60)"));
+        poll("a live session", || {
+            let listed = gateway.cli(&["identities", "show", "agent:copilot"]);
+            listed.stdout.contains("1 session from 127.0.0.1").then_some(())
+        });
+        let config = fs::read_to_string(gateway.config()).unwrap();
+        let without = config.replace(&trusting(&issuer), "");
+        assert_ne!(config, without);
+        fs::write(gateway.config(), without).unwrap();
+        session.join().unwrap()
+    });
+    assert!(ran.stderr.contains("may no longer use this connection"), "{}", ran.stderr);
+    assert!(psql(&with_token(&gateway, &token), "select 1").stderr.contains("trust"));
+    assert!(psql(&with_token(&gateway, &exchanged), "select 1").stderr.contains("taken back"));
+}
+
+#[test]
 fn a_client_runs_with_a_token_that_it_does_not_see() {
     let issuer = Issuer::start();
     let (_server, gateway) = start(&issuer);
