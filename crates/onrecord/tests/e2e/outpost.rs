@@ -270,7 +270,7 @@ fn a_certificate_is_renewed_when_it_is_due_and_another_authority_is_learnt_with_
     let gateway = gateway.restart();
     poll("the outposts to be back", || {
         let listed = gateway.cli(&["outpost", "list"]).expect_success("list");
-        (listed.matches(" connected").count() == 2).then_some(())
+        (!listed.contains("not connected")).then_some(())
     });
     Raw::login(&through(&gateway, "wide")).exchange(&query("select 1"), 1);
 
