@@ -20,6 +20,7 @@ use crate::{
     processes::{Processes, Started},
     summary::median,
     targets::{Cluster, DATABASE, Kind, PASSWORD, Programs, START_WITHIN, Target, USER, stderr_lines},
+    token::{self, Cost},
 };
 
 /// How a run is cut to size.
@@ -83,11 +84,11 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
         }
         found.push(one);
     }
-    writeln!(io::stdout(), "{}", report(&found, before, idle))?;
+    writeln!(io::stdout(), "{}", report(&found, before, idle, &token::costs()?))?;
     Ok(())
 }
 
-fn report(found: &[Round], before: [u64; 2], idle: [u64; 2]) -> String {
+fn report(found: &[Round], before: [u64; 2], idle: [u64; 2], tokens: &[Cost]) -> String {
     let of = |pick: &dyn Fn(&Round) -> f64| median(&found.iter().map(pick).collect::<Vec<_>>()).unwrap_or(0.0);
     let ratio = |list: &dyn Fn(&Round) -> [f64; 3], over: usize| {
         of(&|round| {
@@ -117,7 +118,11 @@ fn report(found: &[Round], before: [u64; 2], idle: [u64; 2]) -> String {
         ("1,000 idle sessions, MiB at the gateway", gateway, 100.0, false),
     ];
     text += "| bar | wanted | found | |\n|---|---|---|---|\n";
-    for (what, found, wanted, least) in bars {
+    let checks = tokens.iter().map(|one| {
+        (format!("a warm check of an {} token, µs (p99 {:.0})", one.algorithm, one.p99), one.median, 200.0, false)
+    });
+    let bars = bars.into_iter().map(|(what, found, wanted, least)| (what.to_owned(), found, wanted, least));
+    for (what, found, wanted, least) in bars.chain(checks) {
         let (sign, met) = if least { ("at least", found >= wanted) } else { ("below", found < wanted) };
         let met = if met { "met" } else { "**missed**" };
         text += &format!("| {what} | {sign} {wanted} | {found:.2} | {met} |\n");

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod summary;
 mod targets;
+mod token;
 
 use std::{io::Write, path::PathBuf, process::ExitCode, thread};
 

@@ -16,7 +16,8 @@ pub(crate) fn everything() -> Result<()> {
     fs::create_dir_all(&clients)?;
     python(&clients)?;
     node(&clients, "node", "node-postgres")?;
-    node(&clients, "browser", "browser")
+    node(&clients, "browser", "browser")?;
+    node(&clients, "issuers", "issuers")
 }
 
 /// One thing that must be on the machine, and the Debian package that brings it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledger::Evaluation;
-use model::{AbsentReason, Intent, Outcome, Time};
+use model::{AbsentReason, Intent, Outcome, ProofMethod, Time};
 
 use crate::fields::Kind;
 use crate::manifest::Manifest;
@@ -58,6 +58,8 @@ pub struct Command {
     pub time: Time,
     /// The intent.
     pub intent: Intent,
+    /// How the identity was proven when the session began.
+    pub proof: Option<ProofMethod>,
     /// The outcome, unless it was still running.
     pub outcome: Option<Outcome>,
     /// Its text.

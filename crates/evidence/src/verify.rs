@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ledger::audit::{Audit, BlobState, Place, Scope, Violation};
 use ledger::{Checkpoint, Evaluation, SignedNote, TlogProof, VerifierKey, WitnessPolicy, verify_leaves};
-use model::{Body, CommandId, Digest, Entry, Field, SessionId};
+use model::{Body, CommandId, Digest, Entry, Field, ProofMethod, SessionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, File};
@@ -327,7 +327,14 @@ impl State {
             }
         }
         let wanted = Disclosure::new(plain(), &manifest.commands, &manifest.withheld);
-        let mut opening = Opening { file, wanted, erased: Erased::new(plain()), keyring, counts: BTreeMap::new() };
+        let mut opening = Opening {
+            file,
+            wanted,
+            erased: Erased::new(plain()),
+            keyring,
+            counts: BTreeMap::new(),
+            proofs: BTreeMap::new(),
+        };
         let mut used = BTreeSet::new();
         let mut commands: BTreeMap<CommandId, Command> = BTreeMap::new();
         for included in entries {
@@ -367,6 +374,9 @@ impl State {
         used: &mut BTreeSet<FieldId>,
         commands: &mut BTreeMap<CommandId, Command>,
     ) {
+        if let Body::SessionOpen(open) = &included.entry.body {
+            opening.proofs.insert(open.link.session, open.identity.proof.method);
+        }
         for (command, kind, field) in fields::of(&included.entry) {
             used.extend(fields::numbers(field).map(|number| (command.session, number)));
             let selected = manifest.commands.get(&command.session).is_some_and(|all| all.contains(&command.ordinal));
@@ -386,6 +396,7 @@ impl State {
                         index: included.index,
                         time: included.entry.time,
                         intent: intent.clone(),
+                        proof: opening.proofs.get(&command.session).copied(),
                         outcome: None,
                         text: content,
                         parameters: Content::Absent(model::AbsentReason::None),
@@ -470,6 +481,8 @@ struct Opening<'a> {
     erased: Erased,
     keyring: &'a Keyring<'a>,
     counts: BTreeMap<Kind, Counts>,
+    /// How each session's identity was proven.
+    proofs: BTreeMap<SessionId, ProofMethod>,
 }
 
 impl Opening<'_> {

@@ -7,23 +7,24 @@ use crate::token::TOKEN_BYTES_MAX;
 /// How many characters of a value from outside a text shows.
 const SHOWN_MAX: usize = 80;
 
-/// Why a token or a certificate is refused. The texts name what is wrong and never hold a token.
+/// Why a token or a certificate is refused. Each text completes "this is not accepted: "; it names what is wrong and never
+/// holds a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no token, or no certificate.
-    #[error("this is no token that can be checked: {what}")]
+    #[error("it cannot be checked: {what}")]
     Malformed {
         /// What is wrong.
         what: &'static str,
     },
     /// It is longer than a token may be.
-    #[error("the token has {bytes} bytes; at most {TOKEN_BYTES_MAX} are read")]
+    #[error("it has {bytes} bytes; at most {TOKEN_BYTES_MAX} are read")]
     TooLong {
         /// How long it is.
         bytes: usize,
     },
     /// It is signed by an algorithm that is not allowed.
-    #[error("the token is signed by {algorithm}, which is not allowed here; allowed are: {allowed}")]
+    #[error("it is signed by {algorithm}, which is not allowed here; allowed are: {allowed}")]
     Algorithm {
         /// The algorithm.
         algorithm: String,
@@ -32,16 +33,14 @@ pub enum Refusal {
     },
     /// Its issuer is not trusted.
     #[error(
-        "the token was issued by {issuer}, which this gateway does not trust; compare its `iss` with the issuers in the configuration, character by character"
+        "it was issued by {issuer}, which this gateway does not trust; compare its `iss` with the issuers in the configuration, character by character"
     )]
     Issuer {
         /// Who issued it.
         issuer: String,
     },
     /// It is meant for someone else.
-    #[error(
-        "the token is meant for {audience}, not for this gateway; ask the issuer for a token with the audience {expected}"
-    )]
+    #[error("it is meant for {audience}, not for this gateway; ask the issuer for one with the audience {expected}")]
     Audience {
         /// For whom.
         audience: String,
@@ -49,13 +48,13 @@ pub enum Refusal {
         expected: String,
     },
     /// It does not hold any more.
-    #[error("the token expired {seconds_ago} s ago; get a new one")]
+    #[error("it expired {seconds_ago} s ago; get a new one")]
     Expired {
         /// Since when.
         seconds_ago: u64,
     },
     /// It does not hold yet.
-    #[error("the token holds only in {seconds} s (`{claim}`); compare the clocks of the issuer and of the gateway")]
+    #[error("it holds only in {seconds} s (`{claim}`); compare the clocks of the issuer and of the gateway")]
     NotYetValid {
         /// When it will.
         seconds: u64,
@@ -63,7 +62,7 @@ pub enum Refusal {
         claim: &'static str,
     },
     /// It is signed by a key that the issuer does not publish.
-    #[error("the token is signed by key {kid}, which issuer {issuer} does not publish")]
+    #[error("it is signed by key {kid}, which issuer {issuer} does not publish")]
     UnknownKey {
         /// The issuer's name here.
         issuer: String,
@@ -71,10 +70,10 @@ pub enum Refusal {
         kid: String,
     },
     /// Its signature is wrong.
-    #[error("the signature of the token is wrong: it was changed, or someone else signed it")]
+    #[error("its signature is wrong: it was changed, or someone else signed it")]
     Signature,
     /// It holds for longer than a token of this issuer may.
-    #[error("the token holds for {seconds} s; issuer {issuer} may hand out tokens of at most {max} s")]
+    #[error("it holds for {seconds} s; issuer {issuer} may hand out tokens of at most {max} s")]
     Lifetime {
         /// The issuer's name here.
         issuer: String,
@@ -84,7 +83,7 @@ pub enum Refusal {
         max: u64,
     },
     /// A claim is missing or has a wrong form.
-    #[error("the claim `{claim}` of the token {what}")]
+    #[error("its claim `{claim}` {what}")]
     Claims {
         /// Which one.
         claim: &'static str,

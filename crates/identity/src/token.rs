@@ -88,10 +88,8 @@ impl Issuer {
         }
         check(&settings)?;
         let (leeway, token_max) = (settings.leeway.as_secs(), settings.token_max.map(|max| max.as_secs()));
-        let decides = serde_json::json!({
-            "issuer": settings.issuer, "audiences": settings.audiences, "algorithms": settings.algorithms,
-            "token_max": token_max, "leeway": leeway,
-        });
+        // A list, whose order no build changes.
+        let decides = serde_json::json!([settings.issuer, settings.audiences, settings.algorithms, token_max, leeway,]);
         let rules = Rules::new(&settings.name, &decides.to_string(), rules)?;
         Ok(Self { settings, leeway, token_max, rules })
     }
@@ -158,7 +156,7 @@ impl Issuer {
             on_behalf_of: mapped.on_behalf_of,
             run: mapped.run,
             method: ProofMethod::Jwt,
-            credential: format!("token:{}", token.hex().get(..16).unwrap_or_default()),
+            credential: format!("jwt:{}", token.hex().get(..16).unwrap_or_default()),
             not_after: registered.expires.saturating_add(self.leeway),
             evidence: Evidence::Token(Box::new(evidence)),
         })

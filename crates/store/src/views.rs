@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    Body, Claim, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, Reason, SessionClose,
-    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via,
-    Who, comment_claims,
+    Body, Claim, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, ProofMethod, Reason,
+    SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity,
+    Verdict, Via, Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -73,6 +73,8 @@ pub struct CommandView {
     pub time: Time,
     /// Who sent it.
     pub who: Who,
+    /// How that was proven when the session began; none if that is not in what was read.
+    pub proof: Option<ProofMethod>,
     /// Over which connection.
     pub connection: String,
     /// To which database.
@@ -195,7 +197,7 @@ pub fn commands(reader: &Reader, filter: Filter) -> Commands {
         entries: reader.entries(0),
         next: 0,
         held: VecDeque::new(),
-        claims: HashMap::new(),
+        begun: HashMap::new(),
         late: HashMap::new(),
     }
 }
@@ -207,8 +209,8 @@ pub struct Commands {
     entries: Entries,
     next: u64,
     held: VecDeque<Held>,
-    /// What each open session claimed when it began.
-    claims: HashMap<SessionId, Arc<[Claim]>>,
+    /// What each open session said when it began.
+    begun: HashMap<SessionId, Arc<Begun>>,
     /// Commands that are no longer waited for.
     late: HashMap<CommandId, Waiting>,
 }
@@ -224,7 +226,14 @@ struct Waiting {
     index: u64,
     time: Time,
     intent: Intent,
-    claims: Arc<[Claim]>,
+    begun: Arc<Begun>,
+}
+
+/// What is kept of a session's first entry for the commands of the session.
+#[derive(Default)]
+struct Begun {
+    claims: Vec<Claim>,
+    proof: Option<ProofMethod>,
 }
 
 const HELD_MAX: usize = 4096;
@@ -242,12 +251,13 @@ impl Commands {
         match stored.entry.body {
             Body::SessionOpen(open) => {
                 self.reader.learn(&open);
-                self.claims.insert(open.link.session, open.claims.into());
+                let begun = Begun { claims: open.claims, proof: Some(open.identity.proof.method) };
+                self.begun.insert(open.link.session, Arc::new(begun));
                 None
             }
             Body::Intent(intent) if self.filter.wants_intent(time, &intent) => {
-                let claims = self.claims.get(&intent.link.session).cloned().unwrap_or_default();
-                let command = Waiting { index: stored.index, time, intent, claims };
+                let begun = self.begun.get(&intent.link.session).cloned().unwrap_or_default();
+                let command = Waiting { index: stored.index, time, intent, begun };
                 self.held.push_back(Held { command, outcome: None });
                 if self.held.len() > HELD_MAX {
                     let first = self.held.pop_front()?;
@@ -268,7 +278,7 @@ impl Commands {
                 Some(Held { command: self.late.remove(&of)?, outcome: Some(ended) })
             }
             Body::SessionClose(close) => {
-                self.claims.remove(&close.link.session);
+                self.begun.remove(&close.link.session);
                 None
             }
             _ => None,
@@ -280,10 +290,10 @@ impl Commands {
     }
 
     fn view(&self, held: Held) -> Result<Option<CommandView>, StoreError> {
-        let Held { command: Waiting { index, time, intent, claims }, outcome } = held;
+        let Held { command: Waiting { index, time, intent, begun }, outcome } = held;
         let session = intent.link.session;
         let text = self.reader.open_field(session, &intent.text)?;
-        let mut claims = claims.to_vec();
+        let mut claims = begun.claims.clone();
         if let Opened::Bytes(text) = &text {
             claims.extend(comment_claims(text));
         }
@@ -293,6 +303,7 @@ impl Commands {
             time,
             text,
             claims,
+            proof: begun.proof,
             upstream: intent.upstream,
             parameters: self.reader.open_field(session, &intent.parameters)?,
             who: intent.who,

@@ -122,7 +122,7 @@ fn running_script() -> PathBuf {
     scripts().join("running.sh")
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     find_program(name).unwrap_or_else(|| panic!("`{name}` is not installed; `cargo xtask test` says how"))
 }
 

@@ -20,6 +20,7 @@ pub struct Plan {
     connections: Vec<Connection>,
     limits: String,
     listen: String,
+    groups: Vec<String>,
     tables: String,
     data: Option<PathBuf>,
     durability: &'static str,
@@ -60,6 +61,7 @@ impl Plan {
             ],
             limits: String::new(),
             listen: String::new(),
+            groups: Vec::new(),
             tables: String::new(),
             data: None,
             durability: "intent",
@@ -79,6 +81,19 @@ impl Plan {
     #[must_use]
     pub fn limits(self, lines: &str) -> Plan {
         Plan { limits: lines.to_owned(), ..self }
+    }
+
+    /// With the HTTP API on a free port.
+    #[must_use]
+    pub fn api(self) -> Plan {
+        self.listen("api = [\"127.0.0.1:0\"]\n")
+    }
+
+    /// Groups that may use every connection.
+    #[must_use]
+    pub fn groups(mut self, groups: &[&str]) -> Plan {
+        self.groups.extend(groups.iter().map(|&group| group.to_owned()));
+        self
     }
 
     /// More lines for the `[listen]` table.
@@ -244,6 +259,21 @@ impl Gateway {
         line.1.trim().to_owned()
     }
 
+    /// The URL of its HTTP API, as it said at its last start.
+    #[track_caller]
+    pub fn api(&self) -> String {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("the API is on https ")).expect("there is an API");
+        format!("https://{}", line.1.trim())
+    }
+
+    /// Whether the log has this text in the clear.
+    pub fn mentions(&self, text: &str) -> bool {
+        let mut grep = Command::new("grep");
+        grep.args(["--text", "--quiet", "--recursive", "--fixed-strings", "--", text]).arg(self.data.join("log"));
+        process::run(&mut grep, "").status.success()
+    }
+
     /// The password that the gateway's connections use, as a file.
     pub fn password_file(&self) -> PathBuf {
         self.dir.path().join("upstream.password")
@@ -374,7 +404,8 @@ impl Gateway {
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
                  password = \"file:{password}\"\ntls = \"{tls}\"\n{ca}\
                  durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
-                 message_bytes_max = {message_bytes_max}\n\n",
+                 groups = {groups:?}\nmessage_bytes_max = {message_bytes_max}\n\n",
+                groups = self.plan.groups,
                 message_bytes_max = self.plan.message_bytes_max,
                 port = server.port(),
                 password = dir.join("upstream.password").display(),

@@ -17,6 +17,8 @@ pub mod clients;
 mod gateway;
 /// Requests over HTTP, byte by byte.
 pub mod http;
+/// Issuers of tokens.
+pub mod issuer;
 mod namespace;
 mod object_store;
 mod outpost;
@@ -43,5 +45,5 @@ pub use record::{Command, Record};
 pub use rustls_connect::MakeRustls;
 pub use server_log::{Ran, ServerLog};
 pub use target::{Target, Tls};
-pub use tls::Authority;
+pub use tls::{Authority, client_certificate};
 pub use witness::{Witness, copy_directory};

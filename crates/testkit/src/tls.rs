@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 /// A certificate authority with one server certificate for `localhost` and `127.0.0.1`.
@@ -34,6 +35,7 @@ impl Authority {
 
         let authority = Authority { dir };
         fs::write(authority.ca(), ca_certificate.pem()).unwrap();
+        write_secret(&authority.dir.path().join("ca.key"), &issuer.key().serialize_pem());
         fs::write(authority.certificate(), certificate.pem()).unwrap();
         write_secret(&authority.key(), &server_key.serialize_pem());
         authority
@@ -59,6 +61,23 @@ impl Default for Authority {
     fn default() -> Self {
         Authority::new()
     }
+}
+
+/// A client certificate of this authority for a URI, and its key, as files in a directory.
+pub fn client_certificate(authority: &Authority, dir: &Path, uri: &str) -> (PathBuf, PathBuf) {
+    let ca_key = KeyPair::from_pem(&fs::read_to_string(authority.dir.path().join("ca.key")).unwrap()).unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.distinguished_name.push(DnType::CommonName, "OnRecord test authority");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = Issuer::new(ca, ca_key);
+    let mut client = CertificateParams::new(Vec::new()).unwrap();
+    client.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let (certificate_file, key_file) = (dir.join("client.crt"), dir.join("client.key"));
+    fs::write(&certificate_file, client.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    write_secret(&key_file, &key.serialize_pem());
+    (certificate_file, key_file)
 }
 
 /// Writes a file that its owner alone may read.

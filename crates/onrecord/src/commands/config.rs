@@ -77,7 +77,10 @@ pub(super) fn described(finding: &SecretFinding) -> (String, String, &'static st
 
 /// Parts that are valid and do nothing, which is rarely what was meant.
 pub(super) fn idle_parts(config: &Config) -> impl Iterator<Item = (String, String, &'static str)> {
-    let unused = config.connections.iter().filter(|(_, connection)| connection.identities.is_empty());
+    let unused = config
+        .connections
+        .iter()
+        .filter(|(_, connection)| connection.identities.is_empty() && connection.groups.is_empty());
     let connections = unused.map(|(name, _)| {
         let hint = "name them: identities = [\"agent:...\"], or `onrecord identities add NAME --connection ...`";
         (format!("connections.{name}.identities"), "nobody may use this connection".to_owned(), hint)

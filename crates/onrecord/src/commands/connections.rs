@@ -32,6 +32,7 @@ impl Connections {
                     "tls": connection.tls().to_string(),
                     "durability": connection.durability.to_string(),
                     "identities": strings(&connection.identities),
+                    "groups": connection.groups,
                 }))
             }));
         }
@@ -52,10 +53,9 @@ impl Connections {
                 Cell::new(&connection.database),
                 Cell::new(connection.tls().to_string()),
                 Cell::new(connection.durability.to_string()),
-                if connection.identities.is_empty() {
-                    Cell::toned(Tone::Warning, "nobody")
-                } else {
-                    Cell::new(strings(&connection.identities).join(", "))
+                match who(connection) {
+                    who if who.is_empty() => Cell::toned(Tone::Warning, "nobody"),
+                    who => Cell::new(who.join(", ")),
                 },
             ]);
         }
@@ -64,6 +64,12 @@ impl Connections {
         }
         Ok(console.table(&table)?)
     }
+}
+
+/// Who may use it: identities and groups.
+fn who(connection: &crate::config::Connection) -> Vec<String> {
+    let groups = connection.groups.iter().map(|group| format!("group {group}"));
+    strings(&connection.identities).into_iter().chain(groups).collect()
 }
 
 fn strings(names: &[model::IdentityName]) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! A command as the CLI shows it: the intent joined with its outcome, in clear text where the keys are there.
 
-use model::{CommandId, wall_text};
+use model::{CommandId, ProofMethod, wall_text};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ pub(super) struct Row {
     #[serde(serialize_with = "time")]
     pub(super) time: i64,
     pub(super) identity: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proof: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) on_behalf_of: Option<String>,
     pub(super) connection: String,
@@ -88,6 +90,14 @@ impl Row {
         format!("{}.{}", short_session(&self.session), self.ordinal)
     }
 
+    /// Who it was, and for whom.
+    fn who(&self) -> String {
+        match &self.on_behalf_of {
+            None => self.identity.clone(),
+            Some(whom) => format!("{} for {whom}", self.identity),
+        }
+    }
+
     /// What stands in a table for the text.
     pub(super) fn text_or_why(&self) -> (Tone, &str) {
         match (&self.text, self.text_state.as_deref()) {
@@ -128,6 +138,7 @@ pub(super) fn table(rows: &[Row], times: Times, indent: usize) -> Table {
         Column::text(&day.as_ref().map_or_else(|| "TIME (UTC)".to_owned(), |day| format!("{day}Z"))),
         Column::text("ID"),
         Column::text("WHO"),
+        Column::text("PROOF"),
         Column::text("CONNECTION"),
         Column::flexible("COMMAND"),
         Column::text("STATUS"),
@@ -150,7 +161,7 @@ fn one_day(rows: &[Row]) -> Option<String> {
     rows.iter().all(|row| day(row).as_ref() == Some(&first)).then_some(first)
 }
 
-fn cells(row: &Row, time: &str) -> [Cell; 8] {
+fn cells(row: &Row, time: &str) -> [Cell; 9] {
     let (tone, text) = row.text_or_why();
     // Indentation is for lines of their own; here it would only take room.
     let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
@@ -159,13 +170,23 @@ fn cells(row: &Row, time: &str) -> [Cell; 8] {
     [
         Cell::toned(Tone::Faint, time),
         Cell::toned(Tone::Faint, row.short_id()),
-        Cell::new(&row.identity),
+        Cell::new(row.who()),
+        Cell::toned(Tone::Faint, row.proof.map(brief).unwrap_or_default()),
         Cell::new(&row.connection),
         Cell::toned(tone, text.join("\n")),
         row.status_cell(),
         Cell::new(rows.map(|rows| rows.to_string()).unwrap_or_default()),
         Cell::toned(Tone::Faint, took.unwrap_or_default()),
     ]
+}
+
+/// How an identity was proven, in a word.
+fn brief(method: &str) -> &str {
+    match ProofMethod::parse(method) {
+        Some(ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus) => "key",
+        Some(ProofMethod::ConnectionToken) => "token",
+        Some(ProofMethod::Jwt | ProofMethod::Certificate) | None => method,
+    }
 }
 
 /// How a status looks.

@@ -12,6 +12,7 @@ mod faults;
 mod functions;
 mod greeting;
 mod hostile;
+mod identity;
 mod large;
 mod names;
 mod object_store;

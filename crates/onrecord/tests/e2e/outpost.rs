@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
+use testkit::issuer::Issuer;
 use testkit::process::poll;
 use testkit::raw::{Raw, query};
 use testkit::{Gateway, Namespace, Outpost, Postgres, Proxy, Target, Way};
@@ -350,5 +351,92 @@ fn an_outpost_that_falls_silent_is_given_up_and_comes_back() {
         let target = through(&gateway, "far");
         Raw::connect(&target).authenticate(&target, 0x0003_0000, &[]).ok()
     });
+    gateway.verify();
+}
+
+/// Agents with tokens of an issuer insert rows through the outpost while the outpost, the issuer and the gateway are killed
+/// in turn. Whatever a client was told had happened is in the table and on the record, and nothing else is in the table.
+#[test]
+fn everything_is_killed_in_turn_under_load() {
+    let server = Postgres::start();
+    server.sql("create table done (agent int, n int)");
+    server.sql("grant insert on done to app_owner");
+    let mut issuer = Issuer::start();
+    let tables = format!(
+        "[issuers.corp]\nissuer = \"{}\"\naudience = \"onrecord\"\n\
+         [[issuers.corp.rules]]\nname = \"agents\"\nwhen = \"true\"\nidentity = \"agent:{{claims.sub}}\"\ngroups = [\"agents\"]\n\
+         [connections.far]\nkind = \"postgres\"\naddress = \"127.0.0.1:{}\"\ndatabase = \"app\"\nuser = \"app_owner\"\n\
+         password = \"file:upstream.password\"\noutpost = \"site-a\"\nca = \"file:{}\"\ngroups = [\"agents\"]\n",
+        issuer.url(),
+        server.port(),
+        server.authority().ca().display(),
+    );
+    let mut gateway = plan().listen("outposts = [\"127.0.0.1:0\"]\n").tables(&tables).start(&server);
+    let mut outpost = Outpost::join(&gateway, "site-a", &[], &[&allowed(&server)], Way::default());
+    // Ports stay what they were, as they do outside of tests.
+    let config = std::fs::read_to_string(gateway.config()).unwrap();
+    let listen = |port: u16| format!("postgres = [\"127.0.0.1:{port}\"]");
+    let config = config.replace(&listen(0), &listen(gateway.target().port));
+    let config = config.replace("[\"127.0.0.1:0\"]", &format!("[\"{}\"]", gateway.outpost_address()));
+    std::fs::write(gateway.config(), config).unwrap();
+
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let tokens: Vec<String> =
+        (0..4).map(|agent| issuer.mint(serde_json::json!({"aud": "onrecord", "sub": format!("a{agent}")}))).collect();
+    let target = gateway.secure_target();
+    let (acknowledged, gateway) = std::thread::scope(|scope| {
+        let agents: Vec<_> = tokens
+            .iter()
+            .enumerate()
+            .map(|(agent, token)| {
+                let target = Target { user: "token".into(), password: token.clone(), ..target.with_database("far") };
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut told = Vec::new();
+                    for n in 0.. {
+                        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                            break;
+                        }
+                        let mut psql = std::process::Command::new(testkit::postgres::binary("psql"));
+                        let text = format!("insert into done values ({agent}, {n})");
+                        let ran = testkit::process::run(target.libpq(&mut psql).args(["-wXqc", &text]), "");
+                        if ran.status.success() {
+                            told.push(text);
+                        }
+                    }
+                    told
+                })
+            })
+            .collect();
+        let work = || std::thread::sleep(Duration::from_millis(700));
+        for _ in 0..2 {
+            work();
+            outpost.kill9();
+            work();
+            outpost.restart();
+            outpost.wait_connected();
+            work();
+            issuer.stop();
+            work();
+            gateway.kill9();
+            gateway = gateway.restart();
+            work();
+            issuer.restart();
+            work();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let acknowledged: Vec<String> = agents.into_iter().flat_map(|agent| agent.join().unwrap()).collect();
+        (acknowledged, gateway)
+    });
+    let record = gateway.settled("app");
+    let texts: std::collections::HashSet<&str> = record.texts().into_iter().collect();
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+    for text in &acknowledged {
+        assert!(texts.contains(text.as_str()), "{text} is not on the record");
+    }
+    let rows = server.sql("select 'insert into done values (' || agent || ', ' || n || ')' from done");
+    let rows: std::collections::HashSet<&str> = rows.lines().collect();
+    assert!(rows.is_subset(&texts), "a row without a command");
+    assert!(acknowledged.iter().all(|text| rows.contains(text.as_str())), "a command without its row");
     gateway.verify();
 }

@@ -1,11 +1,11 @@
 //! What belongs into a bundle: the selected commands, all entries of their sessions, and what puts them in place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{IsTerminal as _, Write as _};
 
 use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId, Kind};
 use model::seal::FieldKey;
-use model::{Body, Digest, Entry, Field, SessionId};
+use model::{Body, Digest, Entry, Evidence, Field, SessionId};
 use store::Reader;
 
 use super::super::selection::Selection;
@@ -62,6 +62,8 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
         last: 0,
     };
     let mut left = BUNDLE_BYTES_MAX;
+    // By its thumbprint, the newest entry of each key of an issuer: a session that a token proved names one.
+    let mut issuer_keys: HashMap<Digest, (u64, Vec<u8>)> = HashMap::new();
     let mut progress = Progress::new("entries read");
     for stored in reader.entries(0) {
         let stored = stored.map_err(source::unreadable)?;
@@ -77,12 +79,19 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
                 touched.last = touched.last.max(index);
                 touched.keep(index, stored.leaf, &mut left)?;
             }
+            Body::IssuerKey(key) => _ = issuer_keys.insert(key.thumbprint, (index, stored.leaf)),
             Body::Hold(_) => _ = touched.holds.insert(index, stored.leaf),
             Body::Start(_) => _ = touched.around.insert(index, (true, stored.leaf)),
             Body::Stop(_) | Body::Recovery(_) | Body::Witnesses(_) => {
                 touched.around.insert(index, (false, stored.leaf));
             }
-            _ if linked => {
+            body if linked => {
+                if let Body::SessionOpen(open) = body
+                    && let Some(Evidence::Token(token)) = &open.identity.proof.evidence
+                    && let Some((index, leaf)) = issuer_keys.get(&token.key)
+                {
+                    touched.keep(*index, leaf.clone(), &mut left)?;
+                }
                 touched.range = (touched.range.0.min(index), index);
                 touched.last = touched.last.max(index);
                 touched.keep(index, stored.leaf, &mut left)?;

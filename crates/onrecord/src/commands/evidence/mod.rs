@@ -17,6 +17,7 @@ use super::Context;
 use crate::Failure;
 
 /// The commands about evidence.
+#[allow(clippy::large_enum_variant, reason = "there is one, for as long as the program runs")]
 #[derive(Debug, Subcommand)]
 pub enum EvidenceCommand {
     /// Write commands, their sessions and the proof that they are on the record to one file
