@@ -160,7 +160,8 @@ fn confirmation(claims: &Map<String, Value>) -> Result<Option<String>, Refusal> 
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(cnf)) => match cnf.get("jkt").or_else(|| cnf.get("x5t#S256")) {
             Some(Value::String(thumbprint)) => one_text(claim, thumbprint).map(Some),
-            _ => Ok(None),
+            // Bound by other means; bound all the same.
+            _ => Ok(Some("other".to_owned())),
         },
         Some(_) => Err(Refusal::Claims { claim, what: "is no object" }),
     }

@@ -196,6 +196,11 @@ impl Issuer {
             let expected: Vec<String> = settings.audiences.iter().map(|audience| shown(audience)).collect();
             return Err(Refusal::Audience { audience: audience.join(", "), expected: expected.join(" or ") });
         }
+        // RFC 9449, 7.1 and RFC 8705, 3: who has such a token has to prove the key, too. Here it comes as a bearer's.
+        if claims.confirmation.is_some() {
+            let what = "binds it to a key, and whoever sends it cannot prove that key here; get one that is not bound";
+            return Err(Refusal::Claims { claim: "cnf", what });
+        }
         if claims.expires.saturating_add(self.leeway) <= now {
             return Err(Refusal::Expired { seconds_ago: now.saturating_sub(claims.expires) });
         }

@@ -67,21 +67,25 @@ fn what_the_record_keeps_is_what_the_token_says() {
     let issuer = Issuer::new(settings, &[rule("service:{claims.sub}")]).unwrap();
     let over = json!({
         "aud": ["other", AUDIENCE], "azp": "cli", "auth_time": NOW - 100, "acr": "2", "amr": ["pwd", "otp"],
-        "cnf": {"jkt": "thumb"}, "ref": {"a": [1]}, "long": "x".repeat(300), "secret": "s",
+        "ref": {"a": [1]}, "long": "x".repeat(300), "secret": "s",
     });
     let Evidence::Token(evidence) = with_issuer(&issuer, over).unwrap().evidence else { panic!("a token proved it") };
     assert_eq!(evidence.audience, ["other", AUDIENCE]);
     assert_eq!(evidence.client.as_deref(), Some("cli"));
     assert_eq!((evidence.issued, evidence.not_before, evidence.expires), (Some(NOW - 5), Some(NOW - 5), NOW + 300));
     assert_eq!((evidence.auth_time, evidence.acr.as_deref()), (Some(NOW - 100), Some("2")));
-    assert_eq!(
-        (evidence.amr.as_slice(), evidence.confirmation.as_deref()),
-        (&["pwd".into(), "otp".into()][..], Some("thumb"))
-    );
+    assert_eq!((evidence.amr.as_slice(), evidence.confirmation.as_deref()), (&["pwd".into(), "otp".into()][..], None));
     let kept: Vec<&str> = evidence.claims.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(kept, ["ref", "long"]);
     assert_eq!(evidence.claims[0].1, r#"{"a":[1]}"#);
     assert!(evidence.claims[1].1.starts_with("(300 bytes, sha256 "), "{}", evidence.claims[1].1);
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_key_is_no_bearers() {
+    for cnf in [json!({"jkt": "thumb"}), json!({"x5t#S256": "thumb"}), json!({"jwk": {}}), json!({})] {
+        assert!(matches!(with(json!({"cnf": cnf})), Err(Refusal::Claims { claim: "cnf", .. })));
+    }
 }
 
 #[test]

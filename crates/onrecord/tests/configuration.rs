@@ -153,8 +153,8 @@ fn the_environment_names_the_configuration() {
     let listed = common::Ran::from(listed.unwrap());
     assert_eq!(
         listed.out,
-        "IDENTITY             USER           ON BEHALF OF  CONNECTIONS\n\
-         agent:copilot-agent  copilot-agent  human:bea     app\n"
+        "IDENTITY             ON BEHALF OF  SESSIONS  TOKENS  CONNECTIONS  STATE\n\
+         agent:copilot-agent  human:bea            0       0  app\n"
     );
 }
 
@@ -175,7 +175,7 @@ fn identities_are_added_and_everything_else_stays() {
     assert!(text.contains("identities = [\"agent:copilot-agent\", \"agent:claude-code\"]"), "{text}");
     assert!(text.contains(added["secret"].as_str().unwrap()));
     let list = place.run("identities list").out;
-    assert!(list.contains("agent:claude-code    claude-code    human:ada     app\n"), "{list}");
+    assert!(list.contains("agent:claude-code    human:ada            0       0  app\n"), "{list}");
 
     let again = place.run("identities add claude-code --kind human");
     assert_eq!(again.code, 1);

@@ -21,14 +21,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use link::JoinToken;
+use tokio::sync::watch;
 
 pub use carrier::Proxy;
 pub use state::{Identity, State, StateError};
 
 /// Connections to the gateway, unless told otherwise.
 pub const CONNECTIONS_DEFAULT: u8 = 2;
+/// How long the last word may take to leave when it stops.
+const PARTING: Duration = Duration::from_millis(300);
 /// Addresses that an outpost may be told of.
 const ALLOWED_MAX: usize = 1024;
 
@@ -132,6 +136,7 @@ struct Shared {
     identity: Mutex<Identity>,
     /// Made up at each start; the gateway tells by it which connections are of a process that is gone.
     instance: [u8; 16],
+    stopping: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -161,14 +166,18 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         (None, None) => return Err(OutpostError::NoIdentity),
     };
     say(&format!("outpost {} ({}), gateway {}", identity.name, identity.id, identity.address));
-    let shared = Arc::new(Shared { options, state, identity: Mutex::new(identity), instance: random() });
+    let (stopping, _) = watch::channel(false);
+    let shared = Arc::new(Shared { options, state, identity: Mutex::new(identity), instance: random(), stopping });
+    let parting = async {
+        stop.await;
+        say("stopping");
+        shared.stopping.send_replace(true);
+        tokio::time::sleep(PARTING).await;
+    };
     tokio::select! {
         ended = links::keep(shared.clone()) => ended,
         ended = enrol::keep(shared.clone()) => ended,
-        () = &mut stop => {
-            say("stopping");
-            Ok(())
-        }
+        () = parting => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use link::{ALPN_LINK, DEAD_AFTER, Frame, LinkStream, Mux, Opener, PING_EVERY, Side, VERSION, trust};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::{OutpostError, Shared, carrier, random, say, serve};
@@ -118,14 +119,14 @@ async fn control(shared: &Shared, opener: &Opener, place: u8, epoch: u64) -> io:
         _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the gateway is of another version")),
     }
     let (read, write) = tokio::io::split(stream);
-    let (heard, pongs) = tokio::sync::watch::channel(Instant::now());
+    let (heard, pongs) = watch::channel(Instant::now());
     tokio::select! {
         ended = listen(read, &heard) => ended,
-        error = ping(write, &pongs) => Err(error),
+        error = ping(shared, write, &pongs) => Err(error),
     }
 }
 
-async fn listen(mut read: ReadHalf<LinkStream>, heard: &tokio::sync::watch::Sender<Instant>) -> io::Result<End> {
+async fn listen(mut read: ReadHalf<LinkStream>, heard: &watch::Sender<Instant>) -> io::Result<End> {
     loop {
         match Frame::read(&mut read).await? {
             Frame::Pong { .. } => drop(heard.send_replace(Instant::now())),
@@ -136,10 +137,15 @@ async fn listen(mut read: ReadHalf<LinkStream>, heard: &tokio::sync::watch::Send
     }
 }
 
-async fn ping(mut write: WriteHalf<LinkStream>, pongs: &tokio::sync::watch::Receiver<Instant>) -> io::Error {
-    let mut number = 0;
+async fn ping(shared: &Shared, mut write: WriteHalf<LinkStream>, pongs: &watch::Receiver<Instant>) -> io::Error {
+    let (mut number, mut stopping) = (0, shared.stopping.subscribe());
     loop {
-        tokio::time::sleep(PING_EVERY).await;
+        let told = tokio::time::timeout(PING_EVERY, stopping.wait_for(|stopping| *stopping)).await;
+        if told.is_ok_and(|told| told.is_ok()) {
+            let _ = Frame::Goodbye { why: "the outpost was stopped".into() }.write(&mut write).await;
+            // The process is about to end.
+            return std::future::pending().await;
+        }
         if pongs.borrow().elapsed() > DEAD_AFTER {
             return io::Error::new(io::ErrorKind::TimedOut, "the gateway is silent");
         }

@@ -253,4 +253,36 @@ mod tests {
         assert!(authorities.issue(&forged, "op_1", 1_000_000_000).is_err());
         assert!(authorities.issue(b"hello", "op_1", 1_000_000_000).is_err());
     }
+
+    /// Whether an outpost's side of TLS and the gateway's come to terms.
+    async fn agree(client: rustls::ClientConfig, server: Arc<ServerConfig>) -> bool {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let name = rustls::pki_types::ServerName::try_from(GATEWAY_NAME).unwrap();
+        let connecting = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, near);
+        let (ours, theirs) = tokio::join!(tokio_rustls::TlsAcceptor::from(server).accept(far), connecting);
+        ours.is_ok() && theirs.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_believes_the_pinned_authority_and_a_member_those_it_was_told() {
+        let now = super::super::now();
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let registry = Registry::open(here.path()).unwrap();
+        let ours = Authorities::open(&registry, now).unwrap();
+        let other = Authorities::open(&Registry::open(elsewhere.path()).unwrap(), now).unwrap();
+        let pin = ours.pin().unwrap();
+        assert!(agree(link::trust::newcomer(pin).unwrap(), ours.server(now).unwrap()).await);
+        assert!(!agree(link::trust::newcomer(pin).unwrap(), other.server(now).unwrap()).await, "another gateway");
+
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+        let member = |authorities: &Authorities, signer: &Authorities| {
+            let certificate = signer.issue(&request, "op_1", now).unwrap().certificate;
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            link::trust::member(&authorities.certificates(), certificate, key, ALPN_LINK).unwrap()
+        };
+        assert!(agree(member(&ours, &ours), ours.server(now).unwrap()).await);
+        assert!(!agree(member(&other, &ours), ours.server(now).unwrap()).await, "it believes another authority");
+        assert!(!agree(member(&ours, &other), ours.server(now).unwrap()).await, "its certificate is another's");
+    }
 }

@@ -90,14 +90,6 @@ impl Row {
         format!("{}.{}", short_session(&self.session), self.ordinal)
     }
 
-    /// Who it was, and for whom.
-    fn who(&self) -> String {
-        match &self.on_behalf_of {
-            None => self.identity.clone(),
-            Some(whom) => format!("{} for {whom}", self.identity),
-        }
-    }
-
     /// What stands in a table for the text.
     pub(super) fn text_or_why(&self) -> (Tone, &str) {
         match (&self.text, self.text_state.as_deref()) {
@@ -138,7 +130,8 @@ pub(super) fn table(rows: &[Row], times: Times, indent: usize) -> Table {
         Column::text(&day.as_ref().map_or_else(|| "TIME (UTC)".to_owned(), |day| format!("{day}Z"))),
         Column::text("ID"),
         Column::text("WHO"),
-        Column::text("PROOF"),
+        Column::spare("FOR"),
+        Column::spare("PROOF"),
         Column::text("CONNECTION"),
         Column::flexible("COMMAND"),
         Column::text("STATUS"),
@@ -161,7 +154,7 @@ fn one_day(rows: &[Row]) -> Option<String> {
     rows.iter().all(|row| day(row).as_ref() == Some(&first)).then_some(first)
 }
 
-fn cells(row: &Row, time: &str) -> [Cell; 9] {
+fn cells(row: &Row, time: &str) -> [Cell; 10] {
     let (tone, text) = row.text_or_why();
     // Indentation is for lines of their own; here it would only take room.
     let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
@@ -170,7 +163,8 @@ fn cells(row: &Row, time: &str) -> [Cell; 9] {
     [
         Cell::toned(Tone::Faint, time),
         Cell::toned(Tone::Faint, row.short_id()),
-        Cell::new(row.who()),
+        Cell::new(&row.identity),
+        Cell::new(row.on_behalf_of.as_deref().unwrap_or_default()),
         Cell::toned(Tone::Faint, row.proof.map(brief).unwrap_or_default()),
         Cell::new(&row.connection),
         Cell::toned(tone, text.join("\n")),

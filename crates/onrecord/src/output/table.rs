@@ -10,6 +10,8 @@ use super::{Look, Tone, single_line};
 const GAP: usize = 2;
 /// What a flexible column keeps at least.
 const FLEXIBLE_WIDTH_MIN: usize = 8;
+/// Columns that leave a flexible column less than this give way to it, if they can.
+const FLEXIBLE_WIDTH_WISHED: usize = 28;
 
 /// On which side a column's text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,7 @@ pub struct Column {
     align: Align,
     flexible: bool,
     headed: bool,
+    spare: bool,
     width_min: usize,
 }
 
@@ -48,12 +51,24 @@ pub struct Table {
 impl Column {
     /// Text that is never cut.
     pub fn text(heading: &str) -> Self {
-        Self { heading: heading.to_owned(), align: Align::Left, flexible: false, headed: true, width_min: 0 }
+        Self {
+            heading: heading.to_owned(),
+            align: Align::Left,
+            flexible: false,
+            headed: true,
+            spare: false,
+            width_min: 0,
+        }
     }
 
     /// Numbers.
     pub fn number(heading: &str) -> Self {
         Self { align: Align::Right, ..Self::text(heading) }
+    }
+
+    /// Text that is left out as a whole where it would leave a flexible column little room, or where no row has any.
+    pub fn spare(heading: &str) -> Self {
+        Self { spare: true, ..Self::text(heading) }
     }
 
     /// Text that gives way when the line is too long.
@@ -110,6 +125,9 @@ impl Table {
         if self.rows.is_empty() {
             return Ok(());
         }
+        if let Some(spare) = self.left_out(look.width) {
+            return self.without(spare).render(out, look);
+        }
         let widths = self.widths(look.width);
         if self.columns.iter().any(|column| column.headed && !column.heading.is_empty()) {
             let heading = |column: &Column| Cell::toned(Tone::Faint, &column.heading);
@@ -117,6 +135,25 @@ impl Table {
             self.line(out, &headings, &widths, look)?;
         }
         self.rows.iter().try_for_each(|row| self.line(out, row, &widths, look))
+    }
+
+    /// The next column to leave out, if one is.
+    fn left_out(&self, limit: Option<usize>) -> Option<usize> {
+        let empty = |at: usize| self.rows.iter().all(|row| row.get(at).is_none_or(|cell| cell.text.is_empty()));
+        let (natural, widths) = (self.natural_widths(), self.widths(limit));
+        let mut flexible = self.columns.iter().zip(natural.iter().zip(&widths)).filter(|(column, _)| column.flexible);
+        let squeezed = flexible.any(|(_, (natural, width))| *width < FLEXIBLE_WIDTH_WISHED.min(*natural));
+        let mut spare = self.columns.iter().enumerate().rev().filter(|(_, column)| column.spare).map(|(at, _)| at);
+        if squeezed { spare.next() } else { spare.find(|at| empty(*at)) }
+    }
+
+    fn without(&self, at: usize) -> Self {
+        let mut table = self.clone();
+        table.columns.remove(at);
+        for row in table.rows.iter_mut().filter(|row| at < row.len()) {
+            row.remove(at);
+        }
+        table
     }
 
     fn natural_widths(&self) -> Vec<usize> {
@@ -197,6 +234,18 @@ mod tests {
         let mut out = Vec::new();
         table.render(&mut out, Look { colour: false, width }).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_spare_column_gives_way_as_a_whole() {
+        let mut table = Table::new([Column::spare("FOR"), Column::spare("PROOF"), Column::flexible("COMMAND")]);
+        table.row([Cell::new(""), Cell::new("jwt"), Cell::new("select 'a rather long statement' from t")]);
+        let mut out = Vec::new();
+        table.render(&mut out, Look { colour: false, width: Some(80) }).unwrap();
+        assert!(String::from_utf8(out).unwrap().starts_with("PROOF  COMMAND\njwt    select"), "FOR is empty");
+        let mut out = Vec::new();
+        table.render(&mut out, Look { colour: false, width: Some(30) }).unwrap();
+        assert!(String::from_utf8(out).unwrap().starts_with("COMMAND\nselect"));
     }
 
     #[test]
