@@ -19,8 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::token::duration;
-use crate::agent::{Api, GatewayPlace, SourceArgs, Token, ready};
+use super::token::Wanted;
+use crate::agent::{Api, Token};
 use crate::{Exit, Failure};
 
 /// Where systems keep the authorities that they trust: libpq before version 16 has to be told.
@@ -35,16 +35,8 @@ const KEPT_BACK: [&str; 5] =
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The connection that the command may use
-    #[arg(long, value_name = "NAME")]
-    connection: String,
-    /// How long each token holds; it is renewed while the command runs [default: 15m, or what the gateway allows]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    ttl: Option<u64>,
     #[command(flatten)]
-    place: GatewayPlace,
-    #[command(flatten)]
-    source: SourceArgs,
+    wanted: Wanted,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -53,16 +45,12 @@ pub struct Run {
 impl Run {
     /// Runs the command, and ends as it ended.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let source = self.source.clone().source();
-        let (api, proof) = ready(&self.place, source.clone())?;
-        let token = api.exchange(&proof, &self.connection, self.ttl)?;
-        drop(proof);
+        let (api, token) = self.wanted.get()?;
         let port = api.about()?.pointer("/postgres/port").and_then(Value::as_u64).unwrap_or(5432);
         let pass = PassFile::new(api.host(), port, &token.text)?;
         let child = self.start(&api, port, &pass)?;
         let renew = || -> Result<Token, Failure> {
-            let (api, proof) = ready(&self.place, source.clone())?;
-            let token = api.exchange(&proof, &self.connection, self.ttl)?;
+            let (_, token) = self.wanted.get()?;
             pass.write(&token.text)?;
             Ok(token)
         };
@@ -92,7 +80,7 @@ impl Run {
             .env("PGHOST", api.host())
             .env("PGPORT", port.to_string())
             .env("PGUSER", "token")
-            .env("PGDATABASE", &self.connection)
+            .env("PGDATABASE", &self.wanted.connection)
             .env("PGPASSFILE", &pass.file)
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", roots);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::Failure;
-use crate::agent::{GatewayPlace, SourceArgs, ready};
+use crate::agent::{self, Api, GatewayPlace, SourceArgs, ready};
 use crate::output::Format;
 
 const EXAMPLES: &str = "\
@@ -17,10 +17,17 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Token {
-    /// The connection that it opens, and no other
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+/// Which token is wanted, from whom, and for what proof.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Wanted {
+    /// The connection that the token opens, and no other
     #[arg(long, value_name = "NAME")]
-    connection: String,
-    /// How long it holds, such as 90s, 15m or 1h [default: 15m, or what the gateway allows]
+    pub(super) connection: String,
+    /// How long the token holds, such as 90s, 15m or 1h [default: 15m, or what the gateway allows]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: Option<u64>,
     #[command(flatten)]
@@ -29,11 +36,19 @@ pub struct Token {
     source: SourceArgs,
 }
 
+impl Wanted {
+    /// Gets one, and says from which gateway.
+    pub(super) fn get(&self) -> Result<(Api, agent::Token), Failure> {
+        let (api, proof) = ready(&self.place, self.source.clone().source())?;
+        let token = api.exchange(&proof, &self.connection, self.ttl)?;
+        Ok((api, token))
+    }
+}
+
 impl Token {
     /// Does it. Only the token is printed, so that a script can take it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let (api, proof) = ready(&self.place, self.source.source())?;
-        let token = api.exchange(&proof, &self.connection, self.ttl)?;
+        let (_, token) = self.wanted.get()?;
         let console = &mut context.console;
         if console.format() == Format::Table {
             return Ok(console.line(&token.text)?);
@@ -47,7 +62,7 @@ impl Token {
 }
 
 /// Seconds, from a number with a unit.
-pub(super) fn duration(text: &str) -> Result<u64, String> {
+fn duration(text: &str) -> Result<u64, String> {
     let wrong = || "write a time such as 90s, 15m or 1h".to_owned();
     let unit = match text.as_bytes().last() {
         Some(b's') => 1,
