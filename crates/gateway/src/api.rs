@@ -23,7 +23,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use model::{Label, RefusedReason as Reason, wall_text};
+use model::{RefusedReason as Reason, wall_text};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -155,21 +155,25 @@ async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, p
 /// Who a token proves, with what every failure costs: an entry, and one of the source's tries.
 async fn proven(shared: &Shared, config: &Config, token: &str, peer: SocketAddr) -> Result<Proven, NotProven> {
     let failures_max = config.limits.failed_logins_per_minute_max;
-    if let Some(wait) = shared.access.wait(peer.ip(), failures_max) {
-        shared.refuse(Reason::Throttled, peer);
-        return Err(NotProven {
+    let check = || match shared.access.wait(peer.ip(), failures_max) {
+        None => Ok(()),
+        Some(wait) => Err(NotProven {
             reason: Reason::Throttled,
             text: format!("too many attempts from this address have failed; wait {} s", wait.as_secs() + 1),
             hint: None,
-        });
-    }
-    let proven = shared.access.prove(token, config).await;
-    let proven = proven.and_then(|proven| match shared.access.is_revoked(&proven.identity.name) {
+        }),
+    };
+    let proven = match check() {
+        Ok(()) => shared.access.prove(token, config).await,
+        Err(throttled) => Err(throttled),
+    };
+    // Again, now that there is a verdict: of guesses that come at the same time no more are answered than one by one.
+    let proven = check().and(proven).and_then(|proven| match shared.access.is_revoked(&proven.identity.name) {
         true => Err(NotProven::revoked(&proven.identity.name)),
         false => Ok(proven),
     });
     if let Err(NotProven { reason, .. }) = &proven {
-        shared.access.failed(peer.ip(), failures_max);
+        shared.access.failed(peer.ip(), *reason, failures_max);
         shared.refuse(*reason, peer);
     }
     proven
@@ -219,8 +223,7 @@ async fn exchange(
     let connection = config.connections.get(asked);
     let admitted = connection.filter(|known| known.grants.admit(&identity.name, &identity.groups).is_some());
     let Some(connection) = admitted else {
-        let user = Some(Label::new(identity.name.as_str().as_bytes()));
-        let named = Named { user, connection: Some(Label::new(asked.as_bytes())) };
+        let named = Named::new(identity.name.as_str().as_bytes(), asked.as_bytes());
         shared.refuse_named(Reason::NotPermitted, peer, named);
         // One answer, so that nobody learns which connections there are.
         let text = format!("connection \"{asked}\" does not exist, or {} may not use it", identity.name);

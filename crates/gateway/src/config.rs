@@ -47,8 +47,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether an identity that was proven under an earlier configuration still could be: its key is still there.
-    pub(crate) fn still_knows(&self, identity: &model::Identity) -> bool {
+    /// Whether an identity that was proven under an earlier configuration may use a connection under this one.
+    pub(crate) fn permits(&self, identity: &model::Identity, connection: &str) -> bool {
+        let connection = self.connections.get(connection);
+        self.still_knows(identity)
+            && connection.is_some_and(|known| known.grants.admit(&identity.name, &identity.groups).is_some())
+    }
+
+    /// Whether its key is still there.
+    fn still_knows(&self, identity: &model::Identity) -> bool {
         match identity.proof.method {
             ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus => self
                 .identities

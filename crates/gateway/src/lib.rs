@@ -97,8 +97,6 @@ struct Shared {
     /// The sessions of all workers: a link of one may carry sessions of another, and outlives them.
     sessions: TaskTracker,
     totals: Totals,
-    /// Makes up salts for names that do not exist.
-    mock_key: [u8; 32],
     stopping: CancellationToken,
 }
 
@@ -158,7 +156,6 @@ impl Gateway {
             cancels: Arc::default(),
             sessions: TaskTracker::new(),
             totals: Totals::default(),
-            mock_key: random::bytes(),
             stopping: stopping.clone(),
         });
         let mut threads = Vec::new();
@@ -195,10 +192,7 @@ impl Gateway {
         let config = Arc::new(config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
         Ok(self.shared.access.end_unless(|identity, connection| {
-            let connection = config.connections.get(connection);
-            config.still_knows(identity)
-                && self.shared.access.still_trusts(identity, &config)
-                && connection.is_some_and(|c| c.grants.admit(&identity.name, &identity.groups).is_some())
+            config.permits(identity, connection) && self.shared.access.still_trusts(identity, &config)
         }))
     }
 

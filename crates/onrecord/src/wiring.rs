@@ -38,6 +38,7 @@ pub struct Running {
     /// What is in force.
     config: Config,
     rules: Rules,
+    access: Access,
     recorder: Recorder,
     /// None once the data directory was given free.
     outside: Option<Outside>,
@@ -105,11 +106,11 @@ pub fn open(config: &Config) -> Result<Opened, Failure> {
 pub fn start(config: &Config) -> Result<Running, Failure> {
     // What the gateway is told comes first: a missing password is found before the record is touched.
     let told = gateway_config(config)?;
-    start_on(config, told, None, open(config)?)
+    start_on(config, told, None, open(config)?, None)
 }
 
 /// Starts the gateway again after recording had stopped, on the addresses where clients know it.
-pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Result<Running, Failure> {
+pub fn start_again(config: &Config, addresses: Addresses, before: &Access, opened: Opened) -> Result<Running, Failure> {
     let told = gateway::Config {
         listen_postgres: addresses.postgres,
         listen_api: addresses.api,
@@ -117,7 +118,7 @@ pub fn start_again(config: &Config, addresses: Addresses, opened: Opened) -> Res
         ..gateway_config(config)?
     };
     let publish = (!addresses.publish.is_empty()).then_some(addresses.publish);
-    start_on(config, told, publish, opened)
+    start_on(config, told, publish, opened, Some(before))
 }
 
 /// Where a gateway listens, with the ports that were taken where 0 was asked for.
@@ -138,12 +139,16 @@ fn start_on(
     told: gateway::Config,
     publish: Option<Vec<SocketAddr>>,
     opened: Opened,
+    before: Option<&Access>,
 ) -> Result<Running, Failure> {
     let Opened { recorder, recovery } = opened;
     let started = recorder.note(GatewayEntry::Start(start_entry(config))).map_err(Failure::new);
     let outside = started.and_then(|_| Outside::start(config, &recorder, publish.as_deref()));
     let started = outside.and_then(|outside| {
         let mut executor = executor(config, &recorder)?;
+        if let Some(before) = before {
+            executor.access.keep_out(before);
+        }
         let gateway = Gateway::start(told, executor.access.clone(), executor.outposts.clone(), recorder.clone())
             .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))?;
         executor.outpost_address = outpost_address(config, gateway.outpost_addresses());
@@ -152,7 +157,7 @@ fn start_on(
     match started {
         Ok((gateway, executor, outside)) => {
             let publish_addresses = outside.addresses().to_vec();
-            let (config, rules) = (config.clone(), executor.rules.clone());
+            let (config, rules, access) = (config.clone(), executor.rules.clone(), executor.access.clone());
             let data = config.gateway.data.clone();
             let custodian = Custodian::start(executor.clone());
             let custodian = custodian.inspect_err(|error| tracing::error!("retention does not run: {error}")).ok();
@@ -161,7 +166,18 @@ fn start_on(
                 "no control socket: `onrecord erase`, `hold` and the like work only while the gateway is stopped";
             let control = control.inspect_err(|error| tracing::warn!("{said}: {error}")).ok();
             let outside = Some(outside);
-            Ok(Running { gateway, config, rules, recorder, outside, publish_addresses, control, custodian, recovery })
+            Ok(Running {
+                gateway,
+                config,
+                rules,
+                access,
+                recorder,
+                outside,
+                publish_addresses,
+                control,
+                custodian,
+                recovery,
+            })
         }
         Err(failure) => {
             let _ = recorder.stop();
@@ -225,6 +241,11 @@ impl Running {
             outposts: self.gateway.outpost_addresses().to_vec(),
             publish: self.publish_addresses.clone(),
         }
+    }
+
+    /// What is remembered of identities.
+    pub fn access(&self) -> Access {
+        self.access.clone()
     }
 
     /// The configuration in force.
@@ -382,11 +403,9 @@ fn about(config: &Config) -> serde_json::Value {
             "token": token.as_str(),
         }))
     });
-    let github = config.issuers.values().find(|issuer| issuer.is_github()).and_then(|issuer| issuer.audience.first());
     serde_json::json!({
         "gateway": config.gateway.name.as_str(),
         "login": login.collect::<Vec<_>>(),
-        "github": github.map(|audience| serde_json::json!({"audience": audience})),
     })
 }
 

@@ -20,7 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Evidence, Identity, IdentityName, Revocation, RevocationAction, SessionEnd, Shared, Time, Token, TokenAction,
+    Actor, Evidence, Identity, IdentityName, RefusedReason, Revocation, RevocationAction, SessionEnd, Shared, Time,
+    Token, TokenAction,
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
@@ -48,6 +49,7 @@ struct Inner {
     revoked: Revoked,
     live: Arc<Live>,
     throttle: Throttle,
+    mock_key: [u8; 32],
     issuers: RwLock<Option<Arc<Issuers>>>,
 }
 
@@ -127,20 +129,26 @@ impl Access {
             let file = directory.join("revoked");
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
+        // A token whose file could not be removed when it was taken back must not come back with its identity.
+        for (_, entry) in revoked.all() {
+            tokens.revoke_all(&entry.identity);
+        }
+        let mock_key = mock_key(&directory.join("mock-key"))?;
         Ok(Self(Arc::new(Inner {
             recorder,
             tokens,
             revoked,
             live: Arc::default(),
             throttle: Throttle::default(),
+            mock_key,
             issuers: RwLock::default(),
         })))
     }
 
     /// Trusts these issuers from here on, and no others. Keys that are known already stay known.
     pub(crate) fn trust(&self, sources: Vec<IssuerSource>) -> Result<(), IssuersError> {
-        let mut issuers = self.0.issuers.write().unwrap_or_else(PoisonError::into_inner);
-        let next = match issuers.as_ref() {
+        // Made before anybody waits: it reads files and starts threads.
+        let next = match self.trusted() {
             Some(known) => known.replaced(sources)?,
             None => {
                 let recorder = self.0.recorder.clone();
@@ -153,7 +161,7 @@ impl Access {
                 Issuers::start(sources, Timing::default(), Arc::new(hook))?
             }
         };
-        *issuers = Some(Arc::new(next));
+        *self.0.issuers.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(next));
         Ok(())
     }
 
@@ -184,6 +192,8 @@ impl Access {
     pub fn revoke(&self, identity: &IdentityName, reason: &str, by: &Actor) -> Result<LockedOut, AccessError> {
         let inner = &self.0;
         if inner.revoked.contains(identity) {
+            // It may be that the disk refused to remember it.
+            inner.revoked.rewrite()?;
             return Err(AccessError::Already(identity.clone()));
         }
         let entry = |LockedOut { sessions, tokens }| Revocation {
@@ -199,13 +209,10 @@ impl Access {
         let taken = inner.tokens.revoke_all(identity);
         let sessions = inner.live.end(|who, _| (who.name == *identity).then_some(SessionEnd::Revoked));
         let done = LockedOut { sessions, tokens: u64::try_from(taken.len()).unwrap_or(u64::MAX) };
-        self.note(GatewayEntry::Revocation(entry(done)))?;
-        for token in taken {
-            let back = Token { action: TokenAction::Revoked, client: None, ..token };
-            self.note(GatewayEntry::Token(back))?;
-        }
+        let noted = self.note(GatewayEntry::Revocation(entry(done)));
+        let noted = noted.and_then(|()| self.note_taken(taken));
         written?;
-        Ok(done)
+        noted.map(|()| done)
     }
 
     /// Lets an identity in again.
@@ -213,7 +220,10 @@ impl Access {
     /// # Errors
     /// It is not locked out, or the disk or the record refuses.
     pub fn restore(&self, identity: &IdentityName, reason: &str, by: &Actor) -> Result<(), AccessError> {
-        self.0.revoked.remove(identity)?.ok_or_else(|| AccessError::Not(identity.clone()))?;
+        if !self.is_revoked(identity) {
+            return Err(AccessError::Not(identity.clone()));
+        }
+        // Opening a door needs a record first.
         self.note(GatewayEntry::Revocation(Revocation {
             action: RevocationAction::Restored,
             identity: identity.clone(),
@@ -221,7 +231,9 @@ impl Access {
             tokens: 0,
             reason: reason.to_owned(),
             by: by.clone(),
-        }))
+        }))?;
+        self.0.revoked.remove(identity)?;
+        Ok(())
     }
 
     /// What is known now of every identity of which anything is.
@@ -270,7 +282,16 @@ impl Access {
 
     /// Takes back the tokens of an identity that is locked out.
     pub(crate) fn take_back(&self, identity: &IdentityName) {
-        self.0.tokens.revoke_all(identity);
+        if let Err(error) = self.note_taken(self.0.tokens.revoke_all(identity)) {
+            tracing::error!(%error, "tokens were taken back, and that is not on the record");
+        }
+    }
+
+    fn note_taken(&self, taken: Vec<Token>) -> Result<(), AccessError> {
+        for token in taken {
+            self.note(GatewayEntry::Token(Token { action: TokenAction::Revoked, client: None, ..token }))?;
+        }
+        Ok(())
     }
 
     /// What a connection token proves, if it holds.
@@ -306,13 +327,61 @@ impl Access {
         self.0.throttle.wait(source, limit, Instant::now())
     }
 
-    /// Counts a failure to prove an identity.
-    pub(crate) fn failed(&self, source: IpAddr, limit: u32) {
-        self.0.throttle.failed(source, limit, Instant::now());
+    /// Counts a failure to prove an identity, if it may have been a guess. What is genuine and refused all the same, or
+    /// could not be checked, is none.
+    pub(crate) fn failed(&self, source: IpAddr, reason: RefusedReason, limit: u32) {
+        use RefusedReason as Reason;
+        let guess = matches!(
+            reason,
+            Reason::AuthenticationFailed
+                | Reason::TokenMalformed
+                | Reason::TokenTooLong
+                | Reason::TokenAlgorithm
+                | Reason::TokenIssuer
+                | Reason::TokenKey
+                | Reason::TokenSignature
+        );
+        if guess {
+            self.0.throttle.failed(source, limit, Instant::now());
+        }
+    }
+
+    /// Makes up salts for names that do not exist: the same ones after every start.
+    pub(crate) fn mock_key(&self) -> [u8; 32] {
+        self.0.mock_key
+    }
+
+    /// Keeps out whoever another one kept out, also where its disk had refused to remember that.
+    pub fn keep_out(&self, before: &Self) {
+        for (time, entry) in before.0.revoked.all() {
+            if !self.0.revoked.contains(&entry.identity)
+                && let Err(error) = self.0.revoked.insert(time, entry)
+            {
+                tracing::error!(%error, "a lock-out cannot be remembered over a restart");
+            }
+        }
     }
 
     fn note(&self, entry: GatewayEntry) -> Result<(), AccessError> {
         self.0.recorder.note(entry)?;
         Ok(self.0.recorder.flush()?)
     }
+}
+
+/// The key that makes up salts, kept so that a name that does not exist looks the same after a restart.
+fn mock_key(file: &Path) -> io::Result<[u8; 32]> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match std::fs::read(file).map(<[u8; 32]>::try_from) {
+        Ok(Ok(key)) => return Ok(key),
+        // Of another length: cut off when it was made.
+        Ok(Err(_)) => std::fs::remove_file(file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let key: [u8; 32] = crate::random::bytes();
+    let mut new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    new.write_all(&key)?;
+    new.sync_all()?;
+    Ok(key)
 }

@@ -54,6 +54,11 @@ impl Revoked {
         self.write(None)
     }
 
+    /// Writes the file again, as it should be.
+    pub(crate) fn rewrite(&self) -> io::Result<()> {
+        self.write(None)
+    }
+
     /// Lets in again. Nobody is, if the disk refuses.
     pub(crate) fn remove(&self, name: &IdentityName) -> io::Result<Option<Revocation>> {
         if !self.contains(name) {

@@ -146,6 +146,11 @@ impl Tokens {
             keep
         });
         taken.iter().for_each(|token| self.remove(token));
+        if !taken.is_empty()
+            && let Err(error) = fs::File::open(&self.directory).and_then(|directory| directory.sync_all())
+        {
+            tracing::warn!(%error, "the end of connection tokens could not be synced");
+        }
         taken
     }
 

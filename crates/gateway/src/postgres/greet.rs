@@ -10,9 +10,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::{ChannelBinding, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod};
+use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -92,7 +92,6 @@ pub(crate) async fn greet(
     peer: SocketAddr,
     config: &Config,
     access: &Access,
-    mock_key: &[u8; 32],
 ) -> Result<Greeted, GreetError> {
     let (mut stream, binding, tls, certificate, startup) = match secure(tcp, peer, config).await? {
         Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
@@ -126,17 +125,15 @@ pub(crate) async fn greet(
         Some((connection, database)) => (connection.to_owned(), Some(database.to_owned())),
         None => (asked.clone(), None),
     };
-    let named = || Named { user: Some(Label::new(&user)), connection: Some(Label::new(asked.as_bytes())) };
+    let named = || Named::new(&user, asked.as_bytes());
     let certified = certificate.and_then(|certificate| by_certificate(&certificate, &name, config));
-    let proven = match (certified, Login::of(&name)) {
-        (Some(identity), _) => Proven { identity: Arc::new(identity), only: None },
-        (None, Login::Key) => match by_key(&mut stream, &binding, &name, config, mock_key).await? {
-            Some(identity) => Proven { identity: Arc::new(identity), only: None },
+    let verdict = match (certified, Login::of(&name)) {
+        (Some(identity), _) => Ok(Proven { identity: Arc::new(identity), only: None }),
+        (None, Login::Key) => match by_key(&mut stream, &binding, &name, config, &access.mock_key()).await? {
+            Some(identity) => Ok(Proven { identity: Arc::new(identity), only: None }),
+            // One text for a wrong secret and for a name that does not exist, the server's own.
             None => {
-                // One text for a wrong secret and for a name that does not exist, the server's own.
-                let text = format!("password authentication failed for user \"{name}\"");
-                let answer = message::error_response("FATAL", "28P01", &text, None);
-                return not_proven(&mut stream, Reason::AuthenticationFailed, named(), &answer).await;
+                Err((Reason::AuthenticationFailed, format!("password authentication failed for user \"{name}\""), None))
             }
         },
         (None, Login::Token) if tls.is_none() => {
@@ -145,17 +142,35 @@ pub(crate) async fn greet(
             return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
         }
         (None, Login::Token) => match by_token(&mut stream, &name, config, access).await? {
-            Ok(proven) => proven,
+            Ok(proven) => Ok(proven),
             Err(NotProven { reason, text, hint }) => {
-                let text = format!("OnRecord does not accept the token: {text}");
-                let answer = message::error_response("FATAL", "28P01", &text, hint);
-                return not_proven(&mut stream, reason, named(), &answer).await;
+                Err((reason, format!("OnRecord does not accept the token: {text}"), hint))
             }
         },
     };
-    let Proven { identity, only } = proven;
+    // Again, now that there is a verdict: of guesses that come at the same time no more are answered than one by one.
+    let failures_max = config.limits.failed_logins_per_minute_max;
+    if let Some(wait) = access.wait(peer.ip(), failures_max) {
+        let (text, hint) = throttled(wait);
+        return refuse(&mut stream, Reason::Throttled, "53300", &text, Some(hint)).await;
+    }
+    let Proven { identity, only } = match verdict {
+        Ok(proven) => proven,
+        Err((reason, text, hint)) => {
+            access.failed(peer.ip(), reason, failures_max);
+            let answer = message::error_response("FATAL", "28P01", &text, hint);
+            return not_proven(&mut stream, reason, named(), &answer).await;
+        }
+    };
     let client = Client { stream, peer, tls, startup, identity, only, asked, connection, database, minor };
     Ok(Greeted::Client(Box::new(client)))
+}
+
+/// What a source is told that has failed too often.
+pub(crate) fn throttled(wait: Duration) -> (String, &'static str) {
+    let seconds = wait.as_secs() + 1;
+    let text = format!("OnRecord takes no logins from this address for {seconds} s: too many have failed");
+    (text, "Look for a client that keeps trying with a wrong credential.")
 }
 
 /// How a client that gives this user name proves who it is. Only the form of the name counts, so that the way tells

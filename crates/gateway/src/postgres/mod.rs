@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::LinkStream;
-use model::{CancelResult, Label, SessionEnd};
+use model::{CancelResult, SessionEnd};
 use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running
     if let Some(wait) = shared.access.wait(peer.ip(), failures_max) {
         return throttled(&shared, tcp, peer, wait).await;
     }
-    let greeting = greet::greet(tcp, peer, &config, &shared.access, &shared.mock_key);
+    let greeting = greet::greet(tcp, peer, &config, &shared.access);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(config.limits.authentication_max, greeting) => greeted,
         () = shared.stopping.cancelled() => return shared.refuse(Reason::GatewayStopping, peer),
@@ -74,10 +74,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running
         Err(_elapsed) => shared.refuse(Reason::Timeout, peer),
         Ok(Err(GreetError::Gone(_))) => shared.refuse(Reason::ClosedEarly, peer),
         Ok(Err(GreetError::Refused(reason))) => shared.refuse(reason, peer),
-        Ok(Err(GreetError::NotProven { reason, named })) => {
-            shared.access.failed(peer.ip(), failures_max);
-            shared.refuse_named(reason, peer, named);
-        }
+        Ok(Err(GreetError::NotProven { reason, named })) => shared.refuse_named(reason, peer, named),
         Ok(Ok(Greeted::Cancel(key))) => cancel(&shared, &key, peer).await,
         Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, &config, gate, running, *client)).await,
     }
@@ -86,9 +83,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running
 /// Turns away a source that has failed too often. It learns nothing that depends on what it would have said.
 async fn throttled(shared: &Shared, mut tcp: TcpStream, peer: SocketAddr, wait: Duration) {
     shared.refuse(Reason::Throttled, peer);
-    let seconds = wait.as_secs() + 1;
-    let text = format!("OnRecord takes no logins from this address for {seconds} s: too many have failed");
-    let hint = "Look for a client that keeps trying with a wrong or an expired credential.";
+    let (text, hint) = greet::throttled(wait);
     let answer = message::error_response("FATAL", "53300", &text, Some(hint));
     let telling = async {
         // An SSLRequest is eight bytes, and its answer may be an error in the clear.
@@ -133,6 +128,12 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
             return turn_away(shared, &mut client, Reason::Revoked, "28000", &text, Some(hint)).await;
         }
     };
+    // After it is counted: a change of the configuration either finds it among the live, or is found here.
+    let current = shared.config();
+    if !(current.permits(&identity, &connection.name) && shared.access.still_trusts(&identity, &current)) {
+        let text = format!("{} may not use connection \"{}\" any more", identity.name, client.asked);
+        return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, None).await;
+    }
     let id = match shared.recorder.session_id() {
         Ok(id) => id,
         Err(error) => return not_recorded(shared, &mut client, &error).await,
@@ -280,8 +281,7 @@ fn cancel_in_background(target: Arc<cancel::Target>) {
 }
 
 async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &str, text: &str, hint: Option<&str>) {
-    let named =
-        Named { user: client.startup.user().map(Label::new), connection: Some(Label::new(client.asked.as_bytes())) };
+    let named = Named::new(client.startup.user().unwrap_or_default(), client.asked.as_bytes());
     shared.refuse_named(reason, client.peer, named);
     farewell(client, &message::error_response("FATAL", code, text, hint)).await;
 }

@@ -79,6 +79,11 @@ impl Device {
             return Err(failed(&"this issuer does not offer the device flow")
                 .hint("bring a token with --token-file or --token-command instead"));
         };
+        // The issuer's own document, and places as safe as the issuer's (OpenID Connect Discovery, 4.3).
+        let safe = |url: &str| url.starts_with("https://") || !issuer.starts_with("https://");
+        if endpoint("issuer").as_deref() != Some(issuer) || !safe(&device) || !safe(&token_endpoint) {
+            return Err(failed(&"what it says of itself is not its own, or names places without TLS"));
+        }
         let mut form = vec![("client_id", client_id), ("scope", of("scope").unwrap_or("openid"))];
         form.extend(of("resource").map(|resource| ("resource", resource)));
         let (status, asked) = client.post_form(&device, &form).map_err(|error| failed(&error))?;

@@ -129,6 +129,11 @@ impl Api {
         }
     }
 
+    /// The URL of the API.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The host of the API, which is the gateway's.
     pub fn host(&self) -> &str {
         let authority = self.url.trim_start_matches("https://").split('/').next().unwrap_or_default();
@@ -172,6 +177,8 @@ pub fn ready(place: &GatewayPlace, source: Option<Source>) -> Result<(Api, Zeroi
             Failure::usage("which gateway?").hint("name its API with --gateway URL, or use `onrecord login` once")
         );
     };
+    // What was kept for one gateway is not for another, whoever names that one.
+    saved = saved.filter(|login| login.gateway.trim_end_matches('/') == url.trim_end_matches('/'));
     let ca = place.ca.clone().or_else(|| saved.as_ref().and_then(|login| login.ca.clone()));
     let api = Api::new(&url, ca)?;
     let source = source.or_else(Source::of_environment);
@@ -179,7 +186,7 @@ pub fn ready(place: &GatewayPlace, source: Option<Source>) -> Result<(Api, Zeroi
         (Some(source), _) => source.proof(&api)?,
         (None, Some(login)) => login.proof(&api)?,
         (None, None) => {
-            return Err(Failure::usage("there is nothing to prove who you are with")
+            return Err(Failure::usage(format_args!("there is nothing to prove who you are with to {url}"))
                 .hint("use `onrecord login`, or --token-file, --token-command or $ONRECORD_TOKEN"));
         }
     };

@@ -13,6 +13,8 @@ use crate::Failure;
 
 /// The variable that holds a token of an issuer.
 const TOKEN_VARIABLE: &str = "ONRECORD_TOKEN";
+/// The variable that holds the audience to ask GitHub for; the gateway's URL unless it is set.
+const AUDIENCE_VARIABLE: &str = "ONRECORD_AUDIENCE";
 /// Bytes of a token; a gateway takes no longer ones.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// What GitHub gives a job that may ask for a token: `permissions: id-token: write`.
@@ -116,13 +118,11 @@ fn of_command(command: &str) -> Result<Zeroizing<String>, Failure> {
     of_bytes(output.stdout, "what the token command printed")
 }
 
-/// Asks GitHub as its documentation says: the URL of the job, with the audience that the gateway wants.
+/// Asks GitHub as its documentation says: the URL of the job, with an audience. That is never the gateway's to say: a token
+/// for something else would be worth having.
 fn of_github(api: &Api) -> Result<Zeroizing<String>, Failure> {
-    let about = api.about()?;
-    let audience = about.pointer("/github/audience").and_then(Value::as_str).ok_or_else(|| {
-        Failure::new("this gateway trusts no GitHub Actions issuer")
-            .hint("its configuration needs an issuer with preset = \"github-actions\"")
-    })?;
+    let named = std::env::var(AUDIENCE_VARIABLE).ok().filter(|audience| !audience.is_empty());
+    let audience = named.unwrap_or_else(|| api.url().to_owned());
     let (url, bearer) =
         (std::env::var(GITHUB_URL).unwrap_or_default(), std::env::var(GITHUB_BEARER).unwrap_or_default());
     let encoded: String = form_urlencoded::byte_serialize(audience.as_bytes()).collect();

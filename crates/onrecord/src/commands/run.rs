@@ -101,11 +101,13 @@ fn attend(mut child: Child, first: &Token, renew: &dyn Fn() -> Result<Token, Fai
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut quit = signal(SignalKind::quit())?;
         let mut next = Duration::from_secs(first.expires_in) * 2 / 3;
         loop {
             let told = tokio::select! {
                 status = &mut waiting => return status.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())),
                 _ = interrupt.recv() => continue,
+                _ = quit.recv() => continue,
                 _ = terminate.recv() => Signal::TERM,
                 _ = hangup.recv() => Signal::HUP,
                 () = tokio::time::sleep(next.max(Duration::from_secs(1))) => {

@@ -56,9 +56,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             Next::Stopped(why) => why,
             Next::Contradicted(contradiction) => {
                 say(&format!("onrecord: the log must not go on: {contradiction}"));
-                let (addresses, config) = (running.addresses(), running.config().clone());
+                let (addresses, access, config) = (running.addresses(), running.access(), running.config().clone());
                 running.halt();
-                running = wiring::start_again(&config, addresses, wiring::open(&config)?)?;
+                running = wiring::start_again(&config, addresses, &access, wiring::open(&config)?)?;
                 say_ready(&running);
                 continue;
             }
@@ -72,14 +72,14 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         });
         let Some(again) = again else { break };
-        let addresses = running.addresses();
+        let (addresses, access) = (running.addresses(), running.access());
         // Sessions that are left end here. What is lost of them with a log that failed, the new one declares.
         let _ = running.stop();
         let opened = match again {
             Some(opened) => opened,
             None => wiring::open(&config)?,
         };
-        running = wiring::start_again(&config, addresses, opened)?;
+        running = wiring::start_again(&config, addresses, &access, opened)?;
         say_ready(&running);
     }
     say("onrecord: stopping; a second signal does not wait for the sessions");

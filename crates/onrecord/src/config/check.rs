@@ -122,6 +122,9 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         if let Err(error) = issuer.build(name) {
             problem(&format!("issuers.{name}"), error.to_string(), "see docs/identity.md");
         }
+        if let Some(what) = issuer.login_fault() {
+            problem(&format!("issuers.{name}.login"), what, "add it to `audience`, or write token = \"access_token\"");
+        }
     }
     if let Some(Err(error)) = config.certificates.as_ref().map(|certificates| certificates.build()) {
         problem("certificates", error.to_string(), "see docs/identity.md");

@@ -157,9 +157,12 @@ impl Issuer {
         self.issuer.as_deref().or(preset).unwrap_or_default()
     }
 
-    /// Whether it is GitHub, which gives a job a token for any audience it asks for.
-    pub fn is_github(&self) -> bool {
-        self.preset == Some(Preset::GithubActions)
+    /// What is wrong with how people log in with it, if anything is.
+    pub fn login_fault(&self) -> Option<String> {
+        let login = self.login.as_ref()?;
+        let meant = login.token == LoginToken::AccessToken || self.audience.contains(&login.client_id);
+        (!meant)
+            .then(|| format!("an ID token is meant for its client, and `audience` does not have {:?}", login.client_id))
     }
 
     /// The issuer with its rules compiled.
