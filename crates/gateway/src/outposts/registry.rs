@@ -163,16 +163,24 @@ impl Registry {
         now: i64,
     ) -> Result<Result<(String, Vec<String>), NotAdmitted>, OutpostsError> {
         let id = hex(&id);
-        self.change(|content| {
+        let holds = |content: &Content| {
             let found = content.tokens.iter().position(|token| token.id == id && token.until > now);
             // One that is not known is checked all the same, so that it cannot be told by the time it takes.
             let secret = found.and_then(|at| content.tokens.get(at)).and_then(|token| unhex(&token.secret));
             let holds = mac_holds(&secret.unwrap_or_default(), request, mac);
-            let (Some(at), true, true) = (found, holds, secret.is_some()) else {
-                return Ok(Err(NotAdmitted::Token));
-            };
-            let token = content.tokens.swap_remove(at);
-            Ok(Ok((token.name, token.labels)))
+            found.filter(|_| holds && secret.is_some())
+        };
+        // Whoever has no token must not make the disk work: nothing is written for a wrong one.
+        if holds(&self.lock()).is_none() {
+            return Ok(Err(NotAdmitted::Token));
+        }
+        self.change(|content| match holds(content) {
+            Some(at) => {
+                let token = content.tokens.swap_remove(at);
+                Ok(Ok((token.name, token.labels)))
+            }
+            // Somebody else was faster.
+            None => Ok(Err(NotAdmitted::Token)),
         })
     }
 
