@@ -56,15 +56,15 @@ pub enum MuxError {
 pub struct Mux<T: AsyncRead + AsyncWrite + Unpin> {
     connection: yamux::Connection<Half<T>>,
     carrier: Arc<Mutex<Carrier<T>>>,
-    opens: mpsc::Receiver<oneshot::Sender<LinkStream>>,
-    waiting: Option<oneshot::Sender<LinkStream>>,
+    opens: mpsc::Receiver<oneshot::Sender<Result<LinkStream, MuxError>>>,
+    waiting: Option<oneshot::Sender<Result<LinkStream, MuxError>>>,
     shared: Arc<Shared>,
 }
 
 /// Opens streams of a [`Mux`], from any thread.
 #[derive(Clone)]
 pub struct Opener {
-    asks: mpsc::Sender<oneshot::Sender<LinkStream>>,
+    asks: mpsc::Sender<oneshot::Sender<Result<LinkStream, MuxError>>>,
     shared: Arc<Shared>,
 }
 
@@ -116,6 +116,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Mux<T> {
             {
                 self.waiting = Some(asked).filter(|asked| !asked.is_closed());
             }
+            // Looked at again here, where streams are opened one by one: beyond the limit of the other end the whole link ends.
+            if self.shared.streams.load(SeqCst) >= STREAMS_MAX
+                && let Some(asked) = self.waiting.take()
+            {
+                let _ = asked.send(Err(MuxError::Full));
+                continue;
+            }
             if self.waiting.is_some()
                 && let Poll::Ready(opened) = self.connection.poll_new_outbound(cx)
             {
@@ -123,7 +130,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Mux<T> {
                     Ok(stream) => {
                         let stream = self.wrap(stream);
                         // Who asked may have gone: then the stream is dropped, and nothing was sent for it.
-                        let _ = self.waiting.take().map(|asked| asked.send(stream));
+                        let _ = self.waiting.take().map(|asked| asked.send(Ok(stream)));
                         continue;
                     }
                     Err(error) => return Poll::Ready(Some(Err(error.into()))),
@@ -158,7 +165,7 @@ impl Opener {
         }
         let (ask, opened) = oneshot::channel();
         self.asks.send(ask).await.map_err(|_| MuxError::Lost)?;
-        opened.await.map_err(|_| MuxError::Lost)
+        opened.await.map_err(|_| MuxError::Lost)?
     }
 
     /// How many streams there are.

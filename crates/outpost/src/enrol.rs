@@ -44,7 +44,11 @@ pub(crate) async fn keep(shared: Arc<Shared>) -> Result<(), OutpostError> {
             continue;
         }
         match renew(&shared).await {
-            Ok(()) => say("the certificate is renewed"),
+            Ok(()) => {
+                say("the certificate is renewed");
+                // With a clock that is far off, the next one is due at once, and again.
+                tokio::time::sleep(RETRY).await;
+            }
             Err(error @ OutpostError::Denied(_)) => return Err(error),
             Err(error) => {
                 say(&format!("the certificate is not renewed yet: {error}"));

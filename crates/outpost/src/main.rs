@@ -62,8 +62,12 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Long("join") => join = Some(arguments.value()?.string()?),
             Long("join-file") => {
                 let file = PathBuf::from(arguments.value()?);
-                let read = std::fs::read_to_string(&file);
-                join = Some(read.map_err(|error| format!("cannot read {}: {error}", file.display()))?);
+                match std::fs::read_to_string(&file) {
+                    Ok(text) => join = Some(text),
+                    // Once it has joined, the file is not needed, and may be gone.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(format!("cannot read {}: {error}", file.display()).into()),
+                }
             }
             Long("connections") => connections = arguments.value()?.parse()?,
             Long("proxy") => proxy = Some(arguments.value()?.parse()?),

@@ -317,7 +317,9 @@ impl Outposts {
         let serials = vec![Serial { serial: issued.serial.clone(), not_after: issued.not_after }];
         let outpost = Enrolled { id, name, labels, since: now(), serials, revoked: None };
         for replaced in self.0.registry.enrol(outpost.clone(), now())? {
-            self.0.links.end(&replaced, Why::Revoked);
+            self.0.links.end(&replaced.id, Why::Revoked);
+            let reason = Some(format!("replaced by {}", outpost.id));
+            self.note(OutpostAction::Revoked, Some(&replaced), Said { reason, ..Said::default() });
         }
         let said = Said { address: Some(peer), serial: Some(&issued.serial), ..Said::default() };
         self.note(OutpostAction::Enrolled, Some(&outpost), said);

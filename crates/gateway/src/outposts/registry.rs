@@ -184,8 +184,8 @@ impl Registry {
         })
     }
 
-    /// Takes in an outpost with its first certificate; gives the ids of those whose name it takes over, which are revoked.
-    pub(super) fn enrol(&self, new: Enrolled, now: i64) -> Result<Vec<String>, OutpostsError> {
+    /// Takes in an outpost with its first certificate; gives those whose name it takes over, which are revoked.
+    pub(super) fn enrol(&self, new: Enrolled, now: i64) -> Result<Vec<Enrolled>, OutpostsError> {
         self.change(|content| {
             if content.outposts.len() >= OUTPOSTS_MAX {
                 content.outposts.retain(|outpost| outpost.revoked.is_none());
@@ -196,7 +196,7 @@ impl Registry {
             let mut replaced = Vec::new();
             for old in content.outposts.iter_mut().filter(|old| old.name == new.name && old.revoked.is_none()) {
                 old.revoked = Some(now);
-                replaced.push(old.id.clone());
+                replaced.push(old.clone());
             }
             content.outposts.push(new);
             Ok(replaced)
@@ -243,11 +243,18 @@ impl Registry {
         }
     }
 
-    /// Locks out the outpost with this name or id.
+    /// Locks out the outpost with this name or id. Join tokens for it hold no more, also where nobody has joined yet.
     pub(super) fn revoke(&self, name: &str, now: i64) -> Result<Enrolled, OutpostsError> {
-        self.change(|content| {
+        let known = self.lock().outposts.iter().find(|outpost| outpost.id == name).map(|outpost| outpost.name.clone());
+        let of_name = known.unwrap_or_else(|| name.to_owned());
+        if self.lock().tokens.iter().any(|token| token.name == of_name) {
             // A token that is still out would let it in again.
-            content.tokens.retain(|token| token.name != name);
+            self.change(|content| {
+                content.tokens.retain(|token| token.name != of_name);
+                Ok(())
+            })?;
+        }
+        self.change(|content| {
             let mut standing = content.outposts.iter_mut().filter(|outpost| outpost.revoked.is_none());
             let found = standing.find(|outpost| outpost.name == name || outpost.id == name);
             let found = found.ok_or_else(|| OutpostsError::Unknown(name.to_owned()))?;
@@ -344,7 +351,8 @@ mod tests {
         registry.renew("a", Serial { serial: "a-2".into(), not_after: 2000 }, 900).unwrap();
         assert!(registry.admit("a-1", 999).is_ok(), "until it expires: the new one may not have arrived");
         assert!(registry.admit("a-2", 1500).is_ok());
-        assert_eq!(registry.enrol(outpost("b", "site-a"), 5).unwrap(), ["a"], "its name is taken over");
+        let replaced = registry.enrol(outpost("b", "site-a"), 5).unwrap();
+        assert_eq!(replaced.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["a"], "its name is taken over");
         assert_eq!(registry.admit("a-2", 1500), Err(NotAdmitted::Revoked));
         registry.revoke("site-a", 6).unwrap();
         assert_eq!(registry.stands("b", 7), Err(NotAdmitted::Revoked));

@@ -112,10 +112,12 @@ impl Token {
 impl Run {
     fn run(self) -> Result<(), Failure> {
         let join = match &self.join_file {
-            Some(file) => Some(
-                std::fs::read_to_string(file)
-                    .map_err(|error| Failure::usage(format_args!("cannot read {}: {error}", file.display())))?,
-            ),
+            Some(file) => match std::fs::read_to_string(file) {
+                Ok(text) => Some(text),
+                // Once it has joined, the file is not needed, and may be gone.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(Failure::usage(format_args!("cannot read {}: {error}", file.display()))),
+            },
             None => std::env::var("ONRECORD_JOIN").ok().filter(|text| !text.trim().is_empty()),
         };
         let join = join.map(|text| text.parse::<JoinToken>()).transpose().map_err(Failure::usage)?;

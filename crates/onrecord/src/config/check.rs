@@ -193,6 +193,13 @@ fn of_way(
         let hint = "add `outposts = [\"0.0.0.0:7443\"]` to [listen]";
         problem(&key("outpost"), "there is no address that outposts could dial".into(), hint);
     }
+    if connection.outpost.is_some() && connection.tls() == UpstreamTls::Require {
+        problem(
+            &key("tls"),
+            "with tls = \"require\" the outpost could pass for the server, and read and change commands".into(),
+            "remove `tls` so that the server's certificate is checked, and name its authority with `ca`",
+        );
+    }
     if connection.tls() == UpstreamTls::Disable && !connection.is_local() && !connection.allow_plaintext {
         problem(
             &key("tls"),
