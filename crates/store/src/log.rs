@@ -352,10 +352,39 @@ impl Log {
         Ok(())
     }
 
-    /// When no further segment can be prepared, what is left is kept for the ends of running commands.
+    /// When no further segment can be prepared, what is left is kept for the ends of running commands. So the next one has
+    /// to be there before the last part of this one is touched: a disk that turns out to be full only at the end of the
+    /// segment would leave no room for them.
     fn check_space(&self, writer: &Writer) {
-        if self.no_space.load(SeqCst) && writer.length - writer.offset < self.options.reserve_bytes {
+        if writer.length - writer.offset >= self.options.reserve_bytes {
+            return;
+        }
+        if !self.no_space.load(SeqCst) {
+            self.hurry.store(true, SeqCst);
+            let mut place = lock(&self.spare);
+            self.hurry.store(false, SeqCst);
+            if place.is_none() {
+                self.fill(&mut place, None);
+            }
+        }
+        if self.no_space.load(SeqCst) {
             self.full.store(true, SeqCst);
+        }
+    }
+
+    /// Makes the next segment, or notes that it cannot be made.
+    fn fill(&self, place: &mut Option<Spare>, hurry: Option<&AtomicBool>) {
+        match make_spare(&*self.disk, self.options.segment_bytes, hurry) {
+            Ok(made) => {
+                *place = Some(made);
+                self.no_space.store(false, SeqCst);
+            }
+            // Whatever the reason: without a spare, the room that is left must suffice for what is running.
+            Err(_) => {
+                // What was made of it takes room that others need.
+                let _ = self.disk.remove(SPARE);
+                self.no_space.store(true, SeqCst);
+            }
         }
     }
 
@@ -463,20 +492,11 @@ impl Log {
         if spare.is_some() || self.failure.get().is_some() || self.full.load(SeqCst) {
             return;
         }
-        match make_spare(&*self.disk, self.options.segment_bytes, Some(&self.hurry)) {
-            Ok(made) => {
-                *spare = Some(made);
-                self.no_space.store(false, SeqCst);
-            }
-            // Whatever the reason: without a spare, the room that is left must suffice for what is running.
-            Err(_) => {
-                // What was made of it takes room that others need.
-                let _ = self.disk.remove(SPARE);
-                self.no_space.store(true, SeqCst);
-                drop(spare);
-                let writer = lock(&self.writer);
-                self.check_space(&writer);
-            }
+        self.fill(&mut spare, Some(&self.hurry));
+        drop(spare);
+        if self.no_space.load(SeqCst) {
+            let writer = lock(&self.writer);
+            self.check_space(&writer);
         }
     }
 
