@@ -1,20 +1,14 @@
-//! A small HTTP client for the command line: GET and POST with limits on everything, TLS verified against the system's
-//! roots.
+//! The HTTP client of the command line: [`fetch`], with tries, forms and JSON.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use fetch::{Connections, FetchError, Reply, Trust};
 use serde_json::Value;
-use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use zeroize::Zeroizing;
 
-/// What a client waits for, and how often it asks.
+/// How often a client asks, and how long it waits.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// How long a connection may take to be made.
-    connect: Duration,
     /// How long one request may take in all.
     request: Duration,
     /// How often a request that failed for no fault of ours is tried.
@@ -23,15 +17,12 @@ struct Limits {
     pause: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(10),
-    request: Duration::from_secs(60),
-    tries: 3,
-    pause: Duration::from_millis(200),
-};
+const LIMITS: Limits = Limits { request: Duration::from_secs(60), tries: 3, pause: Duration::from_millis(200) };
 
 /// Bytes of an answer that is JSON.
 const JSON_BYTES_MAX: u64 = 1024 * 1024;
+/// What a form says it is.
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
 /// Something that could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +45,9 @@ pub enum HttpError {
     },
 }
 
-/// A client. It follows no redirects: who is asked is who was named.
+/// A client with tries, forms and JSON.
 pub struct Client {
-    agent: Agent,
+    client: fetch::Client,
     limits: Limits,
 }
 
@@ -64,7 +55,7 @@ impl Client {
     /// A client that trusts the roots of the system.
     #[must_use]
     pub fn new() -> Self {
-        Self::within(LIMITS, Vec::new())
+        Self::within(LIMITS)
     }
 
     /// A client that also trusts the certificates in this PEM.
@@ -72,31 +63,12 @@ impl Client {
     /// # Errors
     /// There are none in it, in words.
     pub fn trusting(pem: &[u8]) -> Result<Self, String> {
-        let more: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        match more {
-            Ok(more) if !more.is_empty() => Ok(Self::within(LIMITS, more)),
-            Ok(_) => Err("it holds no certificate in PEM form".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        let client = fetch::Client::new(Trust::Also(pem), LIMITS.request, Connections::Kept);
+        Ok(Self { client: client.map_err(|error| error.to_string())?, limits: LIMITS })
     }
 
-    fn within(limits: Limits, more: Vec<CertificateDer<'static>>) -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        let roots = found.certs.iter().chain(&more).map(|root| Certificate::from_der(root).to_owned());
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .root_certs(RootCerts::from(roots))
-            .build();
-        let config = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_connect(Some(limits.connect))
-            .timeout_global(Some(limits.request))
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .user_agent(concat!("onrecord/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: config.new_agent(), limits }
+    fn within(limits: Limits) -> Self {
+        Self { client: fetch::Client::of_system(limits.request), limits }
     }
 
     /// The body at a URL, of at most this many bytes; none if there is nothing there.
@@ -122,7 +94,9 @@ impl Client {
     /// # Errors
     /// The server could not be reached, or what it answered is no JSON, or longer than a megabyte.
     pub fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<(u16, Value), HttpError> {
-        json_of(url, self.agent.post(url).send_form(form.iter().copied()))
+        let body = Zeroizing::new(form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish());
+        let headers = [(FORM.0, FORM.1.to_owned())];
+        json_of(url, self.client.post(url, &headers, body.as_bytes(), JSON_BYTES_MAX))
     }
 
     /// Reads the JSON at a URL, once, as the bearer of a token.
@@ -130,40 +104,32 @@ impl Client {
     /// # Errors
     /// As [`Client::post_form`].
     pub fn get_json(&self, url: &str, bearer: Option<&str>) -> Result<(u16, Value), HttpError> {
-        let mut request = self.agent.get(url);
-        if let Some(bearer) = bearer {
-            request = request.header("authorization", format!("Bearer {bearer}"));
-        }
-        json_of(url, request.call())
+        let headers: Vec<_> = bearer.map(|bearer| ("authorization", format!("Bearer {bearer}"))).into_iter().collect();
+        json_of(url, self.client.get(url, &headers, JSON_BYTES_MAX))
     }
 
     fn try_get(&self, url: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, HttpError> {
-        let shown = || url.split('?').next().unwrap_or_default().to_owned();
-        let failed = |error: ureq::Error| HttpError::Transport { url: shown(), what: error.to_string() };
-        let mut answer = self.agent.get(url).call().map_err(failed)?;
-        match answer.status().as_u16() {
-            200 => {}
-            404 => return Ok(None),
-            status => return Err(HttpError::Status { url: shown(), status }),
+        let answer = self.client.get(url, &[], u64::try_from(bytes_max).unwrap_or(u64::MAX));
+        let answer = answer.map_err(|error| HttpError::Transport { url: shown(url), what: error.to_string() })?;
+        match answer.status {
+            200 => Ok(Some(answer.body)),
+            404 => Ok(None),
+            status => Err(HttpError::Status { url: shown(url), status }),
         }
-        let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-        answer.body_mut().with_config().limit(limit).read_to_vec().map(Some).map_err(failed)
     }
 }
 
-fn json_of(
-    url: &str,
-    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<(u16, Value), HttpError> {
-    let url = url.split('?').next().unwrap_or_default();
-    let failed = |what: String| HttpError::Transport { url: url.to_owned(), what };
-    let mut answer = answer.map_err(|error| failed(error.to_string()))?;
-    let status = answer.status().as_u16();
-    let body = answer.body_mut().with_config().limit(JSON_BYTES_MAX).read_to_vec();
-    let body = body.map_err(|error| failed(error.to_string()))?;
-    match serde_json::from_slice(&body) {
-        Ok(value) => Ok((status, value)),
-        Err(_) if status != 200 => Err(HttpError::Status { url: url.to_owned(), status }),
+/// A URL without its query, which may hold a secret.
+fn shown(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
+}
+
+fn json_of(url: &str, answer: Result<Reply, FetchError>) -> Result<(u16, Value), HttpError> {
+    let failed = |what: String| HttpError::Transport { url: shown(url), what };
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    match serde_json::from_slice(&answer.body) {
+        Ok(value) => Ok((answer.status, value)),
+        Err(_) if answer.status != 200 => Err(HttpError::Status { url: shown(url), status: answer.status }),
         Err(_) => Err(failed("the answer is not JSON".to_owned())),
     }
 }
@@ -203,11 +169,11 @@ mod tests {
 
     fn client() -> Client {
         let short = Duration::from_millis(300);
-        Client::within(Limits { connect: short, request: short, tries: 3, pause: Duration::from_millis(1) }, Vec::new())
+        Client::within(Limits { request: short, tries: 3, pause: Duration::from_millis(1) })
     }
 
     fn patient() -> Client {
-        Client::within(Limits { pause: Duration::from_millis(1), ..LIMITS }, Vec::new())
+        Client::within(Limits { pause: Duration::from_millis(1), ..LIMITS })
     }
 
     fn ok(stream: &mut TcpStream) -> std::io::Result<()> {

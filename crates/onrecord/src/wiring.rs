@@ -366,7 +366,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
-        issuers: issuers(config)?,
+        issuers: config.issuers.iter().map(|(name, issuer)| issuer_source(name, issuer)).collect::<Result<_, _>>()?,
         certificates: certificates(config)?,
         tls: server_tls(config)?,
         plaintext: match config.tls.plaintext {
@@ -409,25 +409,23 @@ fn about(config: &Config) -> serde_json::Value {
     })
 }
 
-fn issuers(config: &Config) -> Result<Vec<IssuerSource>, Failure> {
-    let source = |(name, issuer): (&String, &Issuer)| {
-        let key = format!("issuers.{name}");
-        let built = issuer.build(name).map_err(|error| Failure::usage(format_args!("{key}: {error}")))?;
-        let ca = issuer.ca.as_ref().map(|ca| read(&format!("{key}.ca"), ca)).transpose()?;
-        Ok(IssuerSource {
-            issuer: Arc::new(built),
-            keys: match &issuer.jwks {
-                None => KeysFrom::Discovery,
-                Some(KeysPlace::Url(url)) => KeysFrom::Url(url.as_str().to_owned()),
-                Some(KeysPlace::File(SecretSource::File(path))) => KeysFrom::File(path.clone()),
-                Some(KeysPlace::File(SecretSource::Environment(_))) => {
-                    return Err(Failure::usage(format_args!("{key}.jwks: write a URL, or file:PATH")));
-                }
-            },
-            ca: ca.map(|ca| ca.to_vec()),
-        })
-    };
-    config.issuers.iter().map(source).collect()
+/// An issuer as the gateway is told of it.
+pub fn issuer_source(name: &str, issuer: &Issuer) -> Result<IssuerSource, Failure> {
+    let key = format!("issuers.{name}");
+    let built = issuer.build(name).map_err(|error| Failure::usage(format_args!("{key}: {error}")))?;
+    let ca = issuer.ca.as_ref().map(|ca| read(&format!("{key}.ca"), ca)).transpose()?;
+    Ok(IssuerSource {
+        issuer: Arc::new(built),
+        keys: match &issuer.jwks {
+            None => KeysFrom::Discovery,
+            Some(KeysPlace::Url(url)) => KeysFrom::Url(url.as_str().to_owned()),
+            Some(KeysPlace::File(SecretSource::File(path))) => KeysFrom::File(path.clone()),
+            Some(KeysPlace::File(SecretSource::Environment(_))) => {
+                return Err(Failure::usage(format_args!("{key}.jwks: write a URL, or file:PATH")));
+            }
+        },
+        ca: ca.map(|ca| ca.to_vec()),
+    })
 }
 
 fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, Failure> {

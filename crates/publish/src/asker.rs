@@ -19,10 +19,10 @@ use ledger::{
 use model::Witnesses;
 use store::{GatewayEntry, Recorder};
 
-use crate::client::{Client, ClientError};
 use crate::looking::{Contradiction, Look, Ours};
 use crate::standing::{Account, Notices, Outcome};
 use crate::{lock, tiles};
+use fetch::{Client, FetchError};
 
 /// At the latest after so long, an entry says how far the witnesses are.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ enum Asked {
 
 impl Work {
     fn new(recorder: Recorder, key: VerifierKey, asking: Asking, shared: Arc<Shared>) -> Self {
-        let client = Client::new(asking.timeout);
+        let client = Client::of_system(asking.timeout);
         let accounts = asking.policy.witnesses().iter().map(|witness| Account::new(witness.verifier.name().to_owned()));
         let accounts = accounts.collect();
         let (sizes, notices) = (HashMap::new(), Notices::default());
@@ -265,10 +265,11 @@ impl Work {
         let url = format!("{}/add-checkpoint", url.trim_end_matches('/'));
         let headers = [("content-type", "text/plain; charset=utf-8".to_owned())];
         let reply = self.client.post(&url, &headers, body.as_bytes(), ANSWER_BYTES_MAX)?;
+        let of_size = reply.header("content-type") == Some("text/x.tlog.size");
         let text = String::from_utf8(reply.body).map_err(|_| AskError::Garbage("it is not text"))?;
         match reply.status {
             200 => cosignatures(&text, witness, note).map(Reply::Cosigned).map_err(AskError::Garbage),
-            409 if reply.content_type == "text/x.tlog.size" => {
+            409 if of_size => {
                 let other = text.trim_end_matches('\n').parse().map_err(|_| AskError::Garbage("it is not a size"))?;
                 Ok(Reply::Has(other))
             }
@@ -308,7 +309,7 @@ enum Reply {
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error("{0}")]
-    Client(#[from] ClientError),
+    Client(#[from] FetchError),
     #[error("its answer is no witness's: {0}")]
     Garbage(&'static str),
     #[error("its answer's status is {0}")]

@@ -8,7 +8,6 @@
 //! witness never cosigns two roots of one size, whatever happens to its process or its disk.
 
 mod asker;
-mod client;
 mod closes;
 #[doc(hidden)]
 pub mod fuzz;

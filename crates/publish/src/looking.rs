@@ -9,9 +9,9 @@ use std::time::Duration;
 use ledger::{Checkpoint, NOTE_BYTES_MAX, PolicyWitness, SignedNote, VerifierKey, WitnessPolicy, root_of};
 use store::Published;
 
-use crate::client::Client;
 use crate::tiles;
 use crate::witness::origin_name;
+use fetch::Client;
 
 /// A proof that this log has signed what its data directory does not have: it was rolled back, or it was forked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Look {
 pub fn look(data: &Path, key: &VerifierKey, policy: &WitnessPolicy, timeout: Duration) -> Vec<Look> {
     let published = Published::open_dir(data);
     let ours = Ours { key: key.clone(), published, signed: signed_size(data, key) };
-    let client = Client::new(timeout);
+    let client = Client::of_system(timeout);
     let unasked = |name: &str| {
         let why = "the policy does not say where it is".to_owned();
         Look { witness: name.to_owned(), cosigned: Err(why), contradiction: None }
@@ -102,7 +102,7 @@ impl Ours {
     /// The note that it shows, with our own signature: without that, it is a story.
     fn shown(&self, client: &Client, url: &str) -> Result<Option<(String, Checkpoint)>, String> {
         let url = format!("{}/{}/checkpoint", url.trim_end_matches('/'), origin_name(self.key.name()));
-        let reply = client.get(&url, u64::try_from(NOTE_BYTES_MAX).unwrap_or(u64::MAX));
+        let reply = client.get(&url, &[], u64::try_from(NOTE_BYTES_MAX).unwrap_or(u64::MAX));
         let reply = reply.map_err(|error| error.to_string())?;
         match reply.status {
             200 => {}

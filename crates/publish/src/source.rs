@@ -12,9 +12,9 @@ use ledger::{
 };
 use store::{Published, StoreError};
 
-use crate::client::{Client, ClientError};
 use crate::receipt::Receipt;
 use crate::tiles;
+use fetch::{Client, FetchError};
 
 /// How long one request may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ impl Source {
     #[must_use]
     pub fn http(prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/').to_owned();
-        Self { place: Place::Http { client: Client::new(ANSWER_MAX), prefix } }
+        Self { place: Place::Http { client: Client::of_system(ANSWER_MAX), prefix } }
     }
 
     /// A directory or a URL, as a person writes it.
@@ -197,7 +197,7 @@ impl Source {
 
 fn fetch(client: &Client, url: &str, bytes_max: usize) -> Result<Vec<u8>, SourceError> {
     let error = |what: String| SourceError::Http { url: url.to_owned(), what };
-    let reply = client.get(url, u64::try_from(bytes_max).unwrap_or(u64::MAX));
-    let reply = reply.map_err(|failed: ClientError| error(failed.to_string()))?;
+    let reply = client.get(url, &[], u64::try_from(bytes_max).unwrap_or(u64::MAX));
+    let reply = reply.map_err(|failed: FetchError| error(failed.to_string()))?;
     if reply.status == 200 { Ok(reply.body) } else { Err(error(format!("the answer's status is {}", reply.status))) }
 }

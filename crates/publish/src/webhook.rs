@@ -22,10 +22,10 @@ use sha2::Sha256;
 use store::{Disk, RealDisk, Recorder, StoreError, read_file, replace_file};
 use zeroize::Zeroizing;
 
-use crate::client::Client;
 use crate::closes::{Closes, DIR};
 use crate::receipt::Receipt;
 use crate::tiles;
+use fetch::Client;
 
 const CURSOR: &str = "webhook";
 const UNDELIVERED: &str = "receipts/undelivered";
@@ -105,7 +105,7 @@ impl Webhook {
             recorder,
             closes,
             cursor,
-            client: Client::new(ANSWER_MAX),
+            client: Client::of_system(ANSWER_MAX),
             url: config.url,
             secret,
             cosignatures: config.cosignatures,

@@ -5,15 +5,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
+use fetch::{Client, Connections, Reply, Trust};
+use hyper::Uri;
 use identity::{DISCOVERY_BYTES_MAX, JWKS_BYTES_MAX, KeySet, KeysError, jwks_uri};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use ureq::Agent;
-use ureq::http::{Response, Uri};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{KeysFrom, now};
 
@@ -41,7 +37,7 @@ pub(super) struct Fetched {
 
 /// Fetches the keys of one issuer.
 pub(super) enum Fetcher {
-    Web { agent: Agent, issuer: String, jwks: Option<String> },
+    Web { client: Client, issuer: String, jwks: Option<String> },
     File(PathBuf),
 }
 
@@ -55,7 +51,7 @@ impl Fetcher {
             KeysFrom::Discovery => None,
         };
         check(jwks.as_deref().unwrap_or(issuer))?;
-        Ok(Self::Web { agent: agent(ca, timeout)?, issuer: issuer.to_owned(), jwks })
+        Ok(Self::Web { client: client(ca, timeout)?, issuer: issuer.to_owned(), jwks })
     }
 
     /// Whether asking costs no one anything.
@@ -66,12 +62,12 @@ impl Fetcher {
     pub(super) fn fetch(&self) -> Result<Fetched, FetchError> {
         match self {
             Self::File(path) => from_file(path),
-            Self::Web { agent, issuer, jwks } => {
+            Self::Web { client, issuer, jwks } => {
                 let url = match jwks {
                     Some(url) => url.clone(),
-                    None => discover(agent, issuer)?,
+                    None => discover(client, issuer)?,
                 };
-                let (document, max_age) = get(agent, &url, JWKS_BYTES_MAX)?;
+                let (document, max_age) = get(client, &url, JWKS_BYTES_MAX)?;
                 let keys = KeySet::parse(&document, now());
                 keys.map(|keys| Fetched { keys, max_age }).map_err(|source| FetchError::Keys { place: url, source })
             }
@@ -89,65 +85,37 @@ fn from_file(path: &PathBuf) -> Result<Fetched, FetchError> {
     keys.map(|keys| Fetched { keys, max_age: None }).map_err(|source| FetchError::Keys { place: place(), source })
 }
 
-fn discover(agent: &Agent, issuer: &str) -> Result<String, FetchError> {
+fn discover(client: &Client, issuer: &str) -> Result<String, FetchError> {
     let url = format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/'));
-    let (document, _) = get(agent, &url, DISCOVERY_BYTES_MAX)?;
+    let (document, _) = get(client, &url, DISCOVERY_BYTES_MAX)?;
     let keys = jwks_uri(&document, issuer).map_err(|source| FetchError::Discovery { url: url.clone(), source })?;
     check(&keys).map_err(|what| FetchError::Http { url, what: format!("`jwks_uri`: {what}") })?;
     Ok(keys)
 }
 
-fn get(agent: &Agent, url: &str, bytes_max: usize) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
+fn get(client: &Client, url: &str, bytes_max: usize) -> Result<(Vec<u8>, Option<Duration>), FetchError> {
     let failed = |what: String| FetchError::Http { url: url.to_owned(), what };
-    let mut answer = agent.get(url).call().map_err(|error| failed(error.to_string()))?;
-    match answer.status().as_u16() {
+    let answer = client.get(url, &[], u64::try_from(bytes_max).unwrap_or(u64::MAX));
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    match answer.status {
         200 => {}
         status @ 300..400 => return Err(failed(format!("answered with a redirect ({status}), which is not followed"))),
         status => return Err(failed(format!("answered with status {status}"))),
     }
     let max_age = max_age(&answer);
-    // One more than the limit, so that what is too long is seen as such.
-    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-    let body = answer.body_mut().with_config().limit(limit).read_to_vec();
-    Ok((body.map_err(|error| failed(error.to_string()))?, max_age))
+    Ok((answer.body, max_age))
 }
 
 /// For how long an answer holds, by its `Cache-Control`.
-fn max_age<B>(answer: &Response<B>) -> Option<Duration> {
-    let directives = answer.headers().get("cache-control")?.to_str().ok()?;
+fn max_age(answer: &Reply) -> Option<Duration> {
+    let directives = answer.header("cache-control")?;
     let seconds = directives.split(',').find_map(|directive| directive.trim().strip_prefix("max-age="))?;
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-fn agent(ca: Option<&[u8]>, timeout: Duration) -> Result<Agent, String> {
-    let roots: Vec<Certificate<'static>> = match ca {
-        Some(pem) => {
-            let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-            roots.map_err(|error| format!("`ca` must be certificates in PEM form: {error}"))?
-        }
-        None => rustls_native_certs::load_native_certs().certs,
-    }
-    .iter()
-    .map(|root| Certificate::from_der(root.as_ref()).to_owned())
-    .collect();
-    if ca.is_some() && roots.is_empty() {
-        return Err("`ca` must have at least one certificate in PEM form".to_owned());
-    }
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .build();
-    let config = Agent::config_builder()
-        .timeout_global(Some(timeout))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        // A rare request needs no connection kept, and a restarted issuer would not know it.
-        .max_idle_connections(0)
-        .user_agent(concat!("onrecord/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls)
-        .build();
-    Ok(config.into())
+fn client(ca: Option<&[u8]>, timeout: Duration) -> Result<Client, String> {
+    let trust = ca.map_or(Trust::System, Trust::Only);
+    Client::new(trust, timeout, Connections::Closed).map_err(|error| format!("`ca`: {error}"))
 }
 
 /// Keys come over HTTPS; without, from this host only.

@@ -140,6 +140,17 @@ struct Trusted {
     keeper: Arc<Keeper>,
 }
 
+impl IssuerSource {
+    /// Fetches the keys once, as they are fetched for tokens, and says how many there are. Blocks.
+    ///
+    /// # Errors
+    /// A text that says why there are none.
+    pub fn look(&self) -> Result<usize, String> {
+        let fetcher = Fetcher::new(self.issuer.issuer(), &self.keys, self.ca.as_deref(), Timing::default().request)?;
+        fetcher.fetch().map(|fetched| fetched.keys.len()).map_err(|error| error.to_string())
+    }
+}
+
 impl Issuers {
     /// Starts to fetch the keys of these issuers. The hook is told of each key at its first use, on the thread that used
     /// it.

@@ -9,20 +9,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use identity::{DISCOVERY_BYTES_MAX, JWKS_BYTES_MAX, KeySet, jwks_uri};
 use serde_json::{Value, json};
 use store::{RealDisk, Recorder, Wrapping, WrappingKey};
 
 use super::Context;
 use super::config::{described, idle_parts};
 use super::words::bytes;
-use crate::config::{
-    Address, Config, Connection, Issuer, KeysPlace, SecretState, UpstreamTls, Witness, resolve_secrets,
-};
+use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, Witness, resolve_secrets};
 use crate::control::{Asked, Request, ask};
-use crate::http::Client;
 use crate::output::{Console, Format, Tone, single_line};
-use crate::wiring::wrapping_key;
+use crate::wiring::{issuer_source, wrapping_key};
 use crate::{Exit, Failure};
 
 /// How long a resource may take to answer.
@@ -70,7 +66,7 @@ impl Doctor {
         }
         for (name, issuer) in &config.issuers {
             let what = format!("issuer {name}");
-            match issuer_keys(issuer) {
+            match issuer_source(name, issuer).map_err(|failure| failure.to_string()).and_then(|source| source.look()) {
                 Ok(count) => report.say(Level::Ok, &what, &super::words::counted(count, "key", "keys"), "")?,
                 Err(why) => {
                     let hint = "until its keys are there, nobody is let in by its tokens; `issuer`, `jwks` and `ca` say where they are";
@@ -113,31 +109,6 @@ impl Report<'_> {
         // Some checks take their time: what is known is shown.
         Ok(self.console.flush()?)
     }
-}
-
-/// How many keys an issuer has, found as the gateway finds them.
-fn issuer_keys(issuer: &Issuer) -> Result<usize, String> {
-    let client = match &issuer.ca {
-        None => Client::new(),
-        Some(ca) => Client::trusting(&ca.read().map_err(|error| error.to_string())?)?,
-    };
-    let fetch = |url: &str, most| {
-        let found = client.get(url, most).map_err(|error| error.to_string())?;
-        found.ok_or_else(|| format!("{url}: there is nothing there"))
-    };
-    let document = match &issuer.jwks {
-        Some(KeysPlace::File(file)) => file.read().map_err(|error| error.to_string())?.to_vec(),
-        Some(KeysPlace::Url(url)) => fetch(url.as_str(), JWKS_BYTES_MAX)?,
-        None => {
-            let url = format!("{}/.well-known/openid-configuration", issuer.issuer().trim_end_matches('/'));
-            let discovered = fetch(&url, DISCOVERY_BYTES_MAX)?;
-            let uri = jwks_uri(&discovered, issuer.issuer()).map_err(|error| format!("{url}: {error}"))?;
-            fetch(&uri, JWKS_BYTES_MAX)?
-        }
-    };
-    // The time only says when they were fetched.
-    let keys = KeySet::parse(&document, 0).map_err(|error| error.to_string())?;
-    if keys.is_empty() { Err("it publishes no key that can be used".to_owned()) } else { Ok(keys.len()) }
 }
 
 fn secrets(config: &Config, report: &mut Report<'_>) -> Result<(), Failure> {
