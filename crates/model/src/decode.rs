@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::access::*;
+use crate::command::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::custody::*;
 use crate::entry::*;

@@ -1,6 +1,7 @@
 //! Entry to bytes. The order of keys is part of the format; `docs/format.md` has it.
 
 use crate::access::*;
+use crate::command::*;
 use crate::custody::*;
 use crate::entry::*;
 use crate::json::{Json, decimal};

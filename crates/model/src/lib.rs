@@ -9,6 +9,7 @@
 mod access;
 mod base64;
 mod closed;
+mod command;
 mod comment;
 mod cursor;
 mod custody;
@@ -29,15 +30,17 @@ pub use access::{
     Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
     Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
 };
+pub use command::{
+    BlobForm, Copy, CopyDirection, Durability, Effective, Effects, Fidelity, Intent, Outcome, Packing, RESULTS_MAX,
+    Reason, StatementResult, Status, Transaction, Verdict, Via, Who,
+};
 pub use comment::{COMMENT_BYTES_MAX, COMMENT_CLAIMS_MAX, comment_claims, fuzz_comment};
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
 pub use decode::DecodeError;
 pub use digest::Digest;
 pub use entry::{
-    BlobForm, Body, Cancel, CancelResult, ClockState, Copy, CopyDirection, Durability, Effective, Effects, Entry,
-    EpochReason, Fidelity, Genesis, Heartbeat, Intent, Kind, LEAF_BYTES_MAX, Link, Loss, Outcome, Packing, PreviousLog,
-    RESULTS_MAX, Reason, Recovery, Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start,
-    StatementResult, Status, Stop, StopReason, Transaction, Verdict, Via, Who,
+    Body, Cancel, CancelResult, ClockState, Entry, EpochReason, Genesis, Heartbeat, Kind, LEAF_BYTES_MAX, Link, Loss,
+    PreviousLog, Recovery, Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start, Stop, StopReason,
 };
 pub use field::{AbsentReason, BlobField, Field, SealedField};
 pub use id::{CommandId, IdError, SessionId};

@@ -3,6 +3,7 @@
 //! Accepts exactly what [`Entry::decode`] accepts: an intent or an outcome is read here key by key, and whatever is not
 //! right here is left to `decode`, which says why. Both are held against each other by the tests.
 
+use crate::command::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::decode::{DecodeError, begins};
 use crate::entry::*;

@@ -1,0 +1,294 @@
+//! What is said of a command: before it runs, and after it ended.
+//!
+//! Closed sets, so that nothing can mean two things; what a protocol calls its own is a code beside them.
+
+use crate::access::UpstreamSecurity;
+use crate::closed::closed;
+use crate::entry::Link;
+use crate::{CommandId, Digest, Field, IdentityName, Known, Label, OnBehalfOf};
+
+/// At most this many results of one command are listed one by one; all are counted.
+pub const RESULTS_MAX: usize = 256;
+
+/// Who sent a command, as each intent repeats it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The identity.
+    pub name: IdentityName,
+    /// How it is known.
+    pub known: Known,
+    /// For whom it acts.
+    pub on_behalf_of: Option<OnBehalfOf>,
+}
+
+closed! {
+    /// How a command reached the server.
+    Via {
+        /// A simple query.
+        Simple = "simple",
+        /// The extended protocol: a Bind and its Executes.
+        Extended = "extended",
+        /// A Parse that the server refused and no Bind used.
+        Parse = "parse",
+        /// A function call message.
+        Function = "function",
+    }
+}
+
+closed! {
+    /// The state of the transaction when the command was sent.
+    Transaction {
+        /// None is open.
+        Idle = "idle",
+        /// One is open.
+        Open = "open",
+        /// One is open and has failed.
+        Failed = "failed",
+    }
+}
+
+closed! {
+    /// How exactly a command is known.
+    Fidelity {
+        /// Byte by byte, as the server got it.
+        Exact = "exact",
+        /// As a shell's own record has it.
+        Shell = "shell",
+        /// Read off a screen.
+        Screen = "screen",
+        /// As the kernel saw it.
+        Kernel = "kernel",
+        /// Not known at all.
+        Opaque = "opaque",
+    }
+}
+
+closed! {
+    /// What the command does to which objects.
+    Effects {
+        /// Not analysed.
+        NotEstablished = "not_established",
+    }
+}
+
+closed! {
+    /// The decision on a command.
+    Verdict {
+        /// It may run.
+        Allow = "allow",
+        /// It may not.
+        Deny = "deny",
+    }
+}
+
+closed! {
+    /// What was on stable storage when.
+    Durability {
+        /// The intent, before the command was forwarded.
+        Intent = "intent",
+        /// As `intent`, and the outcome before the end of the response was released.
+        Both = "both",
+        /// The intent, before any byte of the response was released.
+        Held = "held",
+        /// The intent left the process before the command was forwarded; stable within a bound.
+        Written = "written",
+    }
+}
+
+/// A command is about to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its place in the session.
+    pub link: Link,
+    /// The command.
+    pub command: CommandId,
+    /// Who sent it.
+    pub who: Who,
+    /// Over which connection.
+    pub connection: String,
+    /// To which database.
+    pub database: Label,
+    /// By which message.
+    pub via: Via,
+    /// Its text.
+    pub text: Field,
+    /// Its parameters: a JSON array.
+    pub parameters: Field,
+    /// The prepared statement's name, if the protocol has one here.
+    pub statement: Option<Label>,
+    /// The portal's name, if the protocol has one here.
+    pub portal: Option<Label>,
+    /// The state of the transaction.
+    pub transaction: Transaction,
+    /// What it does, as far as that was analysed.
+    pub effects: Effects,
+    /// How exactly it is known.
+    pub fidelity: Fidelity,
+    /// The decision.
+    pub verdict: Verdict,
+    /// The rules that matched.
+    pub rules: Vec<String>,
+    /// The policy in force, if there is one.
+    pub policy: Option<Digest>,
+    /// The durability in force.
+    pub durability: Durability,
+    /// How many bytes the client sent for it.
+    pub bytes: u64,
+    /// Said only where the way to the server is open to others: [`UpstreamSecurity::Plaintext`].
+    pub upstream: Option<UpstreamSecurity>,
+}
+
+closed! {
+    /// How a command ended.
+    Status {
+        /// It ran.
+        Ok = "ok",
+        /// The server refused it or it failed.
+        Error = "error",
+        /// The gateway refused it.
+        Denied = "denied",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+        /// It never ran, because something before it failed.
+        Skipped = "skipped",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+closed! {
+    /// Why an outcome is what it is, where the status alone does not say.
+    Reason {
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// The server went away.
+        UpstreamGone = "upstream_gone",
+        /// The gateway restarted.
+        GatewayRestarted = "gateway_restarted",
+        /// The gateway was stopping.
+        GatewayStopped = "gateway_stopped",
+        /// A fault in the gateway ended the session.
+        GatewayFault = "gateway_fault",
+        /// One side sent what the protocol does not allow.
+        Violation = "violation",
+        /// The session ended otherwise.
+        SessionEnded = "session_ended",
+        /// An earlier command of the pipeline failed.
+        PipelineError = "pipeline_error",
+        /// The record could not be written.
+        RecordingStopped = "recording_stopped",
+        /// The intent was written, but the command was never forwarded.
+        NotForwarded = "not_forwarded",
+        /// A rule of the policy denies it.
+        Policy = "policy",
+        /// The gateway does not forward what it does not understand.
+        Unsupported = "unsupported",
+        /// The outpost on the way to the server went away.
+        OutpostLost = "outpost_lost",
+        /// The identity was locked out, or lost its right to the connection.
+        Revoked = "revoked",
+    }
+}
+
+closed! {
+    /// Whether the command's effects lasted.
+    Effective {
+        /// Its transaction was committed.
+        Committed = "committed",
+        /// Its transaction was rolled back.
+        RolledBack = "rolled_back",
+        /// Its transaction was still open.
+        Open = "open",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+closed! {
+    /// The direction of a COPY.
+    CopyDirection {
+        /// To the server.
+        In = "in",
+        /// From the server.
+        Out = "out",
+    }
+}
+
+closed! {
+    /// What a blob's content is.
+    BlobForm {
+        /// The text of a statement.
+        Text = "text",
+        /// Parameters as a JSON array.
+        Parameters = "parameters",
+        /// The body of a protocol message, as it came.
+        Message = "message",
+    }
+}
+
+closed! {
+    /// How a blob's content was packed before it was sealed.
+    Packing {
+        /// DEFLATE, without a wrapper (RFC 1951).
+        Deflate = "deflate",
+    }
+}
+
+/// What a COPY moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Which way.
+    pub direction: CopyDirection,
+    /// How many bytes of data.
+    pub bytes: u64,
+}
+
+/// The result of one statement of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementResult {
+    /// The server's tag, such as `SELECT 1`.
+    pub tag: String,
+    /// The number of rows that the tag names, if it names one.
+    pub rows: Option<u64>,
+}
+
+/// A command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its place in the session.
+    pub link: Link,
+    /// The command.
+    pub of: CommandId,
+    /// How it ended.
+    pub status: Status,
+    /// Why, where the status does not say.
+    pub reason: Option<Reason>,
+    /// The protocol's own code (SQLSTATE).
+    pub code: Option<String>,
+    /// The server's message.
+    pub message: Field,
+    /// The results, at most [`RESULTS_MAX`] of them.
+    pub results: Vec<StatementResult>,
+    /// How many results there were in all.
+    pub results_count: u64,
+    /// Rows that were sent to the client.
+    pub rows: u64,
+    /// Bytes from the client.
+    pub bytes_up: u64,
+    /// Bytes to the client.
+    pub bytes_down: u64,
+    /// From the intent to the end of the response, in microseconds of the boot clock.
+    pub duration_us: u64,
+    /// What a COPY moved.
+    pub copy: Option<Copy>,
+    /// How many times rows were fetched from it.
+    pub fetches: u32,
+    /// Whether it ended before all its rows were fetched.
+    pub suspended: bool,
+    /// Whether its effects lasted.
+    pub effective: Effective,
+    /// How many notices the server sent.
+    pub notices: u32,
+    /// Whether it was executed at all.
+    pub executed: bool,
+}
