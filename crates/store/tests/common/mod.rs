@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{
     ChannelBinding, ClockState, CommandId, Durability, Field, Heartbeat, Identity, Known, Label, OnBehalfOf, Proof,
@@ -136,10 +136,12 @@ pub fn heartbeat() -> GatewayEntry {
     })
 }
 
-/// Waits, as a gateway's event loop does, until a position is durable.
+/// Waits, as a gateway's event loop does, until a position is durable. How long that takes is up to the disk and to who
+/// else uses it; what is still not durable after a minute never will be.
 pub fn durable(gate: &Gate, position: Position) -> Result<(), RecordError> {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    for _ in 0..10_000 {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < patience {
         match gate.poll(&mut cx, position, Level::Durable) {
             std::task::Poll::Ready(result) => return result,
             std::task::Poll::Pending => gate.turn(Lone::Yes),
