@@ -358,6 +358,11 @@ fn note(shared: &Shared, entry: GatewayEntry) {
     }
 }
 
+/// Bytes as lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Notices dead peers within minutes, whatever is between.
 fn keepalive(stream: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);

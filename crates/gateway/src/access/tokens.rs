@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::random;
+use crate::{hex, random};
 
 /// What every token begins with.
 pub(crate) const PREFIX: &str = "ort_";
@@ -211,10 +211,6 @@ fn read(path: &Path) -> Option<Held> {
     let secret = model::Digest::from_hex(std::str::from_utf8(secret).ok()?)?.0;
     // The name is what a client gives: a file under another one would answer to it.
     (path.file_stem()?.to_str()? == token.id).then_some(Held { secret, token })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::OutpostsError;
-use super::registry::{Generation, Registry, hex, replace};
-use crate::random;
+use super::registry::{Generation, Registry, replace};
+use crate::{hex, random};
 
 /// How long an outpost's certificate is valid.
 pub(super) const LIFETIME: Duration = Duration::from_secs(24 * 3600);

@@ -94,16 +94,19 @@ impl Link {
     }
 }
 
+impl State {
+    /// Tells links to end; says how many. Their sessions learn it from the end, and a new one takes them no more from now on.
+    fn end(&mut self, why: Why, which: impl Fn(&Link) -> bool) -> usize {
+        let those = self.up.values_mut().filter(|(link, _)| which(link));
+        those.filter_map(|(_, end)| end.take()).filter_map(|end| end.send(why).ok()).count()
+    }
+}
+
 impl Links {
     /// Counts a link in and ends those that it supersedes; says whether it is the outpost's only one, and how many ended.
     pub(super) fn add(&self, link: Arc<Link>) -> (Up<'_>, usize) {
         let mut state = self.lock();
-        let mut superseded = 0;
-        for (old, end) in state.up.values_mut().filter(|(old, _)| old.superseded_by(&link)) {
-            // Its sessions learn it from the link's end; a new one does not take it from now on.
-            debug_assert!(old.outpost.id == link.outpost.id);
-            superseded += usize::from(end.take().is_some_and(|end| end.send(Why::Superseded).is_ok()));
-        }
+        let superseded = state.end(Why::Superseded, |old| old.superseded_by(&link));
         let number = state.next;
         state.next += 1;
         let (sender, end) = oneshot::channel();
@@ -113,9 +116,7 @@ impl Links {
 
     /// Ends all links of an outpost; says how many.
     pub(super) fn end(&self, outpost: &str, why: Why) -> usize {
-        let mut state = self.lock();
-        let of_it = state.up.values_mut().filter(|(link, _)| link.outpost.id == outpost);
-        of_it.filter_map(|(_, end)| end.take()).filter_map(|end| end.send(why).ok()).count()
+        self.lock().end(why, |link| link.outpost.id == outpost)
     }
 
     /// The links that new streams may take: of each outpost the best, the outpost with the fewest streams first.

@@ -24,7 +24,7 @@ use rustls::ServerConfig;
 use store::{GatewayEntry, RecordError, Recorder};
 use tokio::sync::Semaphore;
 
-use crate::random;
+use crate::{hex, random};
 use authority::{Authorities, Issued};
 pub(crate) use links::on_worker;
 use links::{Link, Links, Why};
@@ -312,7 +312,7 @@ impl Outposts {
             Ok(redeemed) => redeemed,
             Err(why) => return Ok(Err(why)),
         };
-        let id = format!("op_{}", registry::hex(&random::bytes::<8>()));
+        let id = format!("op_{}", hex(&random::bytes::<8>()));
         let (issued, authorities) = self.issue(request, &id)?;
         let serials = vec![Serial { serial: issued.serial.clone(), not_after: issued.not_after }];
         let outpost = Enrolled { id, name, labels, since: now(), serials, revoked: None };

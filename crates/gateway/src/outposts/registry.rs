@@ -13,6 +13,7 @@ use link::token::mac_holds;
 use serde::{Deserialize, Serialize};
 
 use super::OutpostsError;
+use crate::hex;
 
 const FILE: &str = "registry.json";
 const VERSION: u32 = 1;
@@ -166,8 +167,9 @@ impl Registry {
         let holds = |content: &Content| {
             let found = content.tokens.iter().position(|token| token.id == id && token.until > now);
             // One that is not known is checked all the same, so that it cannot be told by the time it takes.
-            let secret = found.and_then(|at| content.tokens.get(at)).and_then(|token| unhex(&token.secret));
-            let holds = mac_holds(&secret.unwrap_or_default(), request, mac);
+            let secret =
+                found.and_then(|at| content.tokens.get(at)).and_then(|token| model::Digest::from_hex(&token.secret));
+            let holds = mac_holds(&secret.map_or([0; 32], |secret| secret.0), request, mac);
             found.filter(|_| holds && secret.is_some())
         };
         // Whoever has no token must not make the disk work: nothing is written for a wrong one.
@@ -292,21 +294,6 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<
     file.sync_all()?;
     fs::rename(&beside, directory.join(name))?;
     File::open(directory)?.sync_all()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use x509_cert::der::Decode as _;
 
 use super::links::{Link, Why};
-use super::registry::{NotAdmitted, hex};
+use super::registry::NotAdmitted;
 use super::{Outposts, Said, now};
 use crate::Shared;
+use crate::hex;
 use crate::refusals::Reason;
 
 /// After the last word on a link: how long it may take to leave.

@@ -20,10 +20,10 @@ use wire::postgres::startup::CancelKey;
 
 use crate::config::{Address, Connection};
 use crate::outposts::{OPEN_MAX, OpenError, Outposts};
-use crate::random;
 use crate::scram::{Binding, ClientExchange, ScramError};
 use crate::stream::Stream;
 use crate::tls;
+use crate::{hex, random};
 
 /// Longest message that a server may send before it is ready for queries, bytes.
 const LOGIN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -271,10 +271,6 @@ async fn authenticate(stream: &mut Stream, connection: &Connection, binding: &Bi
 fn md5_response(user: &str, password: &[u8], salt: &[u8]) -> String {
     let inner = hex(&Md5::digest([password, user.as_bytes()].concat()));
     format!("md5{}", hex(&Md5::digest([inner.as_bytes(), salt].concat())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One whole message of the login phase: type, length, body.
