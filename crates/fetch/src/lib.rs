@@ -62,7 +62,7 @@ pub enum FetchError {
     #[error("{0}")]
     Http(String),
     /// It is longer than it can be.
-    #[error("the body is longer than {0} bytes")]
+    #[error("the body is longer than the limit of {0} bytes")]
     TooLong(u64),
     /// What was to be trusted is no certificate.
     #[error("it holds no certificate in PEM form")]
