@@ -1,6 +1,6 @@
 //! The carrier for networks that let only the web through: a WebSocket (RFC 6455) in which a TLS session runs.
 //!
-//! What is needed of it, and no more: binary messages are one stream of bytes, pings are answered, no extensions. The
+//! Binary messages are one stream of bytes; there are no extensions. Frames are `tungstenite`'s, the upgrade is here. The
 //! WebSocket protects nothing: the TLS inside does.
 
 use std::io;
@@ -10,29 +10,23 @@ use std::task::{Context, Poll, ready};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 /// The path that an outpost asks for.
 pub const PATH: &str = "/outpost";
 /// The longest head of a request or an answer, bytes.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// The longest payload of a control frame, bytes (RFC 6455, 5.5).
-const CONTROL_BYTES_MAX: u64 = 125;
 /// What is read at a time, bytes.
 const READ_BYTES: usize = 16 * 1024;
-/// What waits to be written before more has to wait, bytes.
-const OUT_BYTES_MAX: usize = 64 * 1024;
-/// The largest payload of a frame that is sent, bytes.
+/// The longest message that is read, bytes: twice what either end sends, since it is held whole for whoever connects.
+const MESSAGE_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_MAX;
+/// The longest message that is sent, bytes.
 const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
-
-/// Which end of the WebSocket this is. A client masks what it sends, a server does not (RFC 6455, 5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It asked for the upgrade.
-    Client,
-    /// It granted it.
-    Server,
-}
 
 /// Why bytes are no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +40,9 @@ pub enum WebSocketError {
     /// A proxy refuses.
     #[error("the proxy refuses to connect (status {0})")]
     Proxy(u16),
-    /// A frame breaks the rules.
-    #[error("a WebSocket frame breaks RFC 6455: {0}")]
-    Frame(&'static str),
+    /// What comes is not what either end sends.
+    #[error("the WebSocket brings text, not bytes")]
+    Text,
 }
 
 impl From<WebSocketError> for io::Error {
@@ -78,7 +72,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     if status != 101 || header(&head, "sec-websocket-accept") != Some(accept(&key).as_str()) {
         return Err(WebSocketError::NoUpgrade(status).into());
     }
-    Ok(WebSocket::new(stream, Role::Client))
+    Ok(WebSocket::new(stream, Role::Client).await)
 }
 
 /// Grants a client the upgrade, if it asks for it.
@@ -101,7 +95,7 @@ pub async fn accept_from<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await?;
-    Ok(WebSocket::new(stream, Role::Server))
+    Ok(WebSocket::new(stream, Role::Server).await)
 }
 
 /// Has a proxy connect to `address` (RFC 9110, 9.3.6). From then on the stream is the other end's.
@@ -148,295 +142,100 @@ fn accept(key: &str) -> String {
 
 /// A stream of bytes in the binary messages of a WebSocket.
 pub struct WebSocket<S> {
-    stream: S,
-    role: Role,
-    decoder: Decoder,
-    /// Read and not yet taken, from `taken` on; what is payload of a started frame is decoded when it is taken.
-    input: Vec<u8>,
-    taken: usize,
-    out: Vec<u8>,
-    written: usize,
-    /// Counts the frames sent: masks only have to differ, the TLS inside protects.
-    masks: u32,
-    ended: bool,
+    messages: WebSocketStream<S>,
+    /// What is read of the last message and not yet taken.
+    payload: Bytes,
 }
 
-impl<S> WebSocket<S> {
-    fn new(stream: S, role: Role) -> Self {
-        Self {
-            stream,
-            role,
-            decoder: Decoder::new(role),
-            input: Vec::new(),
-            taken: 0,
-            out: Vec::new(),
-            written: 0,
-            masks: 0x9E37_79B9,
-            ended: false,
-        }
-    }
-
-    fn push(&mut self, opcode: u8, payload: &[u8]) {
-        let length = payload.len();
-        let masked = match self.role {
-            Role::Client => 0x80,
-            Role::Server => 0,
-        };
-        self.out.push(0x80 | opcode);
-        match (u8::try_from(length), u16::try_from(length)) {
-            (Ok(short), _) if short < 126 => self.out.push(masked | short),
-            (_, Ok(long)) => {
-                self.out.push(masked | 126);
-                self.out.extend_from_slice(&long.to_be_bytes());
-            }
-            _ => {
-                self.out.push(masked | 127);
-                self.out.extend_from_slice(&u64::try_from(length).unwrap_or(0).to_be_bytes());
-            }
-        }
-        match self.role {
-            Role::Server => self.out.extend_from_slice(payload),
-            Role::Client => {
-                self.masks = self.masks.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-                let mask = self.masks.to_be_bytes();
-                self.out.extend_from_slice(&mask);
-                self.out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-            }
-        }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> WebSocket<S> {
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.out.get(self.written..)
-            && !rest.is_empty()
-        {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += count;
-        }
-        self.out.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    async fn new(stream: S, role: Role) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        Self { messages: WebSocketStream::from_raw_socket(stream, role, Some(config)).await, payload: Bytes::new() }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        loop {
-            if this.ended {
-                return Poll::Ready(Ok(()));
-            }
-            let rest = this.input.get_mut(this.taken..).unwrap_or_default();
-            if rest.is_empty() {
-                this.input.resize(READ_BYTES, 0);
-                this.taken = 0;
-                let mut into = ReadBuf::new(&mut this.input);
-                let polled = Pin::new(&mut this.stream).poll_read(cx, &mut into);
-                let read = into.filled().len();
-                this.input.truncate(read);
-                ready!(polled)?;
-                this.ended = read == 0;
-                continue;
-            }
-            let most = buf.remaining().min(rest.len());
-            let part = if this.decoder.in_data() { rest.get_mut(..most).unwrap_or_default() } else { rest };
-            let (taken, event) = this.decoder.feed(part)?;
-            match event {
-                Some(Event::Data(count)) => {
-                    buf.put_slice(part.get(..count).unwrap_or_default());
-                    this.taken += taken;
+        while this.payload.is_empty() {
+            match ready!(Pin::new(&mut this.messages).poll_next(cx)) {
+                Some(Ok(Message::Binary(payload))) => this.payload = payload,
+                Some(Ok(Message::Text(_))) => return Poll::Ready(Err(WebSocketError::Text.into())),
+                // Answered by the library, as is a `Close`, after which there is nothing.
+                Some(Ok(_)) => {}
+                // A stream of bytes may just end: whether it ended too early is seen by the TLS inside.
+                None | Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
                     return Poll::Ready(Ok(()));
                 }
-                Some(Event::Ping(payload)) => {
-                    if this.out.len() < OUT_BYTES_MAX {
-                        this.push(0xA, &payload);
-                    }
-                    if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
-                        return Poll::Ready(Err(error));
-                    }
-                }
-                Some(Event::Close) => this.ended = true,
-                None => {}
+                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
             }
-            this.taken += taken;
         }
+        buf.put_slice(&this.payload.split_to(buf.remaining().min(this.payload.len())));
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.out.len() >= OUT_BYTES_MAX {
-            ready!(this.poll_drain(cx))?;
-        }
+        let mut messages = Pin::new(&mut self.get_mut().messages);
+        ready!(messages.as_mut().poll_ready(cx)).map_err(io_error)?;
         let part = bytes.get(..bytes.len().min(PAYLOAD_BYTES_MAX)).unwrap_or_default();
         if !part.is_empty() {
-            this.push(0x2, part);
+            messages.start_send(Message::binary(Bytes::copy_from_slice(part))).map_err(io_error)?;
         }
         Poll::Ready(Ok(part.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        Pin::new(&mut self.get_mut().messages).poll_flush(cx).map_err(io_error)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        // A peer that is gone hears no goodbye; the stream is shut all the same.
+        let _ = ready!(Pin::new(&mut this.messages).poll_close(cx));
+        Pin::new(this.messages.get_mut()).poll_shutdown(cx)
     }
 }
 
-/// Frames off a stream of bytes.
-struct Decoder {
-    role: Role,
-    header: Vec<u8>,
-    /// What is left of the payload; the header is complete when this is some.
-    left: Option<u64>,
-    opcode: u8,
-    mask: [u8; 4],
-    /// How many bytes of the payload came before.
-    at: usize,
-    control: Vec<u8>,
-    /// A message has begun and not ended.
-    open: bool,
-}
-
-/// What a step came to.
-enum Event {
-    /// So many bytes at the start of what was fed are data, unmasked where they are.
-    Data(usize),
-    /// The peer wants these back.
-    Ping(Vec<u8>),
-    /// The peer ends the WebSocket.
-    Close,
-}
-
-impl Decoder {
-    fn new(role: Role) -> Self {
-        Self { role, header: Vec::new(), left: None, opcode: 0, mask: [0; 4], at: 0, control: Vec::new(), open: false }
-    }
-
-    /// Whether what comes next is data.
-    fn in_data(&self) -> bool {
-        self.left.is_some() && self.opcode <= 2
-    }
-
-    /// Takes some bytes, at least one of those there are, and says how many and what came of them.
-    fn feed(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), WebSocketError> {
-        let Some(left) = self.left else {
-            let Some(byte) = input.first() else { return Ok((0, None)) };
-            self.header.push(*byte);
-            self.begin()?;
-            // An empty frame has no byte that would end it.
-            return Ok((1, if self.left == Some(0) { self.end() } else { None }));
-        };
-        let count = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let part = input.get_mut(..count).unwrap_or_default();
-        for (byte, mask) in part.iter_mut().zip(self.mask.iter().cycle().skip(self.at % 4)) {
-            *byte ^= mask;
-        }
-        self.at = self.at.wrapping_add(count);
-        let left = left - u64::try_from(count).unwrap_or(left);
-        self.left = Some(left);
-        if self.opcode <= 2 {
-            if left == 0 {
-                self.end();
-            }
-            return Ok((count, Some(Event::Data(count))));
-        }
-        self.control.extend_from_slice(part);
-        Ok((count, if left == 0 { self.end() } else { None }))
-    }
-
-    /// Looks at the header so far; sets `left` when it is complete.
-    fn begin(&mut self) -> Result<(), WebSocketError> {
-        let [first, second, rest @ ..] = self.header.as_slice() else { return Ok(()) };
-        let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-        if first & 0x70 != 0 {
-            return Err(WebSocketError::Frame("a reserved bit is set"));
-        }
-        if (second & 0x80 != 0) != (self.role == Role::Server) {
-            return Err(WebSocketError::Frame("it is masked by the wrong end"));
-        }
-        let extended = match second & 0x7F {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        let masked = if self.role == Role::Server { 4 } else { 0 };
-        let Some((length, rest)) = rest.split_at_checked(extended) else { return Ok(()) };
-        let Some((mask, _)) = rest.split_at_checked(masked) else { return Ok(()) };
-        let length = match extended {
-            0 => u64::from(second & 0x7F),
-            _ => length.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
-        };
-        match opcode {
-            0 if !self.open => return Err(WebSocketError::Frame("nothing is continued")),
-            0 => self.open = !fin,
-            2 if self.open => return Err(WebSocketError::Frame("a message begins in another")),
-            2 => self.open = !fin,
-            8..=10 if !fin || length > CONTROL_BYTES_MAX => {
-                return Err(WebSocketError::Frame("a control frame is long or in parts"));
-            }
-            8..=10 => {}
-            _ => return Err(WebSocketError::Frame("it is neither binary nor control")),
-        }
-        if length > i64::MAX.unsigned_abs() {
-            return Err(WebSocketError::Frame("its length is no length"));
-        }
-        self.mask = mask.try_into().unwrap_or_default();
-        self.opcode = opcode;
-        self.left = Some(length);
-        Ok(())
-    }
-
-    fn end(&mut self) -> Option<Event> {
-        self.header.clear();
-        self.left = None;
-        self.at = 0;
-        let payload = std::mem::take(&mut self.control);
-        match self.opcode {
-            8 => Some(Event::Close),
-            9 => Some(Event::Ping(payload)),
-            _ => None,
-        }
+fn io_error(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        Error::ConnectionClosed | Error::AlreadyClosed => io::ErrorKind::BrokenPipe.into(),
+        error => io::Error::new(io::ErrorKind::InvalidData, error),
     }
 }
 
 /// What the fuzzer runs: the same bytes in one piece and one by one must mean the same.
 pub(crate) fn fuzz(data: &[u8]) {
-    let run = |role, piece: usize| {
-        let (mut decoder, mut data) = (Decoder::new(role), data.to_vec());
-        let (mut bytes, mut pings, mut at) = (Vec::new(), 0, 0);
-        while at < data.len() {
-            let end = data.len().min(at + piece);
-            let part = data.get_mut(at..end).unwrap_or_default();
-            match decoder.feed(part) {
-                Err(error) => return (bytes, pings, Some(error)),
-                Ok((taken, event)) => {
-                    match event {
-                        Some(Event::Data(count)) => bytes.extend_from_slice(part.get(..count).unwrap_or_default()),
-                        Some(Event::Ping(_)) => pings += 1,
-                        Some(Event::Close) => return (bytes, pings, None),
-                        None => {}
-                    }
-                    assert!(taken > 0, "it goes on");
-                    at += taken;
-                }
-            }
-        }
-        (bytes, pings, None)
-    };
+    let head = String::from_utf8_lossy(data);
+    let _ = (status_of(&head), header(&head, "upgrade"));
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+    let run = |role, piece| runtime.block_on(read_all(data, role, piece));
     for role in [Role::Client, Role::Server] {
-        assert_eq!(run(role, usize::MAX >> 1), run(role, 1));
+        assert_eq!(run(role, data.len().max(1)), run(role, 1));
     }
+}
+
+/// What these bytes bring when they arrive in pieces of this size, and the error that ends it.
+async fn read_all(data: &[u8], role: Role, piece: usize) -> (Vec<u8>, Option<String>) {
+    let (mut from, to) = tokio::io::duplex(piece);
+    let reading = async {
+        let mut web = WebSocket::new(tokio::io::join(to, tokio::io::sink()), role).await;
+        let mut bytes = Vec::new();
+        let ended = web.read_to_end(&mut bytes).await;
+        (bytes, ended.err().map(|error| error.to_string()))
+    };
+    let writing = async {
+        // Fails when reading has ended before.
+        let _ = from.write_all(data).await;
+        drop(from);
+    };
+    tokio::join!(reading, writing).0
 }
 
 #[cfg(test)]
