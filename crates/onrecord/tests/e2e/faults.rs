@@ -342,13 +342,14 @@ fn the_reserve_is_used_up() {
         return skip("a small file system is mounted by root only");
     }
     let server = Postgres::start();
-    let mount = Mount::new(420);
+    // Two segments, their content once more in tiles, and what must be free before the gateway goes on.
+    let mount = Mount::new(600);
     let gateway = plan().data(&mount.dir.path().join("data")).start(&server);
     let mut running = Raw::login(&gateway.target());
     running.send(&query("select pg_sleep(600), 'long'"));
     await_running(&server, "'long'");
     let filler = mount.dir.path().join("filler");
-    fs::write(&filler, vec![1u8; 420 << 20]).expect_err("a full disk");
+    fs::write(&filler, vec![1u8; 600 << 20]).expect_err("a full disk");
     let mut raw = Raw::login(&gateway.target());
     let mut answered = 0;
     // Each is short enough to stand in its entry.
