@@ -17,6 +17,7 @@ mod decode;
 mod digest;
 mod encode;
 mod entry;
+mod facts;
 mod field;
 mod id;
 mod identity;
@@ -41,6 +42,10 @@ pub use digest::Digest;
 pub use entry::{
     Body, Cancel, CancelResult, ClockState, Entry, EpochReason, Genesis, Heartbeat, Kind, LEAF_BYTES_MAX, Link, Loss,
     PreviousLog, Recovery, Refused, RefusedReason, SessionClose, SessionEnd, SessionOpen, Start, Stop, StopReason,
+};
+pub use facts::{
+    Access, Effect, FUNCTIONS_MAX, Facts, NAMES_BYTES_MAX, OBJECT_NAME_BYTES_MAX, Opaque, Operation, RELATIONS_MAX,
+    Relation,
 };
 pub use field::{AbsentReason, BlobField, Field, SealedField};
 pub use id::{CommandId, IdError, SessionId};
