@@ -406,6 +406,9 @@ fn intent(session: &mut SessionLog) -> anyhow::Result<Pending> {
         transaction: Transaction::Idle,
         verdict: Verdict::Allow,
         rules: &[],
+        effects: None,
+        policy: None,
+        observed: None,
         bytes: 63,
     };
     Ok(session.intent(&draft)?)

@@ -220,6 +220,9 @@ fn bars(cases: &[Samples], idle: &[(Kind, Idle)]) -> Vec<Bar> {
                         at_least(format!("{name}, {}: throughput of pgbouncer's", kind.name()), ratio.median, least)
                     }));
                 }
+                bars.extend(samples.ratio(Kind::Policy, Kind::Intent).map(|ratio| {
+                    at_least(format!("{name}, policy: throughput without it"), ratio.median, POLICY_LEAST)
+                }));
                 let pgbouncer = row(Kind::Pgbouncer).and_then(|row| row.cpu_us);
                 for kind in [Kind::Written, Kind::Intent] {
                     let ours = row(kind).and_then(|row| row.cpu_us);
@@ -280,5 +283,7 @@ const NOISE_SHARE_MOST: f64 = 0.1;
 const FLUSH_P99_TIMES_MOST: f64 = 10.0;
 const FLUSH_TIMES: f64 = 1.5;
 const ADDED_US_MOST: f64 = 60.0;
+/// Throughput with the example rules, of that of the same gateway without a policy.
+const POLICY_LEAST: f64 = 0.9;
 const CPU_TIMES_MOST: f64 = 1.5;
 const IDLE_MB_MOST: f64 = 60.0;

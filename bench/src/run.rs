@@ -165,7 +165,7 @@ fn weigh(
         let worth = match kind {
             Kind::Direct => false,
             Kind::Pgbouncer | Kind::Intent => true,
-            Kind::Relay | Kind::Held | Kind::Written => !quick,
+            Kind::Relay | Kind::Policy | Kind::Held | Kind::Written => !quick,
         };
         if worth {
             say(&format!("idle sessions: {}", kind.name()));

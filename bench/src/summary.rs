@@ -97,7 +97,7 @@ impl Samples {
         median(&beyond)
     }
 
-    fn ratio(&self, target: Kind, base: Kind) -> Option<Spread> {
+    pub(crate) fn ratio(&self, target: Kind, base: Kind) -> Option<Spread> {
         Spread::of(&self.pairs(target, base, |ours, base| Some(ours.per_second / base.per_second)))
     }
 

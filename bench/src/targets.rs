@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Relay,
     /// The gateway: the intent is on stable storage before the command leaves.
     Intent,
+    /// As `Intent`, with a policy that every statement is put to: the example rules of docs/examples/policy.
+    Policy,
     /// The gateway: the response waits for stable storage.
     Held,
     /// The gateway: the intent has left the process; synced within a bound.
@@ -46,8 +48,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Direct, Self::Pgbouncer, Self::Relay, Self::Intent, Self::Held, Self::Written];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Direct, Self::Pgbouncer, Self::Relay, Self::Intent, Self::Policy, Self::Held, Self::Written];
 
     /// As the options and tables call it.
     pub(crate) fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Kind {
             Self::Pgbouncer => "pgbouncer",
             Self::Relay => "relay",
             Self::Intent => "intent",
+            Self::Policy => "policy",
             Self::Held => "held",
             Self::Written => "written",
         }
@@ -63,7 +66,12 @@ impl Kind {
 
     /// Whether it is the gateway.
     pub(crate) fn records(self) -> bool {
-        matches!(self, Self::Intent | Self::Held | Self::Written)
+        matches!(self, Self::Intent | Self::Policy | Self::Held | Self::Written)
+    }
+
+    /// The gateway's durability.
+    fn durability(self) -> &'static str {
+        if self == Self::Policy { Self::Intent.name() } else { self.name() }
     }
 }
 
@@ -228,7 +236,7 @@ impl<'a> Cluster<'a> {
             Kind::Direct => (self.server, None),
             Kind::Pgbouncer => self.pgbouncer(&directory)?,
             Kind::Relay => self.relay()?,
-            Kind::Intent | Kind::Held | Kind::Written => self.gateway(kind, &directory)?,
+            Kind::Intent | Kind::Policy | Kind::Held | Kind::Written => self.gateway(kind, &directory)?,
         };
         Ok(Target { kind, address, proxy, database: DATABASE })
     }
@@ -300,6 +308,12 @@ impl<'a> Cluster<'a> {
             .arg("--data")
             .arg(&data);
         self.processes.run(&mut init)?;
+        let policy = if kind == Kind::Policy {
+            fs::write(directory.join("rules.yaml"), RULES)?;
+            "labels = { env = \"dev\" }\npolicy = [\"rules.yaml\"]\n"
+        } else {
+            ""
+        };
         // `init` has made the record; what it is a record of is ours to say.
         let password = directory.join("password");
         fs::write(&password, PASSWORD)?;
@@ -321,14 +335,15 @@ impl<'a> Cluster<'a> {
                  password = \"file:{password}\"\n\
                  tls = \"disable\"\n\
                  durability = \"{durability}\"\n\
-                 identities = [\"service:{USER}\"]\n\
+                 identities = [\"agent:{USER}\"]\n\
+                 {policy}\
                  [identities.{USER}]\n\
-                 kind = \"service\"\n\
+                 kind = \"agent\"\n\
                  secret = \"{secret}\"\n\
                  [limits]\n\
                  connections_max = 4096\n\
                  connections_per_identity_max = 4096\n",
-                durability = kind.name(),
+                durability = kind.durability(),
                 server = self.server,
                 password = password.display(),
                 secret = self.secret,
@@ -440,6 +455,8 @@ pub(crate) const DATABASE: &str = "app";
 pub(crate) const USER: &str = "bench";
 /// Guards nothing: throw-away data, on loopback, for the length of a run.
 pub(crate) const PASSWORD: &str = "bench";
+/// The policy of [`Kind::Policy`].
+const RULES: &str = include_str!("../../docs/examples/policy/rules.yaml");
 /// A million accounts, about 150 MiB: in memory.
 const SCALE: &str = "10";
 pub(crate) const START_WITHIN: Duration = Duration::from_secs(30);

@@ -122,7 +122,9 @@ fn lay_out(stage: &Path) -> Result<()> {
     let (shim, profile) = shim.split_once("[profile.release]").context("wasm/Cargo.toml has a profile")?;
     fs::write(stage.join("wasm/Cargo.toml"), shim.replace("[workspace]\n", ""))?;
     let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
-    let shared = between(&manifest, "[workspace.package]", "[profile.")?;
+    // Nothing of it needs what stands in for the generators of other crates.
+    let dependencies = between(&manifest, "[workspace.package]", "[patch.")?;
+    let shared = format!("{dependencies}{}", between(&manifest, "[workspace.lints.rust]", "[profile.")?);
     let workspace = format!(
         "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\", \"wasm\"]\n\n{shared}\n[profile.release]{profile}"
     );

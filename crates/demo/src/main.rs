@@ -44,6 +44,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(end) = onrecord::wiring::analyse_if_asked() {
+        return end;
+    }
     let arguments = Arguments::parse();
     let mut screen = Screen::new(arguments.json);
     let done = Place::open().and_then(|place| match arguments.command {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
-use policy::Grants;
+use policy::{Grants, Mode, PolicySet};
+use sql::AnalyzerConfig;
 use zeroize::Zeroizing;
 
 use crate::issuers::IssuerSource;
@@ -42,8 +43,19 @@ pub struct Config {
     pub connections: BTreeMap<String, Arc<Connection>>,
     /// The limits in force.
     pub limits: Limits,
+    /// What analyses statements, where a connection has a policy.
+    pub analysis: AnalyzerConfig,
     /// Worker threads; sessions are spread over them.
     pub workers: usize,
+}
+
+/// The policy of a connection.
+#[derive(Debug)]
+pub struct Policy {
+    /// Its rules.
+    pub set: Arc<PolicySet>,
+    /// Whether it decides, or only says what it would have decided.
+    pub mode: Mode,
 }
 
 impl Config {
@@ -119,6 +131,10 @@ pub struct Connection {
     pub grants: Grants,
     /// Largest message from a client, bytes; at most 1 GiB.
     pub message_bytes_max: usize,
+    /// What policies can say of it.
+    pub labels: BTreeMap<String, String>,
+    /// Its policy; every statement may run unless given.
+    pub policy: Option<Arc<Policy>>,
     /// Remembers the outcome of the upstream's key derivation.
     pub salted: SaltedCache,
 }

@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
-pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext};
+pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext, Policy};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
 
 use refusals::{Named, Reason, Refusals};
@@ -90,6 +90,7 @@ struct Shared {
     config: RwLock<Arc<Config>>,
     access: Access,
     outposts: Option<Outposts>,
+    analyzer: Arc<sql::Analyzer>,
     recorder: Recorder,
     refusals: Refusals,
     cancels: Arc<postgres::Cancels>,
@@ -148,6 +149,7 @@ impl Gateway {
         let listen_api = config.listen_api.clone();
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
+            analyzer: sql::Analyzer::start(config.analysis.clone()),
             config: RwLock::new(Arc::new(config)),
             access,
             outposts,

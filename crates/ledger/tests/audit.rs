@@ -108,6 +108,7 @@ impl Log {
             verdict: Verdict::Allow,
             rules: vec![],
             policy: None,
+            observed: None,
             durability: Durability::Intent,
             bytes: 9,
             upstream: None,

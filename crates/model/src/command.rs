@@ -2,10 +2,12 @@
 //!
 //! Closed sets, so that nothing can mean two things; what a protocol calls its own is a code beside them.
 
+use std::sync::Arc;
+
 use crate::access::UpstreamSecurity;
 use crate::closed::closed;
 use crate::entry::Link;
-use crate::{CommandId, Digest, Field, IdentityName, Known, Label, OnBehalfOf};
+use crate::{CommandId, Digest, Facts, Field, IdentityName, Known, Label, OnBehalfOf};
 
 /// At most this many results of one command are listed one by one; all are counted.
 pub const RESULTS_MAX: usize = 256;
@@ -63,12 +65,13 @@ closed! {
     }
 }
 
-closed! {
-    /// What the command does to which objects.
-    Effects {
-        /// Not analysed.
-        NotEstablished = "not_established",
-    }
+/// What the command does to which objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effects {
+    /// Not analysed.
+    NotEstablished,
+    /// As far as its text tells.
+    Established(Arc<Facts>),
 }
 
 closed! {
@@ -130,6 +133,9 @@ pub struct Intent {
     pub rules: Vec<String>,
     /// The policy in force, if there is one.
     pub policy: Option<Digest>,
+    /// What the policy says of it where it only observes, if that is not the decision. Logs of versions before 0.4 have
+    /// none.
+    pub observed: Option<Verdict>,
     /// The durability in force.
     pub durability: Durability,
     /// How many bytes the client sent for it.

@@ -4,6 +4,7 @@
 //! value must be written exactly as `encode` writes it. What is wrong is worked out only when something is.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -13,8 +14,9 @@ use crate::cursor::{Bad, Cursor, Read};
 use crate::custody::*;
 use crate::entry::*;
 use crate::{
-    AbsentReason, BlobField, CertificateEvidence, ChannelBinding, Claim, Evidence, Field, Identity, Known, OnBehalfOf,
-    Proof, ProofMethod, Run, SealedField, Time, TokenEvidence,
+    AbsentReason, Access, BlobField, CertificateEvidence, ChannelBinding, Claim, Effect, Evidence, Facts, Field,
+    Identity, Known, OnBehalfOf, Opaque, Operation, Proof, ProofMethod, Relation, Run, SealedField, Time,
+    TokenEvidence,
 };
 
 /// Bytes that are no entry of this version.
@@ -246,16 +248,55 @@ impl Cursor<'_> {
             statement: self.optional("statement", Self::label_value)?,
             portal: self.optional("portal", Self::label_value)?,
             transaction: self.word("transaction", Transaction::parse_bytes)?,
-            effects: self.at("effects", |c| c.object(|c| c.word("state", Effects::parse_bytes)))?,
+            effects: self.effects()?,
             fidelity: self.word("fidelity", Fidelity::parse_bytes)?,
             verdict: self.word("verdict", Verdict::parse_bytes)?,
             rules: self.at("rules", |c| c.array(|c| c.text().map(Cow::into_owned)))?,
             policy: self.digest_or_null("policy")?,
+            observed: self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?,
             durability: self.word("durability", Durability::parse_bytes)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?,
         };
         Ok((time, Body::Intent(body)))
+    }
+
+    pub(crate) fn effects(&mut self) -> Read<Effects> {
+        self.at("effects", |c| c.object(Self::effects_value))
+    }
+
+    fn effects_value(&mut self) -> Read<Effects> {
+        let established = self.word("state", |state| match state {
+            b"not_established" => Some(false),
+            b"established" => Some(true),
+            _ => None,
+        })?;
+        if !established {
+            return Ok(Effects::NotEstablished);
+        }
+        Ok(Effects::Established(Arc::new(Facts {
+            operation: self.word("operation", Operation::parse_bytes)?,
+            operations: self.words("operations", Operation::parse_bytes)?,
+            effects: self.words("effects", Effect::parse_bytes)?,
+            relations: self.at("relations", |c| c.array(|c| c.object(Self::relation)))?,
+            functions: self.strings("functions")?,
+            bounded: self.truth("bounded")?,
+            fingerprint: self.optional("fingerprint", Self::base64_digest)?,
+            opaque: self.words("opaque", Opaque::parse_bytes)?,
+        })))
+    }
+
+    fn relation(&mut self) -> Read<Relation> {
+        Ok(Relation {
+            schema: self.optional_string("schema")?,
+            name: self.string("name")?,
+            access: self.words("access", Access::parse_bytes)?,
+        })
+    }
+
+    /// A list of words of a closed set.
+    fn words<T>(&mut self, key: &'static str, parse: fn(&[u8]) -> Option<T>) -> Read<Vec<T>> {
+        self.at(key, |c| c.array(|c| c.word_value(parse)))
     }
 
     fn outcome(&mut self) -> Read<(Time, Body)> {

@@ -152,7 +152,7 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
         label(j.key("portal"), portal);
     }
     j.key("transaction").plain(b.transaction.as_str().as_bytes());
-    j.key("effects").raw(b"{").key("state").plain(b.effects.as_str().as_bytes()).raw(b"}");
+    effects(j, &b.effects);
     j.key("fidelity").plain(b.fidelity.as_str().as_bytes()).key("verdict").plain(b.verdict.as_str().as_bytes());
     j.key("rules").raw(b"[");
     for (i, rule) in b.rules.iter().enumerate() {
@@ -163,10 +163,62 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     }
     j.raw(b"]");
     digest(j, "policy", b.policy.as_ref());
+    if let Some(observed) = b.observed {
+        j.key("observed").plain(observed.as_str().as_bytes());
+    }
     j.key("durability").plain(b.durability.as_str().as_bytes()).key("bytes").number(b.bytes);
     if let Some(upstream) = b.upstream {
         j.key("upstream").plain(upstream.as_str().as_bytes());
     }
+}
+
+fn effects(j: &mut Json<'_>, b: &Effects) {
+    let Effects::Established(facts) = b else {
+        j.key("effects").raw(b"{").key("state").plain(b"not_established").raw(b"}");
+        return;
+    };
+    j.key("effects").raw(b"{").key("state").plain(b"established");
+    j.key("operation").plain(facts.operation.as_str().as_bytes());
+    words(j, "operations", facts.operations.iter().map(|word| word.as_str()));
+    words(j, "effects", facts.effects.iter().map(|word| word.as_str()));
+    j.key("relations").raw(b"[");
+    for (i, relation) in facts.relations.iter().enumerate() {
+        if i > 0 {
+            j.raw(b",");
+        }
+        j.raw(b"{");
+        if let Some(schema) = &relation.schema {
+            j.key("schema").string(schema);
+        }
+        j.key("name").string(&relation.name);
+        words(j, "access", relation.access.iter().map(|word| word.as_str()));
+        j.raw(b"}");
+    }
+    j.raw(b"]").key("functions").raw(b"[");
+    for (i, function) in facts.functions.iter().enumerate() {
+        if i > 0 {
+            j.raw(b",");
+        }
+        j.string(function);
+    }
+    j.raw(b"]").key("bounded").truth(facts.bounded);
+    if let Some(fingerprint) = &facts.fingerprint {
+        j.key("fingerprint").base64(&fingerprint.0);
+    }
+    words(j, "opaque", facts.opaque.iter().map(|word| word.as_str()));
+    j.raw(b"}");
+}
+
+/// A list of words of closed sets.
+fn words<'a>(j: &mut Json<'_>, key: &str, list: impl Iterator<Item = &'a str>) {
+    j.key(key).raw(b"[");
+    for (i, word) in list.enumerate() {
+        if i > 0 {
+            j.raw(b",");
+        }
+        j.plain(word.as_bytes());
+    }
+    j.raw(b"]");
 }
 
 fn outcome(j: &mut Json<'_>, t: Time, b: &Outcome) {

@@ -107,11 +107,12 @@ impl Cursor<'_> {
         self.optional("statement", Self::skip_label)?;
         self.optional("portal", Self::skip_label)?;
         self.word("transaction", Transaction::parse_bytes)?;
-        self.at("effects", |c| c.object(|c| c.word("state", Effects::parse_bytes)))?;
+        self.effects()?;
         self.word("fidelity", Fidelity::parse_bytes)?;
         self.word("verdict", Verdict::parse_bytes)?;
         self.at("rules", |c| c.each(Self::skip_text))?;
         self.at("policy", |c| c.or_null(Self::skip_digest))?;
+        self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?;
         self.word("durability", Durability::parse_bytes)?;
         self.number("bytes")?;
         self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?;

@@ -62,6 +62,36 @@ fn who() -> impl Strategy<Value = Who> {
     (name, known, prop::option::of(behalf)).prop_map(|(name, known, on_behalf_of)| Who { name, known, on_behalf_of })
 }
 
+fn effects() -> impl Strategy<Value = Effects> {
+    let words = |max| 0..=max;
+    let relation = (
+        prop::option::of(any::<String>()),
+        any::<String>(),
+        prop::collection::vec(prop::sample::select(Access::ALL), words(3)),
+    )
+        .prop_map(|(schema, name, access)| Relation { schema, name, access });
+    let facts = (
+        prop::collection::vec(prop::sample::select(Operation::ALL), 1..3),
+        prop::collection::vec(prop::sample::select(Effect::ALL), words(3)),
+        prop::collection::vec(relation, words(3)),
+        prop::collection::vec(any::<String>(), words(3)),
+        any::<bool>(),
+        prop::option::of(any::<[u8; 32]>()),
+        prop::collection::vec(prop::sample::select(Opaque::ALL), words(3)),
+    )
+        .prop_map(|(operations, effects, relations, functions, bounded, fingerprint, opaque)| Facts {
+            operation: operations[0],
+            operations,
+            effects,
+            relations,
+            functions,
+            bounded,
+            fingerprint: fingerprint.map(Digest),
+            opaque,
+        });
+    prop_oneof![Just(Effects::NotEstablished), facts.prop_map(|facts| Effects::Established(facts.into()))]
+}
+
 fn intent() -> impl Strategy<Value = Body> {
     let names = (any::<String>(), label(), prop::option::of(label()), prop::option::of(label()));
     let sets = (
@@ -71,6 +101,8 @@ fn intent() -> impl Strategy<Value = Body> {
         prop::sample::select(Verdict::ALL),
         prop::sample::select(Durability::ALL),
         prop::option::of(prop::sample::select(UpstreamSecurity::ALL)),
+        effects(),
+        prop::option::of(prop::sample::select(Verdict::ALL)),
     );
     let rest =
         (prop::collection::vec(any::<String>(), 0..3), prop::option::of(any::<[u8; 32]>()), any::<u64>(), 1..u32::MAX);
@@ -87,11 +119,12 @@ fn intent() -> impl Strategy<Value = Body> {
             statement: names.2,
             portal: names.3,
             transaction: sets.1,
-            effects: Effects::NotEstablished,
+            effects: sets.6,
             fidelity: sets.2,
             verdict: sets.3,
             rules: rest.0,
             policy: rest.1.map(Digest),
+            observed: sets.7,
             durability: sets.4,
             bytes: rest.2,
             upstream: sets.5,

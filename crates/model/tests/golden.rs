@@ -56,6 +56,7 @@ fn entries_0_2() -> Vec<Entry> {
         verdict: Verdict::Allow,
         rules: vec![],
         policy: None,
+        observed: None,
         durability: Durability::Intent,
         bytes: 100_006,
         upstream: None,
@@ -210,6 +211,7 @@ fn entries_0_3() -> Vec<Entry> {
         verdict: Verdict::Allow,
         rules: vec![],
         policy: None,
+        observed: None,
         durability: Durability::Intent,
         bytes: 9,
         upstream: Some(UpstreamSecurity::Plaintext),
@@ -276,6 +278,65 @@ fn entries_0_3() -> Vec<Entry> {
     bodies.into_iter().map(|body| Entry { time, body }).collect()
 }
 
+/// Every form that 0.4 added to the record: what a command does, and what a policy says of it.
+fn entries_0_4() -> Vec<Entry> {
+    let session = SessionId::from_bytes([3; 16]);
+    let relation = |schema: Option<&str>, name: &str, access: &[Access]| Relation {
+        schema: schema.map(str::to_owned),
+        name: name.into(),
+        access: access.to_vec(),
+    };
+    let known = Facts {
+        operation: Operation::Update,
+        operations: vec![Operation::Select, Operation::Update],
+        effects: vec![Effect::Read, Effect::Write],
+        relations: vec![
+            relation(None, "orders", &[Access::Read, Access::Write]),
+            relation(Some("hr"), "a \"b\"", &[Access::Read]),
+        ],
+        functions: vec!["lower".into(), "pg_catalog.now".into()],
+        bounded: true,
+        fingerprint: Some(Digest([6; 32])),
+        opaque: vec![],
+    };
+    let intent = |effects: Effects, verdict: Verdict, rules: &[&str], observed: Option<Verdict>| {
+        Body::Intent(Intent {
+            link: Link { session, number: 1, previous: Some(Digest([8; 32])) },
+            command: CommandId { session, ordinal: 1 },
+            who: Who { name: "agent:copilot".parse().unwrap(), known: Known::Verified, on_behalf_of: None },
+            connection: "app".into(),
+            database: Label::new(b"app"),
+            via: Via::Simple,
+            text: Field::NONE,
+            parameters: Field::NONE,
+            statement: None,
+            portal: None,
+            transaction: Transaction::Idle,
+            effects,
+            fidelity: Fidelity::Exact,
+            verdict,
+            rules: rules.iter().map(|&rule| rule.into()).collect(),
+            policy: Some(Digest([5; 32])),
+            observed,
+            durability: Durability::Intent,
+            bytes: 9,
+            upstream: None,
+        })
+    };
+    let bodies = [
+        intent(Effects::Established(known.into()), Verdict::Allow, &["agents-write"], None),
+        intent(
+            Effects::Established(Facts::unknown(Opaque::Unparsed).into()),
+            Verdict::Deny,
+            &["not-understood", "default"],
+            None,
+        ),
+        intent(Effects::NotEstablished, Verdict::Allow, &["observed-only"], Some(Verdict::Deny)),
+    ];
+    let time = Time { wall_us: 1_795_340_101_000_000, boot_us: 5_000_000 };
+    bodies.into_iter().map(|body| Entry { time, body }).collect()
+}
+
 fn held_to(file: &str, entries: &[Entry]) {
     let file = std::fs::read_to_string(format!("{DIRECTORY}/{file}")).unwrap();
     let lines: Vec<&str> = file.lines().collect();
@@ -298,14 +359,19 @@ fn what_0_3_wrote_reads_and_is_written_so() {
     held_to("entries-0.3.ndjson", &entries_0_3());
 }
 
+#[test]
+fn what_0_4_wrote_reads_and_is_written_so() {
+    held_to("entries-0.4.ndjson", &entries_0_4());
+}
+
 /// How the newest file was made. Never run again: another version gets a file of its own.
 #[test]
 #[ignore = "makes the golden file, once per version of the format"]
-fn make_0_3() {
-    let file = format!("{DIRECTORY}/entries-0.3.ndjson");
+fn make_0_4() {
+    let file = format!("{DIRECTORY}/entries-0.4.ndjson");
     assert!(!std::path::Path::new(&file).exists(), "golden files are never made again");
     let mut lines = Vec::new();
-    for entry in entries_0_3() {
+    for entry in entries_0_4() {
         entry.encode(&mut lines);
         lines.push(b'\n');
     }

@@ -72,6 +72,9 @@ enum Command {
     /// The processes beside resources that dial out to the gateway
     #[command(subcommand)]
     Outpost(commands::outpost::OutpostCommand),
+    /// The rules that decide which commands may run: check, test and explain them, try them on the past
+    #[command(subcommand)]
+    Policy(commands::policy::PolicyCommand),
     /// List recorded commands, newest last
     Commands(commands::commands::Commands),
     /// List recorded sessions, newest last
@@ -144,6 +147,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Token(token) => token.run(context),
         Command::Run(run) => run.run(context),
         Command::Outpost(outpost) => outpost.run(context),
+        Command::Policy(policy) => policy.run(context),
         Command::Commands(commands) => commands.run(context),
         Command::Sessions(sessions) => sessions.run(context),
         Command::Show(show) => show.run(context),

@@ -110,6 +110,9 @@ impl From<ConfigError> for Failure {
             ConfigError::Unreadable { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 failure.hint("`onrecord init` writes a configuration; --config FILE names one")
             }
+            ConfigError::Policy { .. } => {
+                failure.hint("`onrecord policy check FILE` checks a policy by itself; see docs/policy.md")
+            }
             ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => failure,
         }
     }

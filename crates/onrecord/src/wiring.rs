@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use gateway::tls::{ClientTls, ServerTls, Verify};
 use gateway::{Access, Databases, Gateway};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
 use sha2::{Digest as _, Sha256};
+use sql::AnalyzerConfig;
 use store::{
     Created, Disk, GatewayEntry, Health, LocalKey, Options, RealDisk, RecordError, Recorder, Recovery, SystemClock,
     SystemRandom, WrappingKey,
@@ -22,7 +24,7 @@ use store::{
 
 use crate::Failure;
 use crate::config::{
-    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, SecretSource, UpstreamTls, Via,
+    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, PolicyMode, SecretSource, UpstreamTls, Via,
 };
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
@@ -31,6 +33,12 @@ use crate::outside::Outside;
 
 /// A reason on the record has at most this many characters.
 const REASON_CHARACTERS_MAX: usize = 1024;
+/// The verb by which this program becomes one that analyses statements.
+const ANALYSE: &str = "analyse-statements";
+/// How many processes analyse statements.
+const ANALYSTS: usize = 2;
+/// How long the analysis of one statement may take; then it counts as not understood.
+const ANALYSIS_MAX: Duration = Duration::from_millis(500);
 
 /// A gateway and its record, running.
 pub struct Running {
@@ -256,13 +264,16 @@ impl Running {
     /// Reads the configuration again, and the secrets that it names, and puts it in force if it can be. Either way is an
     /// entry. Sessions go on, but those that are no longer permitted.
     pub fn reload(&mut self, file: &Path, cause: ConfigurationCause) -> Result<Reloaded, Failure> {
-        let text = fs::read_to_string(file).ok();
-        let offered = text.as_ref().map(|text| Digest(Sha256::digest(text).into()));
+        let loaded = Config::load(file);
+        let offered = match &loaded {
+            Ok(config) => Some(config.digest),
+            Err(_) => fs::read_to_string(file).ok().map(|text| Digest(Sha256::digest(text).into())),
+        };
         // A signal means that secrets may have changed, too; a file that was only touched means nothing.
-        if cause == ConfigurationCause::FileChanged && offered == Some(self.config.digest) {
+        if cause == ConfigurationCause::FileChanged && offered == Some(self.config.digest) && loaded.is_ok() {
             return Ok(Reloaded::Same);
         }
-        let told = Config::load(file).map_err(Failure::from).and_then(|config| {
+        let told = loaded.map_err(Failure::from).and_then(|config| {
             if let Some(part) = config.fixed_difference(&self.config) {
                 return Err(Failure::new(format_args!("{part} cannot change while the gateway runs: restart it")));
             }
@@ -347,10 +358,16 @@ impl Running {
 
 fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     let limits = &config.limits;
-    let connections = config
-        .connections
-        .iter()
-        .map(|(name, connection)| Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection)?))));
+    let connections = config.connections.iter().map(|(name, connection)| {
+        let policy = config.policies.get(name).map(|set| {
+            let mode = match connection.policy_mode {
+                PolicyMode::Enforce => policy::Mode::Enforce,
+                PolicyMode::Observe => policy::Mode::Observe,
+            };
+            Arc::new(gateway::Policy { set: Arc::clone(set), mode })
+        });
+        Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection, policy)?)))
+    });
     let identities = config.identities.iter().filter_map(|(user, identity)| {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
@@ -386,8 +403,27 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             session_bytes_max: whole(limits.session_bytes_max),
             ..gateway::Limits::default()
         },
+        analysis: analysis(),
         workers: config.gateway.worker_count().get(),
     })
+}
+
+/// Where this process was started to analyse statements, does that until there are no more.
+pub fn analyse_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != ANALYSE || arguments.next().is_some() {
+        return None;
+    }
+    Some(if sql::serve_worker().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Statements are analysed by this very program, in processes of their own.
+fn analysis() -> AnalyzerConfig {
+    // What runs, even where its file has been replaced since.
+    let own = Path::new("/proc/self/exe");
+    let program = if own.exists() { Ok(own.to_owned()) } else { std::env::current_exe() };
+    let command = vec![program.unwrap_or_default().into_os_string(), ANALYSE.into()];
+    AnalyzerConfig { command, workers: ANALYSTS, deadline: ANALYSIS_MAX }
 }
 
 /// What the API tells everybody.
@@ -433,7 +469,11 @@ fn certificates(config: &Config) -> Result<Option<Arc<identity::Certificates>>, 
     built.map(|built| built.map(Arc::new)).map_err(|error| Failure::usage(format_args!("certificates: {error}")))
 }
 
-fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, Failure> {
+fn upstream(
+    name: &str,
+    connection: &Connection,
+    policy: Option<Arc<gateway::Policy>>,
+) -> Result<gateway::Connection, Failure> {
     let key = |last: &str| format!("connections.{name}.{last}");
     let secret =
         |last: &str, source: &Option<SecretSource>| source.as_ref().map(|source| read(&key(last), source)).transpose();
@@ -469,6 +509,8 @@ fn upstream(name: &str, connection: &Connection) -> Result<gateway::Connection, 
         durability: connection.durability,
         grants: policy::Grants::new(connection.identities.iter().cloned(), connection.groups.iter().cloned()),
         message_bytes_max: whole(connection.message_bytes_max),
+        labels: connection.labels.clone(),
+        policy,
         salted: Default::default(),
     })
 }

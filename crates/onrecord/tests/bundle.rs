@@ -97,6 +97,9 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
             transaction: Transaction::Idle,
             verdict: Verdict::Allow,
             rules: &[],
+            effects: None,
+            policy: None,
+            observed: None,
             bytes: 60,
         };
         let code = (*status == Status::Error).then_some("42703");

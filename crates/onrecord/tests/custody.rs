@@ -112,6 +112,9 @@ fn settle(session: &mut store::SessionLog, text: &Field, parameters: &Field) {
         transaction: Transaction::Idle,
         verdict: Verdict::Allow,
         rules: &[],
+        effects: None,
+        policy: None,
+        observed: None,
         bytes: 42,
     };
     session.settled(&intent, &OutcomeDraft::new(Status::Ok)).unwrap();

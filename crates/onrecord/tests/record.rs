@@ -150,6 +150,9 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
             transaction: Transaction::Idle,
             verdict: Verdict::Allow,
             rules: &[],
+            effects: None,
+            policy: None,
+            observed: None,
             bytes: 60,
         };
         let outcome = OutcomeDraft {

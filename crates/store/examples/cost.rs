@@ -93,6 +93,9 @@ fn intent(session: &mut SessionLog, text: &[u8]) -> store::Pending {
         transaction: Transaction::Idle,
         verdict: Verdict::Allow,
         rules: &[],
+        effects: None,
+        policy: None,
+        observed: None,
         bytes: 63,
     };
     session.intent(&draft).unwrap()

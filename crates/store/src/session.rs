@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ledger::{Frontier, leaf_hash};
 use model::seal::{SessionKey, seal};
 use model::{
-    AbsentReason, Body, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity,
-    Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId,
+    AbsentReason, Body, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Facts,
+    Fidelity, Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId,
     SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via, Who,
 };
 
@@ -67,6 +67,12 @@ pub struct IntentDraft<'a> {
     pub verdict: Verdict,
     /// The rules that matched.
     pub rules: &'a [String],
+    /// What it does, if that was analysed.
+    pub effects: Option<&'a Arc<Facts>>,
+    /// The policy in force, if there is one.
+    pub policy: Option<Digest>,
+    /// What a policy that only observes says of it, if that is not the decision.
+    pub observed: Option<Verdict>,
     /// How many bytes the client sent for it.
     pub bytes: u64,
 }
@@ -193,6 +199,7 @@ impl SessionLog {
             verdict: Verdict::Allow,
             rules: Vec::new(),
             policy: None,
+            observed: None,
             durability: start.durability,
             bytes: 0,
             upstream: (start.upstream == UpstreamSecurity::Plaintext).then_some(start.upstream),
@@ -299,6 +306,12 @@ impl SessionLog {
             intent.verdict = draft.verdict;
             intent.rules.clear();
             intent.rules.extend_from_slice(draft.rules);
+            intent.effects = match draft.effects {
+                Some(facts) => Effects::Established(Arc::clone(facts)),
+                None => Effects::NotEstablished,
+            };
+            intent.policy = draft.policy;
+            intent.observed = draft.observed;
             intent.bytes = draft.bytes;
         }
         self.leaf.clear();

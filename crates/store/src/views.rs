@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    Body, Claim, CommandId, Copy, Durability, Effective, Identity, Intent, Kind, Label, Outcome, ProofMethod, Reason,
-    SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity,
-    Verdict, Via, Who, comment_claims,
+    Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Identity, Intent, Kind, Label, Outcome,
+    ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction,
+    UpstreamSecurity, Verdict, Via, Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -91,8 +91,16 @@ pub struct CommandView {
     pub portal: Option<Label>,
     /// The state of the transaction.
     pub transaction: Transaction,
+    /// What it does, as far as that was analysed.
+    pub effects: Effects,
     /// The decision.
     pub verdict: Verdict,
+    /// The rules that matched.
+    pub rules: Vec<String>,
+    /// The policy in force, if there was one.
+    pub policy: Option<Digest>,
+    /// What a policy that only observed said of it, if that was not the decision.
+    pub observed: Option<Verdict>,
     /// The durability in force.
     pub durability: Durability,
     /// What was claimed and nobody checked: by the session when it began, and in the text's comment.
@@ -313,7 +321,11 @@ impl Commands {
             statement: intent.statement,
             portal: intent.portal,
             transaction: intent.transaction,
+            effects: intent.effects,
             verdict: intent.verdict,
+            rules: intent.rules,
+            policy: intent.policy,
+            observed: intent.observed,
             durability: intent.durability,
             outcome: outcome.map(|(index, time, o)| self.outcome(session, index, time, o)).transpose()?,
         };

@@ -88,6 +88,9 @@ fn make_version_1() {
         statement: Some(b"s1"),
         portal: Some(b""),
         rules: &rules,
+        effects: None,
+        policy: None,
+        observed: None,
         via: model::Via::Extended,
         transaction: model::Transaction::Open,
         ..intent(&text, &parameters)

@@ -25,6 +25,7 @@ pub struct Plan {
     data: Option<PathBuf>,
     durability: &'static str,
     message_bytes_max: u64,
+    policy: Option<(String, &'static str)>,
 }
 
 /// One connection of the configuration.
@@ -66,6 +67,7 @@ impl Plan {
             data: None,
             durability: "intent",
             message_bytes_max: 1 << 30,
+            policy: None,
         }
     }
 
@@ -120,6 +122,12 @@ impl Plan {
     #[must_use]
     pub fn message_bytes_max(self, message_bytes_max: u64) -> Plan {
         Plan { message_bytes_max, ..self }
+    }
+
+    /// A policy for every connection, and whether it is to `enforce` or `observe`. All have the label `env = "prod"`.
+    #[must_use]
+    pub fn policy(self, text: &str, mode: &'static str) -> Plan {
+        Plan { policy: Some((text.to_owned(), mode)), ..self }
     }
 
     /// The record in a directory of the test's own (a small file system, for example).
@@ -301,6 +309,11 @@ impl Gateway {
         copy.configure(server).try_launch()
     }
 
+    /// The file of its policy, whether it has one or not.
+    pub fn policy(&self) -> PathBuf {
+        self.dir.path().join("policy.yaml")
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("onrecord.toml")
@@ -397,6 +410,10 @@ impl Gateway {
             key = self.authority.key().display(),
         );
         let ca = format!("ca = \"file:{}\"\n", server.authority().ca().display());
+        let policy = self.plan.policy.as_ref().map(|(_, mode)| {
+            format!("labels = {{ env = \"prod\" }}\npolicy = [\"policy.yaml\"]\npolicy_mode = \"{mode}\"\n")
+        });
+        let policy = policy.unwrap_or_default();
         for connection in &self.plan.connections {
             let Connection { name, database, user, tls } = connection;
             config += &format!(
@@ -404,7 +421,7 @@ impl Gateway {
                  database = \"{database}\"\ndatabases = [\"*\"]\nuser = \"{user}\"\n\
                  password = \"file:{password}\"\ntls = \"{tls}\"\n{ca}\
                  durability = \"{durability}\"\nidentities = [\"agent:{AGENT}\", \"agent:{OWNER}\"]\n\
-                 groups = {groups:?}\nmessage_bytes_max = {message_bytes_max}\n\n",
+                 groups = {groups:?}\nmessage_bytes_max = {message_bytes_max}\n{policy}\n",
                 groups = self.plan.groups,
                 message_bytes_max = self.plan.message_bytes_max,
                 port = server.port(),
@@ -412,6 +429,9 @@ impl Gateway {
                 ca = if *tls == "verify-full" { ca.as_str() } else { "" },
                 durability = self.plan.durability,
             );
+        }
+        if let Some((text, _)) = &self.plan.policy {
+            fs::write(self.policy(), text).unwrap();
         }
         for name in [AGENT, OWNER, "other-agent"] {
             let secret = scram::secret(&self.agent_key);

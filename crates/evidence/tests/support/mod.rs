@@ -184,6 +184,7 @@ impl Log {
             verdict: Verdict::Allow,
             rules: vec![],
             policy: None,
+            observed: None,
             durability: Durability::Intent,
             bytes: 20,
             upstream: None,

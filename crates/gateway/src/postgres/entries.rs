@@ -2,17 +2,20 @@
 //!
 //! Pure translation: closed sets of one vocabulary to closed sets of the other, nothing decided.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Effective, Field, Label, Reason,
-    SessionId, StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Digest, Effective, Evidence, Facts, Field,
+    Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
-use policy::Request;
+use policy::{Decision, Denial, Request, Ruling, Subject, SubjectParts, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
 use wire::postgres::tap;
 
 use super::greet::Client;
+use super::session::Said;
 use crate::config::Connection;
 
 /// The command has no text of its own.
@@ -81,17 +84,22 @@ impl<'a> Shape<'a> {
         }
     }
 
-    pub(crate) fn intent<'b>(&'b self, text: &'b Field, parameters: &'b Field) -> IntentDraft<'b> {
-        self.draft(text, parameters, Verdict::Allow, &[])
-    }
-
-    pub(crate) fn denied_intent<'b>(
-        &'b self,
-        text: &'b Field,
-        parameters: &'b Field,
-        rules: &'b [String],
-    ) -> IntentDraft<'b> {
-        self.draft(text, parameters, Verdict::Deny, rules)
+    /// What is recorded before it runs, or of one that does not run.
+    pub(crate) fn intent<'b>(&'b self, text: &'b Field, parameters: &'b Field, ruled: Ruled<'b>) -> IntentDraft<'b> {
+        IntentDraft {
+            via: self.via,
+            text,
+            parameters,
+            statement: name(self.statement),
+            portal: name(self.portal),
+            transaction: self.transaction,
+            verdict: ruled.verdict,
+            rules: ruled.rules,
+            effects: ruled.effects,
+            policy: ruled.policy,
+            observed: ruled.observed,
+            bytes: self.bytes,
+        }
     }
 
     /// The rule by which the gateway refuses such a command.
@@ -101,25 +109,82 @@ impl<'a> Shape<'a> {
             Via::Simple | Via::Extended | Via::Parse => RULE_NAMES.to_owned(),
         }
     }
+}
 
-    fn draft<'b>(
-        &'b self,
-        text: &'b Field,
-        parameters: &'b Field,
-        verdict: Verdict,
-        rules: &'b [String],
-    ) -> IntentDraft<'b> {
-        IntentDraft {
-            via: self.via,
-            text,
-            parameters,
-            statement: name(self.statement),
-            portal: name(self.portal),
-            transaction: self.transaction,
+/// What was decided of a command, and on what.
+#[derive(Clone, Copy)]
+pub(crate) struct Ruled<'a> {
+    verdict: Verdict,
+    rules: &'a [String],
+    effects: Option<&'a Arc<Facts>>,
+    policy: Option<Digest>,
+    observed: Option<Verdict>,
+}
+
+impl<'a> Ruled<'a> {
+    /// Of a command that no policy looked at.
+    pub(crate) const UNRULED: Self =
+        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy: None, observed: None };
+
+    /// By the gateway's own rules, which no policy can change.
+    pub(crate) fn refused(rules: &'a [String]) -> Self {
+        Self { verdict: Verdict::Deny, rules, ..Self::UNRULED }
+    }
+
+    /// By a policy.
+    pub(crate) fn by(verdict: Verdict, said: &'a Said) -> Self {
+        let Some((policy, decision)) = &said.policy else { return Self { verdict, ..Self::UNRULED } };
+        let wanted = match decision.ruling() {
+            Ruling::Allow => Verdict::Allow,
+            Ruling::Deny | Ruling::Hold => Verdict::Deny,
+        };
+        Self {
             verdict,
-            rules,
-            bytes: self.bytes,
+            rules: decision.rules(),
+            effects: said.facts.as_ref(),
+            policy: Some(policy.set.digest()),
+            observed: (wanted != verdict).then_some(wanted),
         }
+    }
+}
+
+/// Who sends the commands of a session, as policies see it.
+pub(crate) fn subject(identity: &model::Identity) -> Subject {
+    let claims = match &identity.proof.evidence {
+        Some(Evidence::Token(token)) => token.claims.iter().cloned().collect(),
+        Some(Evidence::Certificate(_)) | None => BTreeMap::new(),
+    };
+    Subject::new(SubjectParts {
+        name: &identity.name,
+        groups: &identity.groups,
+        on_behalf_of: identity.on_behalf_of.as_ref().map(|principal| &principal.name),
+        run: identity.run.as_ref().map(|run| run.id.as_str()),
+        claims: &claims,
+    })
+}
+
+/// What the commands of a session are sent to, as policies see it.
+pub(crate) fn target(connection: &Connection, database: &str) -> Target {
+    Target::new(TargetParts {
+        name: &connection.name,
+        kind: "postgres",
+        labels: &connection.labels,
+        database,
+        role: &connection.user,
+    })
+}
+
+/// Why a policy refuses a statement, for who sent it.
+pub(crate) fn why_denied(denial: &Denial) -> String {
+    let rule = &denial.rule;
+    let decision = denial.decision.as_ref();
+    match (decision.and_then(Decision::message), decision.and_then(Decision::error)) {
+        (Some(message), _) => format!("OnRecord refused this statement: {message} (rule {rule})"),
+        (None, Some(error)) => format!("OnRecord refused this statement: its policy could not be evaluated: {error}"),
+        (None, None) if decision.is_some_and(|decision| decision.decisive().is_none()) => {
+            "OnRecord refused this statement: no rule of the connection's policy allows it".to_owned()
+        }
+        (None, None) => format!("OnRecord refused this statement: rule {rule} of the connection's policy denies it"),
     }
 }
 
@@ -243,7 +308,7 @@ fn via(via: tap::Via) -> Via {
     }
 }
 
-fn transaction(status: tap::TxStatus) -> Transaction {
+pub(crate) fn transaction(status: tap::TxStatus) -> Transaction {
     match status {
         tap::TxStatus::Idle => Transaction::Idle,
         tap::TxStatus::Open => Transaction::Open,

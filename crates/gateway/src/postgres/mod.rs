@@ -30,7 +30,7 @@ use crate::worker::Running;
 use downstream::Downstream;
 use greet::{Client, GreetError, Greeted};
 use login::{LoggedIn, LoginError};
-use session::{Parts, Session};
+use session::{Parts, Policing, Session};
 use upstream::Upstream;
 
 pub(crate) use cancel::{Busy, Cancels};
@@ -198,6 +198,7 @@ async fn start(
     welcome.extend_from_slice(&server.greeting);
     welcome.extend_from_slice(&message::backend_key_data(minted.key.pid, &minted.key.secret));
     welcome.extend_from_slice(&server.ready);
+    let policing = Policing::new(shared, connection, database, &client);
     let mut downstream = Downstream::new(client.stream);
     downstream.push(&welcome);
 
@@ -216,6 +217,7 @@ async fn start(
         upstream: Upstream::new(server.stream),
         tap,
         admission,
+        policing,
         minted,
         running,
         log,

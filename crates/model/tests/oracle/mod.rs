@@ -359,7 +359,7 @@ impl<'a> Object<'a> {
             statement: self.optional("statement", |o, k| o.label(k))?,
             portal: self.optional("portal", |o, k| o.label(k))?,
             transaction: self.word("transaction", Transaction::parse)?,
-            effects: self.object("effects")?.word("state", Effects::parse)?,
+            effects: self.object("effects")?.effects()?,
             fidelity: self.word("fidelity", Fidelity::parse)?,
             verdict: self.word("verdict", Verdict::parse)?,
             rules: self
@@ -368,10 +368,41 @@ impl<'a> Object<'a> {
                 .map(|rule| rule.as_str().map(str::to_owned).ok_or(Bad("rules")))
                 .collect::<Read<_>>()?,
             policy: self.digest("policy")?,
+            observed: self.optional("observed", |o, k| o.word(k, Verdict::parse))?,
             durability: self.word("durability", Durability::parse)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |o, k| o.word(k, UpstreamSecurity::parse))?,
         })
+    }
+
+    fn effects(&self) -> Read<Effects> {
+        match self.text("state")? {
+            "not_established" => return Ok(Effects::NotEstablished),
+            "established" => {}
+            _ => return Err(Bad("state")),
+        }
+        let relations = self.array("relations")?.iter().map(|relation| {
+            let relation = Object { map: relation.as_object().ok_or(Bad("relations"))? };
+            Ok(Relation {
+                schema: relation.optional("schema", |o, k| o.string(k))?,
+                name: relation.string("name")?,
+                access: relation.words("access", Access::parse)?,
+            })
+        });
+        Ok(Effects::Established(Arc::new(Facts {
+            operation: self.word("operation", Operation::parse)?,
+            operations: self.words("operations", Operation::parse)?,
+            effects: self.words("effects", Effect::parse)?,
+            relations: relations.collect::<Read<_>>()?,
+            functions: self.strings("functions")?,
+            bounded: self.value("bounded")?.as_bool().ok_or(Bad("bounded"))?,
+            fingerprint: self.optional("fingerprint", |o, k| o.some_digest(k))?,
+            opaque: self.words("opaque", Opaque::parse)?,
+        })))
+    }
+
+    fn words<T>(&self, key: &'static str, parse: fn(&str) -> Option<T>) -> Read<Vec<T>> {
+        self.array(key)?.iter().map(|word| word.as_str().and_then(parse).ok_or(Bad(key))).collect()
     }
 
     fn outcome(&self) -> Read<Outcome> {

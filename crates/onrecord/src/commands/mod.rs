@@ -15,6 +15,7 @@ pub mod init;
 pub mod keys;
 pub mod login;
 pub mod outpost;
+pub mod policy;
 pub mod receipt;
 pub mod replay;
 pub mod retention;

@@ -37,6 +37,12 @@ pub(super) struct Row {
     pub(super) statement: Option<String>,
     pub(super) transaction: &'static str,
     pub(super) verdict: &'static str,
+    /// The rules that matched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rules: Vec<String>,
+    /// What a policy that only observed said of it, if that was not the verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) observed: Option<&'static str>,
     /// `pending` while there is no outcome.
     pub(super) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -36,7 +36,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut signals = runtime.block_on(async { Signals::new() }).map_err(Failure::new)?;
     let mut hangup = runtime.block_on(async { signal(SignalKind::hangup()) }).map_err(Failure::new)?;
     let mut running = wiring::start(&config)?;
-    let mut watched = Watched::new(&file);
+    let mut watched = Watched::new(files(&file, &config));
     say_ready(&running);
     loop {
         let next = runtime.block_on(async {
@@ -51,6 +51,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             Next::Stop => break,
             Next::Reload(cause) => {
                 reload(&mut running, &file, cause);
+                watched.watch(files(&file, running.config()));
                 continue;
             }
             Next::Stopped(why) => why,
@@ -184,31 +185,47 @@ fn reload(running: &mut Running, file: &Path, cause: ConfigurationCause) {
     }
 }
 
-/// A file that is looked at again and again. What changes it may do so in several writes, so a change counts once it has
+/// The files that say what is in force.
+fn files(file: &Path, config: &Config) -> Vec<PathBuf> {
+    let policies = config.connections.values().flat_map(|connection| connection.policy.iter().cloned());
+    std::iter::once(file.to_owned()).chain(policies).collect()
+}
+
+/// Files that are looked at again and again. What changes them may do so in several writes, so a change counts once it has
 /// stood for one look.
 struct Watched {
-    file: PathBuf,
-    known: Option<Look>,
+    files: Vec<PathBuf>,
+    known: Option<Vec<Look>>,
 }
 
 /// What of a file changes with its content: its inode, its length, and when it was written.
 type Look = (u64, u64, i64, i64);
 
 impl Watched {
-    fn new(file: &Path) -> Self {
-        let mut watched = Self { file: file.to_owned(), known: None };
+    fn new(files: Vec<PathBuf>) -> Self {
+        let mut watched = Self { files, known: None };
         watched.known = watched.look();
         watched
     }
 
-    fn look(&self) -> Option<Look> {
-        let file = std::fs::metadata(&self.file).ok()?;
-        Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+    /// Looks at these from now on.
+    fn watch(&mut self, files: Vec<PathBuf>) {
+        if files != self.files {
+            *self = Self::new(files);
+        }
     }
 
-    /// Returns when the file is there and another than it was. Cancel safe.
+    fn look(&self) -> Option<Vec<Look>> {
+        let look = |file: &PathBuf| {
+            let file = std::fs::metadata(file).ok()?;
+            Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+        };
+        self.files.iter().map(look).collect()
+    }
+
+    /// Returns when the files are there and others than they were. Cancel safe.
     async fn changed(&mut self) {
-        let mut before = self.known;
+        let mut before = self.known.clone();
         loop {
             tokio::time::sleep(WATCH_PAUSE).await;
             let now = self.look();

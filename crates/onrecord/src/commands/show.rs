@@ -78,7 +78,7 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     let (statement, portal) = (named("statement", &view.statement), named("portal", &view.portal));
     facts.say("via", &format!("{}{statement}{portal}", view.via))?;
     facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
-    facts.say("verdict", view.verdict.as_str())?;
+    decided(&mut facts, &view)?;
     facts.say("durability", view.durability.as_str())?;
     if let Some(upstream) = view.upstream {
         facts.toned("upstream", Tone::Warning, &format!("{upstream}: others on the way can read and change it"))?;
@@ -95,6 +95,64 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
         facts.say("outcome", &format!("entry {}, leaf {hash}", outcome.index))?;
     }
     Ok(())
+}
+
+/// What was decided, by what, on what.
+fn decided(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
+    let tone = if view.verdict == model::Verdict::Deny { Tone::Bad } else { Tone::Plain };
+    facts.toned("verdict", tone, view.verdict.as_str())?;
+    if let Some(observed) = view.observed {
+        facts.toned("observed", Tone::Warning, &format!("{observed}, had the policy been enforced"))?;
+    }
+    if !view.rules.is_empty() {
+        facts.say("rules", &view.rules.join(", "))?;
+    }
+    if let Some(policy) = view.policy {
+        facts.say("policy", &format!("sha256 {}", policy.hex()))?;
+    }
+    let model::Effects::Established(does) = &view.effects else { return Ok(()) };
+    let words = |words: Vec<&str>| words.join(", ");
+    let operations = words(does.operations.iter().map(|word| word.as_str()).collect());
+    facts.say(
+        "statement",
+        &format!("{operations} ({})", words(does.effects.iter().map(|word| word.as_str()).collect())),
+    )?;
+    for relation in &does.relations {
+        let schema = relation.schema.as_ref().map_or_else(String::new, |schema| format!("{schema}."));
+        let access = words(relation.access.iter().map(|word| word.as_str()).collect());
+        facts.say("relation", &single_line(&format!("{schema}{}  {access}", relation.name)))?;
+    }
+    if !does.functions.is_empty() {
+        facts.say("functions", &single_line(&does.functions.join(", ")))?;
+    }
+    if !does.complete() {
+        let why = words(does.opaque.iter().map(|word| word.as_str()).collect());
+        facts.toned("not known", Tone::Warning, &format!("it may do more: {why}"))?;
+    }
+    Ok(())
+}
+
+/// As [`decided`], for programs.
+fn effects(view: &CommandView) -> Value {
+    let model::Effects::Established(does) = &view.effects else { return Value::Null };
+    let relation = |relation: &model::Relation| {
+        json!({
+            "schema": relation.schema,
+            "name": relation.name,
+            "access": relation.access.iter().map(|word| word.as_str()).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "operation": does.operation.as_str(),
+        "operations": does.operations.iter().map(|word| word.as_str()).collect::<Vec<_>>(),
+        "effects": does.effects.iter().map(|word| word.as_str()).collect::<Vec<_>>(),
+        "relations": does.relations.iter().map(relation).collect::<Vec<_>>(),
+        "functions": does.functions,
+        "has_where": does.bounded,
+        "fingerprint": does.fingerprint.map(|fingerprint| fingerprint.hex()),
+        "complete": does.complete(),
+        "opaque": does.opaque.iter().map(|word| word.as_str()).collect::<Vec<_>>(),
+    })
 }
 
 fn parameters(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
@@ -161,6 +219,8 @@ fn evidence(view: &CommandView, intent: &str, outcome: Option<&str>) -> Value {
         "on_behalf_of_known": view.who.on_behalf_of.as_ref().map(|principal| principal.known.as_str()),
         "portal": view.portal.as_ref().map(ToString::to_string),
         "durability": view.durability.as_str(),
+        "policy": view.policy.map(|policy| policy.hex()),
+        "effects": effects(view),
         "claims": sessions::claims(&view.claims),
         "upstream": view.upstream.map(|upstream| upstream.as_str()),
         "copy": ended.and_then(|o| o.copy).map(|copy| json!({"direction": copy.direction.as_str(), "bytes": copy.bytes})),

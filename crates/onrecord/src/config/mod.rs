@@ -23,8 +23,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::{Digest, Durability, IdentityKind, IdentityName};
+use policy::{PolicyFile, PolicySet};
 use serde::Deserialize;
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -38,6 +40,8 @@ pub const SCHEMA: &str = include_str!("schema.json");
 pub const MESSAGE_BYTES_FLOOR: u64 = 16 * 1024;
 /// The largest `message_bytes_max`: PostgreSQL's own limit of a message.
 pub const MESSAGE_BYTES_CEILING: u64 = 1 << 30;
+/// The longest file of a policy, bytes.
+const POLICY_BYTES_MAX: u64 = 1 << 20;
 
 /// A whole configuration file.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,7 +83,11 @@ pub struct Config {
     /// What outposts are told.
     #[serde(default)]
     pub outposts: Outposts,
-    /// SHA-256 of the file's text, which holds no secrets.
+    /// The policies of those connections that have one.
+    #[serde(skip)]
+    pub policies: BTreeMap<ConnectionName, Arc<PolicySet>>,
+    /// Names what is in force: SHA-256 of the file's text, which holds no secrets; where connections have policies, SHA-256
+    /// of that and of the digests of the policies, in the order of the connections.
     #[serde(skip, default = "no_digest")]
     pub digest: Digest,
 }
@@ -191,6 +199,26 @@ pub struct Connection {
     pub message_bytes_max: u64,
     /// As `retention.days`, for sessions of this connection.
     pub retention_days: Option<NonZeroU32>,
+    /// What policies can say of the connection, such as `env = "prod"`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The files of its policy; every statement may run unless given.
+    #[serde(default)]
+    pub policy: Vec<PathBuf>,
+    /// Whether the policy decides, or only says what it would have decided.
+    #[serde(default)]
+    pub policy_mode: PolicyMode,
+}
+
+/// `connections.NAME.policy_mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyMode {
+    /// What the policy denies does not run.
+    #[default]
+    Enforce,
+    /// Everything runs, and the record says what the policy would have denied.
+    Observe,
 }
 
 /// `[identities.NAME]`.
@@ -282,7 +310,23 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file)
             .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-        Self::parse(&text, file)
+        let mut config = Self::parse(&text, file)?;
+        config.load_policies()?;
+        Ok(config)
+    }
+
+    /// Reads the policies that the connections name.
+    fn load_policies(&mut self) -> Result<(), ConfigError> {
+        let mut sum = Sha256::new_with_prefix(self.digest.0);
+        for (name, connection) in self.connections.iter().filter(|(_, connection)| !connection.policy.is_empty()) {
+            let policy = Arc::new(load_policy(name.as_str(), &connection.policy)?);
+            sum.update(policy.digest().0);
+            self.policies.insert(name.clone(), policy);
+        }
+        if !self.policies.is_empty() {
+            self.digest = Digest(sum.finalize().into());
+        }
+        Ok(())
     }
 
     /// Checks `text` as if it were read from `file`; relative paths start at the directory of `file`.
@@ -360,6 +404,9 @@ impl Config {
 
     fn resolve_paths(&mut self, base: &Path) {
         self.gateway.data = base.join(&self.gateway.data);
+        for file in self.connections.values_mut().flat_map(|connection| &mut connection.policy) {
+            *file = base.join(&*file);
+        }
         let own = [&mut self.tls.certificate, &mut self.tls.key, &mut self.record.wrapping_key];
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
@@ -377,6 +424,28 @@ impl Config {
             source.resolve(base);
         }
     }
+}
+
+/// Reads the files of one policy.
+///
+/// # Errors
+/// A file cannot be read, or what they say together cannot be put in force.
+pub fn load_policy(connection: &str, files: &[PathBuf]) -> Result<PolicySet, ConfigError> {
+    let read = |file: &PathBuf| match std::fs::metadata(file) {
+        Ok(found) if found.len() > POLICY_BYTES_MAX => Err(std::io::Error::other(format!(
+            "the file has {} bytes, a policy has at most {POLICY_BYTES_MAX}",
+            found.len()
+        ))),
+        Ok(_) => std::fs::read_to_string(file),
+        Err(error) => Err(error),
+    };
+    let texts = files.iter().map(|file| {
+        let text = read(file).map_err(|source| ConfigError::Unreadable { file: file.clone(), source })?;
+        Ok((file.display().to_string(), text))
+    });
+    let texts = texts.collect::<Result<Vec<_>, ConfigError>>()?;
+    let files: Vec<_> = texts.iter().map(|(name, text)| PolicyFile { name, text }).collect();
+    PolicySet::parse(&files).map_err(|problems| ConfigError::Policy { connection: connection.to_owned(), problems })
 }
 
 impl Config {

@@ -25,6 +25,14 @@ pub enum ConfigError {
         /// Everything that is wrong with it, in the order of its lines.
         problems: Vec<Problem>,
     },
+    /// The policy of a connection cannot be put in force.
+    #[error("connections.{connection}.policy: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Policy {
+        /// The connection.
+        connection: String,
+        /// Everything that is wrong with its files.
+        problems: Vec<policy::PolicyProblem>,
+    },
 }
 
 /// One thing that is wrong, and where.

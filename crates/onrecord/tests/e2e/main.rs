@@ -18,6 +18,7 @@ mod names;
 mod object_store;
 mod outpost;
 mod pipelines;
+mod policy;
 mod publish;
 mod regress;
 mod secrets;

@@ -117,6 +117,9 @@ pub fn intent<'a>(text: &'a Field, parameters: &'a Field) -> IntentDraft<'a> {
         transaction: Transaction::Idle,
         verdict: Verdict::Allow,
         rules: &[],
+        effects: None,
+        policy: None,
+        observed: None,
         bytes: 42,
     }
 }

@@ -139,7 +139,7 @@ impl Session {
         if self.ending.is_some() {
             return Ok(());
         }
-        let resting = self.tap.idle() && self.held.is_empty();
+        let resting = self.tap.idle() && self.held.is_empty() && !self.policing.waits();
         if let Some(idle) = &mut self.idle
             && idle.timer.as_mut().poll(cx).is_ready()
         {

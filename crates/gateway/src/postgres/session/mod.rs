@@ -19,6 +19,7 @@
 //! Cancel safe in the sense that dropping it closes both sockets; its log then writes `unknown` for what was in flight.
 
 mod ending;
+mod policing;
 mod to_client;
 mod to_server;
 
@@ -39,6 +40,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use wire::postgres::tap::{CommandKey, Event, Tap};
 
 use self::ending::{Ending, Fault};
+pub(crate) use self::policing::{Policing, Said};
 use super::cancel::{Busy, Minted};
 use super::downstream::Downstream;
 use super::upstream::{Staged, Upstream};
@@ -63,6 +65,7 @@ pub(crate) struct Session {
     upstream: Upstream,
     tap: Tap,
     admission: Admission,
+    policing: Policing,
     minted: Minted,
     running: Running,
 
@@ -140,6 +143,7 @@ pub(crate) struct Parts {
     pub(crate) upstream: Upstream,
     pub(crate) tap: Tap,
     pub(crate) admission: Admission,
+    pub(crate) policing: Policing,
     pub(crate) minted: Minted,
     pub(crate) running: Running,
     pub(crate) log: SessionLog,
@@ -159,6 +163,7 @@ impl Session {
             upstream: parts.upstream,
             tap: parts.tap,
             admission: parts.admission,
+            policing: parts.policing,
             minted: parts.minted,
             running: parts.running,
             log: parts.log,
@@ -254,6 +259,10 @@ impl Session {
             Poll::Ready(Ok(())) => moved = Moved::Yes,
             Poll::Ready(Err(_)) => return Err(Fault::new(SessionEnd::ClientGone)),
             Poll::Pending => {}
+        }
+        if self.policing.poll(cx).is_ready() {
+            self.inbox_fresh = true;
+            moved = Moved::Yes;
         }
         moved |= self.read_client(cx)?;
         self.check_clocks(cx)?;

@@ -7,7 +7,7 @@ use store::{Level, Position};
 use wire::postgres::tap::{CommandKey, Event, ParseText};
 
 use super::super::downstream::Between;
-use super::super::entries;
+use super::super::entries::{self, Ruled};
 use super::ending::Fault;
 use super::{Moved, Open, SCRATCH, Session};
 
@@ -119,7 +119,7 @@ impl Session {
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
-                    let intent = shape.intent(&text, &entries::NO_PARAMETERS);
+                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, Ruled::UNRULED);
                     let draft = entries::outcome(&outcome, message, &[]);
                     match self.log.settled(&intent, &draft) {
                         Ok((_, position)) => last = Some(position),

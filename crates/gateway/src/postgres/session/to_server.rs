@@ -3,15 +3,20 @@
 use std::task::{Context, Poll};
 
 use model::{BlobForm, Durability, Field, SessionEnd};
-use policy::{Permit, Verdict};
+use policy::{Decision, Denial, Verdict};
 use store::{BlobReader, INLINE_BYTES_MAX, Level, Pending};
 use wire::postgres::parameters::Parameters;
-use wire::postgres::tap::{ClientStep, LargeDraft, LargePass, LargeStep, LargeText, Refusal, Text, Violation};
+use wire::postgres::tap::{
+    ClientStep, Draft, LargeDraft, LargePass, LargeStep, LargeText, Refusal, Text, Via, Violation, parse_of,
+};
 
-use super::super::entries;
+use super::super::entries::{self, Ruled};
 use super::ending::Fault;
-use super::{Held, Moved, Open, SCRATCH, Session, Spool};
+use super::policing::Next;
+use super::{Held, Moved, Open, SCRATCH, Said, Session, Spool};
 
+/// SQLSTATE of what a policy refuses: insufficient_privilege.
+const POLICY_CODE: &str = "42501";
 /// Sealed texts of prepared statements that are remembered.
 const SEALED_TEXTS_MAX: usize = 1024;
 /// Texts of prepared statements in blobs that are remembered; Binds of older ones are refused.
@@ -19,7 +24,8 @@ const SPOOLED_TEXTS_MAX: usize = 256;
 
 impl Session {
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
-        if self.ending.is_some() || !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() {
+        let busy = !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() || self.policing.waits();
+        if self.ending.is_some() || busy {
             return Ok(Moved::No);
         }
         if self.inbox_fresh {
@@ -63,6 +69,7 @@ impl Session {
     /// Takes whole messages from the front of `bytes`; gives how many bytes they were.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         self.inbox_fresh = false;
+        self.policing.refresh();
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -73,6 +80,11 @@ impl Session {
                 }
                 // Its body comes back from disk before anything that follows it.
                 self.inbox_fresh = taken < bytes.len();
+                return Ok(taken);
+            }
+            // Without its facts, a command cannot be decided: it stays where it is.
+            let tap = &self.tap;
+            if self.policing.next(|| tap.peek(rest)) == Next::Wait {
                 return Ok(taken);
             }
             let step = match self.tap.client(rest) {
@@ -86,8 +98,13 @@ impl Session {
                     return Ok(taken);
                 }
                 ClientStep::Pass(frames) => {
-                    taken += frames.consumed();
-                    self.upstream.pass(frames);
+                    let consumed = frames.consumed();
+                    taken += consumed;
+                    let passed = match self.refuse_parse(rest.get(..consumed).unwrap_or_default())? {
+                        Some(refusal) => self.tap.deny_parse(frames, refusal),
+                        None => frames,
+                    };
+                    self.upstream.pass(passed);
                 }
                 ClientStep::Swallow(count) => taken += count,
                 ClientStep::Command(frames, draft) => {
@@ -102,9 +119,19 @@ impl Session {
                         self.upstream.pass(substitute);
                         continue;
                     };
-                    let (permit, pending) = self.intend(shape, &text, &parameters)?;
-                    let staged = self.upstream.stage(frames);
-                    self.held.push_back(Held { key: draft.key, staged, permit, pending });
+                    let said = self.said(&draft);
+                    match self.decide(&shape, &said) {
+                        Verdict::Allow(permit) => {
+                            let pending = self.intend(&shape, &text, &parameters, &said)?;
+                            let staged = self.upstream.stage(frames);
+                            self.held.push_back(Held { key: draft.key, staged, permit, pending });
+                        }
+                        Verdict::Deny(denial) => {
+                            let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
+                            let substitute = self.tap.deny(frames, draft.key, refusal);
+                            self.upstream.pass(substitute);
+                        }
+                    }
                 }
                 ClientStep::Refuse { consumed, refusal, draft, substitute } => {
                     taken += consumed;
@@ -137,7 +164,7 @@ impl Session {
             let (code, text) = violation.for_client();
             let message = self.log.seal(text.as_bytes());
             let rules = [entries::RULE_SIZE.to_owned()];
-            let intent = shape.denied_intent(&entries::NOT_SEEN, &entries::NOT_SEEN, &rules);
+            let intent = shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, Ruled::refused(&rules));
             if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
                 return Fault::record(error);
             }
@@ -177,6 +204,14 @@ impl Session {
         let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
         match large.pass {
             LargePass::Passive(header) => {
+                if let Some(said) = self.policing.prepared_large(self.tap.transaction(), self.commands)
+                    && let Verdict::Deny(denial) = self.decide(&shape, &said)
+                {
+                    let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
+                    let substitute = self.tap.deny_parse_large(header, refusal);
+                    self.upstream.pass(substitute);
+                    return Ok(());
+                }
                 if let Some(id) = large.spooled_id {
                     self.spooled.insert(id, text);
                     if self.spooled.len() > SPOOLED_TEXTS_MAX {
@@ -198,9 +233,19 @@ impl Session {
                 let Some(key) = large.key else {
                     return Err(Fault::new(SessionEnd::GatewayFault));
                 };
-                let (permit, pending) = self.intend(shape, &text, &parameters)?;
-                let staged = self.upstream.stage_large(header, reader);
-                self.held.push_back(Held { key, staged, permit, pending });
+                let said = self.policing.large(self.tap.transaction(), self.commands);
+                match self.decide(&shape, &said) {
+                    Verdict::Allow(permit) => {
+                        let pending = self.intend(&shape, &text, &parameters, &said)?;
+                        let staged = self.upstream.stage_large(header, reader);
+                        self.held.push_back(Held { key, staged, permit, pending });
+                    }
+                    Verdict::Deny(denial) => {
+                        let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
+                        let substitute = self.tap.deny_large(header, key, refusal);
+                        self.upstream.pass(substitute);
+                    }
+                }
             }
             LargePass::Refuse(refusal, substitute) => {
                 self.settle_denied(shape, &text, &parameters, &refusal)?;
@@ -210,20 +255,70 @@ impl Session {
         Ok(())
     }
 
-    /// Decides a command and writes its intent.
+    /// What the policy says of a command that is in memory.
+    fn said(&mut self, draft: &Draft<'_>) -> Said {
+        let text = match &draft.text {
+            Text::Inline(text) => Some(*text),
+            Text::Prepared { text, .. } => Some(&**text),
+            Text::Spooled { .. } | Text::None => None,
+        };
+        match draft.via {
+            Via::Function => self.policing.function(draft.transaction, self.commands),
+            Via::Extended | Via::Parse | Via::Simple => self.policing.statement(text, draft.transaction, self.commands),
+        }
+    }
+
+    fn decide(&self, shape: &entries::Shape<'_>, said: &Said) -> Verdict {
+        match &said.policy {
+            None => self.admission.decide(&shape.request()),
+            Some((policy, decision)) => self.admission.apply(Decision::clone(decision), policy.mode),
+        }
+    }
+
+    /// Writes the intent of a command that may run.
     fn intend(
         &mut self,
-        shape: entries::Shape<'_>,
+        shape: &entries::Shape<'_>,
         text: &Field,
         parameters: &Field,
-    ) -> Result<(Permit, Pending), Fault> {
-        let permit = match self.admission.decide(&shape.request()) {
-            Verdict::Allow(permit) => permit,
-            // The tap refuses what these rules refuse before it gets here.
-            Verdict::Deny(_) => return Err(Fault::new(SessionEnd::GatewayFault)),
-        };
-        let pending = self.log.intent(&shape.intent(text, parameters)).map_err(Fault::record)?;
-        Ok((permit, pending))
+        said: &Said,
+    ) -> Result<Pending, Fault> {
+        self.policing.runs(said.facts.as_deref());
+        let ruled = Ruled::by(model::Verdict::Allow, said);
+        self.log.intent(&shape.intent(text, parameters, ruled)).map_err(Fault::record)
+    }
+
+    /// Why the policy refuses this Parse, if it is one and it does. The server does not get to see its text, of which it
+    /// might run parts at once.
+    fn refuse_parse(&mut self, message: &[u8]) -> Result<Option<Refusal>, Fault> {
+        let Some((name, text)) = parse_of(message) else { return Ok(None) };
+        let transaction = self.tap.transaction();
+        let Some(said) = self.policing.prepared(text, transaction, self.commands) else { return Ok(None) };
+        let shape = entries::Shape::of_parse(name, transaction);
+        match self.decide(&shape, &said) {
+            Verdict::Allow(_) => Ok(None),
+            Verdict::Deny(denial) => {
+                let text = self.log.seal(text);
+                self.refuse(&shape, &text, &entries::NO_PARAMETERS, &said, &denial).map(Some)
+            }
+        }
+    }
+
+    /// Records a command that the policy refuses, and says why to its client. It is never forwarded.
+    fn refuse(
+        &mut self,
+        shape: &entries::Shape<'_>,
+        text: &Field,
+        parameters: &Field,
+        said: &Said,
+        denial: &Denial,
+    ) -> Result<Refusal, Fault> {
+        let message = entries::why_denied(denial);
+        let sealed = self.log.seal(message.as_bytes());
+        let intent = shape.intent(text, parameters, Ruled::by(model::Verdict::Deny, said));
+        let (command, _) = self.log.settled(&intent, &entries::denied(POLICY_CODE, sealed)).map_err(Fault::record)?;
+        let hint = format!("It was not sent to the server. The record has it as {command}.");
+        Ok(Refusal::Denied { code: POLICY_CODE.to_owned(), message, hint: Some(hint) })
     }
 
     /// Records a command that the gateway refuses: it is never forwarded.
@@ -236,7 +331,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
-        let intent = shape.denied_intent(text, parameters, &rules);
+        let intent = shape.intent(text, parameters, Ruled::refused(&rules));
         self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
         Ok(())
     }

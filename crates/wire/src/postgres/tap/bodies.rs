@@ -18,6 +18,12 @@ impl<'b> ParseBody<'b> {
     }
 }
 
+/// The name and the text of a whole Parse message.
+pub fn parse_of(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let body = message.strip_prefix(b"P")?.get(4..)?;
+    ParseBody::read(body).map(|parse| (parse.name, parse.text))
+}
+
 pub(super) struct BindBody<'b> {
     pub(super) portal: &'b [u8],
     pub(super) statement: &'b [u8],

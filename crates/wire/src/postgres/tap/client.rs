@@ -5,7 +5,8 @@ use super::commands::Open;
 use super::large::Large;
 use super::names::{Change, Lookup, Portal, Prepared, Statement};
 use super::types::{
-    ClientStep, CommandKey, Draft, Executing, LargeKind, OutcomeStatus, Passive, Refusal, Text, Via, Violation,
+    ClientStep, CommandKey, Draft, Executing, LargeKind, OutcomeStatus, Passive, Peeked, Purpose, Refusal, Text, Via,
+    Violation,
 };
 use super::{Kind, Tap};
 use crate::postgres::cursor::Cursor;
@@ -52,6 +53,35 @@ impl Tap {
         };
         let body = message.get(HEADER_BYTES..).unwrap_or_default();
         self.message(kind, message, body)
+    }
+
+    /// The text that the next message runs or prepares, if it is a whole Query, Parse or Bind whose text is known. Takes
+    /// nothing, and says nothing of whether the message will be taken.
+    pub fn peek<'b>(&self, bytes: &'b [u8]) -> Option<Peeked<'b>> {
+        let [kind, length @ ..] = *bytes.first_chunk::<HEADER_BYTES>()?;
+        if !matches!(kind, b'Q' | b'P' | b'B') || self.large.is_some() || self.client_body > 0 || self.copy_in {
+            return None;
+        }
+        let total = self.total(kind, u32::from_be_bytes(length)).ok()?;
+        if total - HEADER_BYTES > self.limits.buffered_bytes_max {
+            return None;
+        }
+        let body = bytes.get(HEADER_BYTES..total)?;
+        if kind == b'Q' {
+            let (purpose, text) = (Purpose::Run, Text::Inline(query_text(body)?));
+            return Some(Peeked { purpose, text, reading: self.trust.reading() });
+        }
+        let mut cursor = Cursor(body);
+        let (_name, text) = (cursor.string()?, cursor.string()?);
+        if kind == b'P' {
+            return Some(Peeked { purpose: Purpose::Prepare, text: Text::Inline(text), reading: self.trust.reading() });
+        }
+        let name = text;
+        let Lookup::Known(statement) = self.names.statement(name, self.segment) else { return None };
+        // As `plan_bind` has it: it is defined again first.
+        let again = !name.is_empty() && statement.epoch != self.trust.epoch;
+        let reading = if again { self.trust.reading() } else { statement.reading };
+        Some(Peeked { purpose: Purpose::Run, text: Text::of(&statement.prepared), reading })
     }
 
     /// Length of the whole message, if its type may have it.
@@ -174,15 +204,16 @@ impl Tap {
             self.expect_parse(parse.name, prepared);
         } else if self.names.pending_bytes() < self.limits.names_bytes_max {
             // Only so that the Binds that are skipped with it can be recorded with their text.
-            let epoch = self.trust.epoch;
-            self.names.expect(self.segment, parse.name, Change::Define(Statement { prepared, epoch }));
+            let (epoch, reading) = (self.trust.epoch, self.trust.reading());
+            self.names.expect(self.segment, parse.name, Change::Define(Statement { prepared, epoch, reading }));
             self.number();
         }
         ClientStep::Pass(Passive::verbatim(message))
     }
 
     pub(super) fn expect_parse(&mut self, name: &[u8], prepared: std::sync::Arc<Prepared>) {
-        let statement = Statement { prepared: prepared.clone(), epoch: self.trust.epoch };
+        let reading = self.trust.reading();
+        let statement = Statement { prepared: prepared.clone(), epoch: self.trust.epoch, reading };
         self.names.expect(self.segment, name, Change::Define(statement));
         self.push_entry(Kind::Parse { prepared }, true, false, None);
     }
@@ -269,7 +300,8 @@ impl Tap {
 
     fn renew(&mut self, name: &[u8], statement: &Statement) {
         self.push_entry(Kind::Close, false, true, None);
-        let renewed = Statement { prepared: statement.prepared.clone(), epoch: self.trust.epoch };
+        let reading = self.trust.reading();
+        let renewed = Statement { prepared: statement.prepared.clone(), epoch: self.trust.epoch, reading };
         self.names.expect(self.segment, name, Change::Renew(renewed));
         self.push_entry(Kind::Parse { prepared: statement.prepared.clone() }, true, true, None);
     }

@@ -18,11 +18,13 @@ mod refuse;
 mod server;
 mod types;
 
+pub use bodies::parse_of;
 pub use large::{ExecutingLarge, LargeDraft, LargePass, LargeStep, LargeText, PassiveLarge};
 pub use names::Prepared;
 pub use types::{
     ClientStep, CommandKey, CommandOutcome, Copy, CopyDirection, Draft, Effective, Event, Executing, LargeKind,
-    OutcomeStatus, ParseText, Passive, Refusal, ServerStep, StatementResult, TapLimits, Text, TxStatus, Via, Violation,
+    OutcomeStatus, ParseText, Passive, Peeked, Purpose, Reading, Refusal, ServerStep, StatementResult, TapLimits, Text,
+    TxStatus, Via, Violation,
 };
 
 use commands::Commands;
@@ -79,6 +81,8 @@ struct Trust {
     conforming: bool,
     /// That word is still good: nothing that could change it ran since.
     conforming_known: bool,
+    /// The server's last word on client_encoding: a byte below 0x80 may be part of another character.
+    multibyte: bool,
 }
 
 #[derive(Debug)]
@@ -229,10 +233,19 @@ impl Trust {
         match name {
             b"standard_conforming_strings" => self.conforming = value == b"on",
             b"client_encoding" => {
-                self.opaque |=
+                self.multibyte =
                     value == b"SHIFT_JIS_2004" || BACKSLASHED.iter().any(|name| value.eq_ignore_ascii_case(name));
+                self.opaque |= self.multibyte;
             }
             _ => {}
+        }
+    }
+
+    /// How a text that is sent now is read.
+    fn reading(&self) -> Reading {
+        Reading {
+            conforming: Some(self.conforming).filter(|_| self.conforming_known),
+            ascii: self.conforming_known && !self.multibyte,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! queue. A lookup may use a pending change of its own segment: if that change fails, the server skips whatever
 //! looked it up. A pending change of an earlier segment gives no answer yet.
 
-use super::types::{CommandKey, TapLimits};
+use super::types::{CommandKey, Reading, TapLimits};
 use crate::postgres::lexer::Class;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -77,6 +77,8 @@ pub(super) struct Statement {
     pub(super) prepared: Arc<Prepared>,
     /// The epoch in which it was defined; 0 where it must be defined again.
     pub(super) epoch: u64,
+    /// How the server has read its text, when it was defined last.
+    pub(super) reading: Reading,
 }
 
 #[derive(Clone, Copy, Debug)]

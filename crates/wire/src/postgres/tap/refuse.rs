@@ -1,7 +1,7 @@
 //! Refusing in the server's own place: what is sent instead of a command makes the server fail it in order, and the tap
 //! puts the refusal's text in place of the server's. So the state of the transaction is what the client believes.
 
-use super::large::ExecutingLarge;
+use super::large::{ExecutingLarge, PassiveLarge};
 use super::names::{Change, Portal};
 use super::types::{ClientStep, CommandKey, Draft, Executing, OutcomeStatus, Passive, Refusal, Text, Via};
 use super::{Kind, Tap};
@@ -18,6 +18,33 @@ impl Tap {
         let consumed = executing.bytes.len();
         let inject = self.deny_last(executing.injected_entries, key, refusal);
         Passive { inject, bytes: &[], consumed }
+    }
+
+    /// As [`Tap::deny`], of the Parse that was taken last: the server fails in its place, and the name stays what it was.
+    pub fn deny_parse<'b>(&mut self, parse: Passive<'b>, refusal: Refusal) -> Passive<'b> {
+        Passive { inject: self.deny_last_parse(parse.consumed, refusal), bytes: &[], consumed: parse.consumed }
+    }
+
+    /// As [`Tap::deny_parse`], of a large Parse: its body is not forwarded.
+    #[allow(clippy::needless_pass_by_value, reason = "what is not forwarded is used up")]
+    pub fn deny_parse_large(&mut self, parse: PassiveLarge, refusal: Refusal) -> Passive<'static> {
+        drop(parse);
+        Passive { inject: self.deny_last_parse(0, refusal), bytes: &[], consumed: 0 }
+    }
+
+    fn deny_last_parse(&mut self, bytes: usize, refusal: Refusal) -> Vec<u8> {
+        let forwarded =
+            !self.skipping && matches!(self.queue.back(), Some(last) if matches!(last.kind, Kind::Parse { .. }));
+        if !forwarded {
+            // The server would discard it.
+            return Vec::new();
+        }
+        self.queue.pop_back();
+        self.names.unexpect();
+        let key = self.draft(Via::Parse, Class::default(), bytes);
+        let inject = self.refuse_bind(key, b"", NOBODY, false, refusal);
+        self.commands.begins_at(key, self.next - 1);
+        inject
     }
 
     /// As [`Tap::deny`], of a large command: its body is not forwarded.

@@ -180,6 +180,35 @@ pub enum Via {
     Simple,
 }
 
+/// How the server reads a text, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// `standard_conforming_strings`, if its value is known.
+    pub conforming: Option<bool>,
+    /// Each byte below 0x80 is known to be what it is in ASCII, wherever it stands (`client_encoding`).
+    pub ascii: bool,
+}
+
+/// The text that the next message runs or prepares, before it is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked<'b> {
+    /// What the message does with it.
+    pub purpose: Purpose,
+    /// The text.
+    pub text: Text<'b>,
+    /// How the server reads it, or has read it when it was prepared.
+    pub reading: Reading,
+}
+
+/// What a message does with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Query, Bind: it runs.
+    Run,
+    /// Parse: it is prepared. The server looks names and types up, and may run the input functions of types.
+    Prepare,
+}
+
 /// A command about to run.
 #[derive(Clone, Debug)]
 pub struct Draft<'b> {
