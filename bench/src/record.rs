@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use ledger::{TileKind, tiles};
 use model::{
     ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, Refused, RefusedReason, SessionEnd,
-    StatementResult, Status, Transaction, Verdict, Via,
+    StatementResult, Status, Via,
 };
 use store::{
     Gate, GatewayEntry, IntentDraft, Level, Lone, Options, OutcomeDraft, Pending, Position, Recorder, SessionClosing,
@@ -397,20 +397,7 @@ fn begin(recorder: &Recorder, gate: &Gate) -> anyhow::Result<SessionLog> {
 
 fn intent(session: &mut SessionLog) -> anyhow::Result<Pending> {
     let text = session.seal(TEXT);
-    let draft = IntentDraft {
-        via: Via::Simple,
-        text: &text,
-        parameters: &Field::NONE,
-        statement: None,
-        portal: None,
-        transaction: Transaction::Idle,
-        verdict: Verdict::Allow,
-        rules: &[],
-        effects: None,
-        policy: None,
-        observed: None,
-        bytes: 63,
-    };
+    let draft = IntentDraft { bytes: 63, ..IntentDraft::new(Via::Simple, &text, &Field::NONE) };
     Ok(session.intent(&draft)?)
 }
 

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{Place, Ran};
 use model::{
-    Actor, Body, ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
-    Transaction, Verdict, Via,
+    Actor, Body, ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time, Via,
 };
 use serde_json::{Value, json};
 use store::{Clock, CommandField, IntentDraft, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionStart};
@@ -88,20 +87,7 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
             Status::Error => log.seal(b"column \"emial\" does not exist"),
             _ => model::Field::NONE,
         };
-        let intent = IntentDraft {
-            via: Via::Simple,
-            text: &text,
-            parameters: &parameters,
-            statement: None,
-            portal: None,
-            transaction: Transaction::Idle,
-            verdict: Verdict::Allow,
-            rules: &[],
-            effects: None,
-            policy: None,
-            observed: None,
-            bytes: 60,
-        };
+        let intent = IntentDraft { bytes: 60, ..IntentDraft::new(Via::Simple, &text, &parameters) };
         let code = (*status == Status::Error).then_some("42703");
         let outcome = OutcomeDraft { code, message, executed: true, ..OutcomeDraft::new(*status) };
         log.settled(&intent, &outcome).unwrap();

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{CONFIG, Place, Ran};
 use model::{
-    ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time,
-    Transaction, Verdict, Via,
+    ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time, Via,
 };
 use onrecord::control::{Asked, Code, Executor, Request, Rules, Server, ask};
 use serde_json::Value;
@@ -103,20 +102,7 @@ fn session(recorder: &Recorder) -> String {
 }
 
 fn settle(session: &mut store::SessionLog, text: &Field, parameters: &Field) {
-    let intent = IntentDraft {
-        via: Via::Extended,
-        text,
-        parameters,
-        statement: None,
-        portal: None,
-        transaction: Transaction::Idle,
-        verdict: Verdict::Allow,
-        rules: &[],
-        effects: None,
-        policy: None,
-        observed: None,
-        bytes: 42,
-    };
+    let intent = IntentDraft { bytes: 42, ..IntentDraft::new(Via::Extended, text, parameters) };
     session.settled(&intent, &OutcomeDraft::new(Status::Ok)).unwrap();
 }
 

@@ -7,10 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::Place;
-use model::{
-    ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time, Transaction,
-    Verdict, Via,
-};
+use model::{ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time, Via};
 use serde_json::Value;
 use store::{
     Clock, Disk, IntentDraft, Options, OutcomeDraft, RealDisk, Recorder, SessionClosing, SessionStart, SystemRandom,
@@ -83,20 +80,8 @@ fn record(place: &Place, texts: &[&str]) -> String {
     for (number, text) in texts.iter().enumerate() {
         let text = log.seal(text.as_bytes());
         let none = model::Field::NONE;
-        let intent = IntentDraft {
-            via: if number == 1 { Via::Function } else { Via::Simple },
-            text: &text,
-            parameters: &none,
-            statement: None,
-            portal: None,
-            transaction: Transaction::Idle,
-            verdict: Verdict::Allow,
-            rules: &[],
-            effects: None,
-            policy: None,
-            observed: None,
-            bytes: 60,
-        };
+        let via = if number == 1 { Via::Function } else { Via::Simple };
+        let intent = IntentDraft { bytes: 60, ..IntentDraft::new(via, &text, &none) };
         log.settled(&intent, &OutcomeDraft::new(Status::Ok)).unwrap();
     }
     log.close(SessionClosing { reason: SessionEnd::ClientClosed, bytes_up: 300, bytes_down: 400 }).unwrap();

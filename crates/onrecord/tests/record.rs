@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use common::{Place, Ran};
 use model::{
     ChannelBinding, Claim, Durability, Effective, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, Reason,
-    SessionEnd, StatementResult, Status, Time, Transaction, Verdict, Via,
+    SessionEnd, StatementResult, Status, Time, Via,
 };
 use store::{
     Clock, Disk, IntentDraft, Options, OutcomeDraft, Random, RealDisk, Recorder, SessionClosing, SessionStart,
@@ -142,18 +142,10 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
         let results: Vec<_> =
             said.tags.iter().map(|tag| StatementResult { tag: (*tag).to_owned(), rows: Some(1) }).collect();
         let intent = IntentDraft {
-            via: said.via,
-            text: &text,
-            parameters: &parameters,
             statement: (said.via == Via::Extended).then_some(b"s1"),
             portal: (said.via == Via::Extended).then_some(b""),
-            transaction: Transaction::Idle,
-            verdict: Verdict::Allow,
-            rules: &[],
-            effects: None,
-            policy: None,
-            observed: None,
             bytes: 60,
+            ..IntentDraft::new(said.via, &text, &parameters)
         };
         let outcome = OutcomeDraft {
             reason: said.reason,

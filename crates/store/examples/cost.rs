@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::{
     ChannelBinding, Durability, Field, Identity, Known, Label, Proof, ProofMethod, SessionEnd, StatementResult, Status,
-    Transaction, Verdict, Via,
+    Via,
 };
 use store::{
     Gate, IntentDraft, Level, Lone, Options, OutcomeDraft, Position, Recorder, SessionClosing, SessionLog, SessionStart,
@@ -84,20 +84,7 @@ fn cpu() -> Duration {
 
 fn intent(session: &mut SessionLog, text: &[u8]) -> store::Pending {
     let text = session.seal(text);
-    let draft = IntentDraft {
-        via: Via::Simple,
-        text: &text,
-        parameters: &Field::NONE,
-        statement: None,
-        portal: None,
-        transaction: Transaction::Idle,
-        verdict: Verdict::Allow,
-        rules: &[],
-        effects: None,
-        policy: None,
-        observed: None,
-        bytes: 63,
-    };
+    let draft = IntentDraft { bytes: 63, ..IntentDraft::new(Via::Simple, &text, &Field::NONE) };
     session.intent(&draft).unwrap()
 }
 

@@ -77,6 +77,27 @@ pub struct IntentDraft<'a> {
     pub bytes: u64,
 }
 
+impl<'a> IntentDraft<'a> {
+    /// An intent of this text with these parameters, with nothing else known of it, and nothing to be said against it.
+    #[must_use]
+    pub fn new(via: Via, text: &'a Field, parameters: &'a Field) -> Self {
+        Self {
+            via,
+            text,
+            parameters,
+            statement: None,
+            portal: None,
+            transaction: Transaction::Idle,
+            verdict: Verdict::Allow,
+            rules: &[],
+            effects: None,
+            policy: None,
+            observed: None,
+            bytes: 0,
+        }
+    }
+}
+
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub struct OutcomeDraft<'a> {

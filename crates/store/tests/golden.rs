@@ -88,9 +88,6 @@ fn make_version_1() {
         statement: Some(b"s1"),
         portal: Some(b""),
         rules: &rules,
-        effects: None,
-        policy: None,
-        observed: None,
         via: model::Via::Extended,
         transaction: model::Transaction::Open,
         ..intent(&text, &parameters)

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use model::{
     ChannelBinding, ClockState, CommandId, Durability, Field, Heartbeat, Identity, Known, Label, OnBehalfOf, Proof,
-    ProofMethod, SessionEnd, StatementResult, Status, Time, Transaction, Verdict, Via,
+    ProofMethod, SessionEnd, StatementResult, Status, Time, Via,
 };
 use store::{
     Clock, Disk, Gate, GatewayEntry, IntentDraft, Level, Lone, Options, OutcomeDraft, Pending, Position, Random,
@@ -108,20 +108,7 @@ pub fn start() -> SessionStart {
 }
 
 pub fn intent<'a>(text: &'a Field, parameters: &'a Field) -> IntentDraft<'a> {
-    IntentDraft {
-        via: Via::Simple,
-        text,
-        parameters,
-        statement: None,
-        portal: None,
-        transaction: Transaction::Idle,
-        verdict: Verdict::Allow,
-        rules: &[],
-        effects: None,
-        policy: None,
-        observed: None,
-        bytes: 42,
-    }
+    IntentDraft { bytes: 42, ..IntentDraft::new(Via::Simple, text, parameters) }
 }
 
 pub fn closing() -> SessionClosing {
