@@ -1,6 +1,6 @@
 //! Facts of a text that can be read in two ways: all of both.
 
-use model::{Access, FUNCTIONS_MAX, Facts, Opaque, RELATIONS_MAX, Relation};
+use model::{Access, Facts, Opaque, Relation};
 
 /// What either reading does, for this reason not the whole.
 pub(crate) fn of(one: Facts, other: Facts, reason: Opaque) -> Facts {
@@ -19,11 +19,6 @@ pub(crate) fn of(one: Facts, other: Facts, reason: Opaque) -> Facts {
     }
     for relation in other.relations {
         merge(&mut facts.relations, relation);
-    }
-    if facts.relations.len() > RELATIONS_MAX || facts.functions.len() > FUNCTIONS_MAX {
-        facts.relations.truncate(RELATIONS_MAX);
-        facts.functions.truncate(FUNCTIONS_MAX);
-        add(&mut facts.opaque, Opaque::TooMany);
     }
     facts.bounded = facts.bounded && other.bounded;
     facts.fingerprint = None;

@@ -13,7 +13,7 @@ mod utility;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Access, Effect, FUNCTIONS_MAX, Facts, Opaque, Operation, RELATIONS_MAX, Relation};
+use model::{Access, Effect, Facts, Opaque, Operation, Relation};
 
 use crate::tree::{Node, Tree};
 
@@ -63,14 +63,13 @@ struct Walk {
 
 impl Walk {
     fn end(self) -> Facts {
-        let mut opaque = self.opaque;
-        let mut relations: Vec<Relation> = Vec::with_capacity(self.relations.len().min(RELATIONS_MAX));
-        if self.relations.len() > RELATIONS_MAX || self.functions.len() > FUNCTIONS_MAX {
-            opaque.insert(Opaque::TooMany);
-        }
-        for ((schema, name), access) in self.relations.into_iter().take(RELATIONS_MAX) {
-            relations.push(Relation { schema, name, access: access.into_iter().collect() });
-        }
+        let opaque = self.opaque;
+        let relation = |((schema, name), access): ((Option<String>, String), BTreeSet<Access>)| Relation {
+            schema,
+            name,
+            access: access.into_iter().collect(),
+        };
+        let relations = self.relations.into_iter().map(relation).collect();
         let mut operations = self.operations;
         let operation = self.first.unwrap_or(Operation::Empty);
         operations.insert(operation);
@@ -80,7 +79,7 @@ impl Walk {
             operations: operations.into_iter().collect(),
             effects: self.effects.into_iter().collect(),
             relations,
-            functions: self.functions.into_iter().take(FUNCTIONS_MAX).collect(),
+            functions: self.functions.into_iter().collect(),
             bounded: !self.unbounded && !blind.iter().any(|reason| opaque.contains(reason)),
             fingerprint: None,
             opaque: opaque.into_iter().collect(),
