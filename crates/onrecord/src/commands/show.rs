@@ -39,18 +39,7 @@ impl Show {
 }
 
 fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), Failure> {
-    let selection = Selection { session: Some(id.session.to_string()), ..Selection::default() };
-    let mut found = None;
-    for view in source::commands(reader, &selection)? {
-        let view = view.map_err(source::unreadable)?;
-        if view.id == id {
-            found = Some(view);
-        }
-    }
-    let view = found.ok_or_else(|| {
-        Failure::not_found(format_args!("there is no command {id} in this record"))
-            .hint("`onrecord commands --session ID` lists a session's")
-    })?;
+    let view = source::command(reader, id)?;
     let intent = hash(reader, view.index)?;
     let outcome = view.outcome.as_ref().map(|outcome| hash(reader, outcome.index)).transpose()?;
     if console.format() != Format::Table {

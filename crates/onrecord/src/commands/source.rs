@@ -29,6 +29,22 @@ pub(super) fn commands(reader: &Reader, selection: &Selection) -> Result<Command
     Ok(store::commands(reader, filter(reader, selection)?))
 }
 
+/// One command.
+pub(super) fn command(reader: &Reader, id: CommandId) -> Result<CommandView, Failure> {
+    let selection = Selection { session: Some(id.session.to_string()), ..Selection::default() };
+    let mut found = None;
+    for view in commands(reader, &selection)? {
+        let view = view.map_err(unreadable)?;
+        if view.id == id {
+            found = Some(view);
+        }
+    }
+    found.ok_or_else(|| {
+        Failure::not_found(format_args!("there is no command {id} in this record"))
+            .hint("`onrecord commands --session ID` lists a session's")
+    })
+}
+
 /// The selected sessions.
 pub(super) fn sessions(reader: &Reader, selection: &Selection) -> Result<Vec<SessionView>, Failure> {
     store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use model::{Body, Facts, IdentityName};
+use model::{Facts, IdentityName};
 use policy::{Finding, PolicySet};
 use serde_json::{Value, json};
 use store::{CommandView, Reader};
@@ -104,28 +104,14 @@ fn recorded(reader: &Reader, id: &str, labels: &Labels) -> Result<(CommandView, 
     let Named::Command(id) = source::named(reader, id)? else {
         return Err(Failure::usage(format_args!("{id} is a session")).hint("name one of its commands, as SESSION.N"));
     };
+    let view = source::command(reader, id)?;
     let selection = Selection { session: Some(id.session.to_string()), ..Selection::default() };
-    let mut found = None;
-    for view in source::commands(reader, &selection)? {
-        let view = view.map_err(source::unreadable)?;
-        if view.id == id {
-            found = Some(view);
-        }
-    }
-    let view = found.ok_or_else(|| Failure::not_found(format_args!("there is no command {id} in this record")))?;
     let sessions = asked::sessions(&source::sessions(reader, &selection)?, labels);
     let asked = asked::recorded(&view, &sessions).map_err(|why| {
         Failure::new(format_args!("what {id} was cannot be put to rules: {}", why.as_str()))
             .hint("`onrecord show` says what the record has of it")
     })?;
-    let rules = match reader.entries(view.index).next() {
-        Some(stored) => match stored.map_err(source::unreadable)?.entry.body {
-            Body::Intent(intent) => intent.rules.clone(),
-            _ => Vec::new(),
-        },
-        None => Vec::new(),
-    };
-    let then = Then { verdict: view.verdict.as_str().to_owned(), rules };
+    let then = Then { verdict: view.verdict.as_str().to_owned(), rules: view.rules.clone() };
     Ok((view, asked, then))
 }
 
