@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Access, Effect, Facts, IdentityName, Opaque, Operation, Relation};
+use model::{Access, Effect, Facts, IdentityName, Opaque, Operation, Relation, Transaction};
 
-use crate::{Input, PolicyFile, PolicySet, SessionState, Subject, SubjectParts, Target, TargetParts, TransactionState};
+use crate::{Input, PolicyFile, PolicySet, SessionState, Subject, SubjectParts, Target, TargetParts};
 
 /// A policy file, and after a zero byte the text of a statement and bytes that facts are made from. Nothing may panic, and
 /// what is decided must not depend on how often it is asked.
@@ -46,7 +46,7 @@ pub fn decide(set: &PolicySet, text: Option<&str>, seed: &[u8]) -> Option<crate:
         facts: &facts,
         text,
         moment: set.moment(i64::from(first) * 7919),
-        session: SessionState { age: u64::from(first), count: 1, transaction: TransactionState::Idle },
+        session: SessionState { age: u64::from(first), count: 1, transaction: Transaction::Idle },
     };
     let decision = set.decide(&input);
     assert!(decision == set.decide(&input), "a decision does not change");

@@ -6,8 +6,6 @@ use std::collections::BTreeSet;
 use model::IdentityName;
 
 use crate::decision::{Decision, Ruling};
-use crate::input::Input;
-use crate::set::PolicySet;
 
 /// Who may use one connection. Nobody, unless named.
 #[derive(Debug, Clone, Default)]
@@ -42,30 +40,18 @@ impl Admission {
     /// Decides one command of the admitted session by the built-in rules alone.
     pub fn decide(&self, request: &Request) -> Verdict {
         match request {
-            Request::Statement | Request::FunctionCall { listed: Listed::Yes } => {
-                Verdict::Allow(Permit { decision: None })
-            }
+            Request::Statement | Request::FunctionCall { listed: Listed::Yes } => Verdict::Allow(Permit(())),
             Request::FunctionCall { listed: Listed::No } => {
-                Verdict::Deny(Denial { rule: Cow::Borrowed("builtin:function-call"), decision: None })
+                Verdict::Deny(Denial { rule: Cow::Borrowed("builtin:function-call") })
             }
-        }
-    }
-
-    /// Decides one statement of the admitted session by the rules of its connection. Without rules it may run.
-    pub fn decide_statement(&self, policy: Option<&PolicySet>, mode: Mode, input: &Input<'_>) -> Verdict {
-        match policy {
-            None => self.decide(&Request::Statement),
-            Some(policy) => self.apply(policy.decide(input), mode),
         }
     }
 
     /// What a decision means for the command it was made for. It may be one that was remembered for the same input; what
     /// else than the facts must be the same says [`PolicySet::varies_with`].
-    pub fn apply(&self, decision: Decision, mode: Mode) -> Verdict {
+    pub fn apply(&self, decision: &Decision, mode: Mode) -> Verdict {
         match (decision.ruling(), mode) {
-            (Ruling::Allow, _) | (Ruling::Deny | Ruling::Hold, Mode::Observe) => {
-                Verdict::Allow(Permit { decision: Some(decision) })
-            }
+            (Ruling::Allow, _) | (Ruling::Deny | Ruling::Hold, Mode::Observe) => Verdict::Allow(Permit(())),
             // Nobody can approve yet: what is held does not run.
             (Ruling::Deny | Ruling::Hold, Mode::Enforce) => {
                 let rule = match (decision.decisive(), decision.error()) {
@@ -73,7 +59,7 @@ impl Admission {
                     (None, Some(_)) => Cow::Borrowed("builtin:policy-error"),
                     (None, None) => Cow::Borrowed("builtin:default"),
                 };
-                Verdict::Deny(Denial { rule, decision: Some(decision) })
+                Verdict::Deny(Denial { rule })
             }
         }
     }
@@ -84,7 +70,7 @@ impl Admission {
 pub enum Mode {
     /// It is.
     Enforce,
-    /// It runs, and the decision is kept.
+    /// It runs; the decision says what was to be said.
     Observe,
 }
 
@@ -118,48 +104,24 @@ pub enum Verdict {
     Deny(Denial),
 }
 
-impl Verdict {
-    /// What the rules of the connection said, if it has any.
-    #[must_use]
-    pub fn decision(&self) -> Option<&Decision> {
-        match self {
-            Self::Allow(permit) => permit.decision.as_ref(),
-            Self::Deny(denial) => denial.decision.as_ref(),
-        }
-    }
-}
-
 /// Proof that a command may run. Consumed by no one, shown to the upstream.
 ///
 /// It cannot be made up:
 /// ```compile_fail
-/// let forged = policy::Permit { decision: None };
+/// let forged = policy::Permit(());
 /// ```
 /// and not be copied:
 /// ```compile_fail
 /// fn twice(permit: policy::Permit) -> (policy::Permit, policy::Permit) { (permit.clone(), permit) }
 /// ```
 #[derive(Debug)]
-pub struct Permit {
-    decision: Option<Decision>,
-}
-
-impl Permit {
-    /// What the rules of the connection said, if it has any. When it is not [`Ruling::Allow`], the command runs because
-    /// the rules are only observed.
-    #[must_use]
-    pub fn decision(&self) -> Option<&Decision> {
-        self.decision.as_ref()
-    }
-}
+pub struct Permit(());
 
 /// Why a command must not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     /// The rule that denied it: one of the connection's, or `builtin:` and a name.
     pub rule: Cow<'static, str>,
-    /// What the rules of the connection said, if they were asked.
-    pub decision: Option<Decision>,
 }
 
 #[cfg(test)]

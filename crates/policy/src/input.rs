@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cel::common::types::{CelInt, CelList, CelMap, CelMapKey, CelString};
 use cel::common::value::Val;
-use model::{Facts, IdentityName};
+use model::{Evidence, Facts, Identity, IdentityName, Transaction};
 
 use crate::value::Shared;
 
@@ -31,11 +31,27 @@ pub struct SubjectParts<'a> {
     pub on_behalf_of: Option<&'a IdentityName>,
     /// Which run of it this is.
     pub run: Option<&'a str>,
-    /// What the client says about itself, and nobody checked.
+    /// The claims of its token.
     pub claims: &'a BTreeMap<String, String>,
 }
 
 impl Subject {
+    /// Who sends the commands of a session of this identity. Its claims are those of its token that the record keeps.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        let claims = match &identity.proof.evidence {
+            Some(Evidence::Token(token)) => token.claims.iter().cloned().collect(),
+            Some(Evidence::Certificate(_)) | None => BTreeMap::new(),
+        };
+        Self::new(SubjectParts {
+            name: &identity.name,
+            groups: &identity.groups,
+            on_behalf_of: identity.on_behalf_of.as_ref().map(|principal| &principal.name),
+            run: identity.run.as_ref().map(|run| run.id.as_str()),
+            claims: &claims,
+        })
+    }
+
     /// Who sends the commands of a session.
     #[must_use]
     pub fn new(parts: SubjectParts<'_>) -> Self {
@@ -120,33 +136,7 @@ pub struct SessionState {
     /// How many commands it has sent before this one.
     pub count: u64,
     /// The state of its transaction.
-    pub transaction: TransactionState,
-}
-
-/// The state of a transaction, as conditions see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransactionState {
-    /// There is none.
-    Idle,
-    /// One is open.
-    Open,
-    /// One is open and has failed.
-    Failed,
-}
-
-impl TransactionState {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Idle, Self::Open, Self::Failed];
-
-    /// Its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Open => "open",
-            Self::Failed => "failed",
-        }
-    }
+    pub transaction: Transaction,
 }
 
 /// All that a decision is made from.

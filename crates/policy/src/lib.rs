@@ -5,8 +5,7 @@
 //! waiting, reading clocks or files; the time and all facts are arguments.
 //!
 //! Invariants: a [`Permit`] exists only because a rule allowed that command, or because the connection's rules are only
-//! observed, which the permit then says. Its fields are private, it cannot be cloned, and the gateway's upstream takes one
-//! for every command it forwards. What cannot be evaluated is denied, and what evaluation costs has a bound that is checked
+//! observed. Its field is private, it cannot be cloned, and the gateway's upstream takes one for every command it forwards. What cannot be evaluated is denied, and what evaluation costs has a bound that is checked
 //! when the rules are loaded.
 
 pub mod cases;
@@ -29,6 +28,6 @@ mod yaml;
 
 pub use decision::{Decision, Finding, Ruling};
 pub use grants::{Admission, Denial, Grants, Listed, Mode, Permit, Request, Verdict};
-pub use input::{Input, Moment, SessionState, Subject, SubjectParts, Target, TargetParts, TransactionState};
+pub use input::{Input, Moment, SessionState, Subject, SubjectParts, Target, TargetParts};
 pub use problem::PolicyProblem;
 pub use set::{PolicyFile, PolicySet, RelationLabels, Rule, TEXT_BYTES_MAX, Variation};

@@ -1,8 +1,8 @@
 //! What conditions may name: variables, their fields, and the words that a field can have.
 
-use model::{Access, Effect, FUNCTIONS_MAX, IdentityKind, Opaque, Operation, RELATIONS_MAX};
+use model::{Access, Effect, FUNCTIONS_MAX, IdentityKind, Opaque, Operation, RELATIONS_MAX, Transaction};
 
-use crate::input::{GROUPS_MAX, TransactionState, WEEKDAYS};
+use crate::input::{GROUPS_MAX, WEEKDAYS};
 use crate::labels::LABELS_MAX;
 
 /// The kinds of connection that there are.
@@ -110,7 +110,7 @@ impl Words {
             Self::IdentityKind => IdentityKind::ALL.iter().map(|word| word.as_str()).collect(),
             Self::ConnectionKind => CONNECTION_KINDS.to_vec(),
             Self::Weekday => WEEKDAYS.to_vec(),
-            Self::Transaction => TransactionState::ALL.iter().map(|state| state.as_str()).collect(),
+            Self::Transaction => Transaction::ALL.iter().map(|state| state.as_str()).collect(),
             Self::Label => labels.iter().map(String::as_str).collect(),
         })
     }

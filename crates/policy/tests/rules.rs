@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use model::{Access, IdentityName, Opaque};
-use policy::{Grants, Mode, PolicyFile, PolicySet, Ruling, Variation, Verdict};
+use policy::{Grants, Mode, PolicyFile, PolicySet, Request, Ruling, Variation, Verdict};
 
 fn holds(when: &str, command: &Command) -> Option<bool> {
     let set = set(&rule(when, "deny"));
@@ -237,23 +237,16 @@ fn a_permit_needs_an_allowing_decision_or_observation() {
     let name: IdentityName = "agent:copilot".parse().unwrap();
     let admission = Grants::new([name.clone()], []).admit(&name, &[]).unwrap();
     let set = set(&rule("!cmd.has_where", "deny").replace("rules:", "default: allow\nrules:"));
-    let verdict =
-        |facts, mode| Command::facts(facts).with(&set, |input| admission.decide_statement(Some(&set), mode, input));
-    let denied = verdict(delete("a", false), Mode::Enforce);
-    let Verdict::Deny(denial) = &denied else { panic!("denied") };
+    let decision = |facts| Command::facts(facts).with(&set, |input| set.decide(input));
+    let unbounded = decision(delete("a", false));
+    assert_eq!((unbounded.ruling(), unbounded.rules()), (Ruling::Deny, &["r".to_owned()][..]));
+    let Verdict::Deny(denial) = admission.apply(&unbounded, Mode::Enforce) else { panic!("denied") };
     assert_eq!(denial.rule, "r");
-    assert_eq!(denied.decision().unwrap().rules(), ["r"]);
-    let observed = verdict(delete("a", false), Mode::Observe);
-    let Verdict::Allow(permit) = &observed else { panic!("observed") };
-    assert_eq!(permit.decision().unwrap().ruling(), Ruling::Deny);
-    assert!(matches!(verdict(delete("a", true), Mode::Enforce), Verdict::Allow(_)));
+    assert!(matches!(admission.apply(&unbounded, Mode::Observe), Verdict::Allow(_)));
+    assert!(matches!(admission.apply(&decision(delete("a", true)), Mode::Enforce), Verdict::Allow(_)));
     let default = PolicySet::parse(&[]).unwrap();
-    let verdict = Command::facts(select(&[]))
-        .with(&default, |input| admission.decide_statement(Some(&default), Mode::Enforce, input));
-    let Verdict::Deny(denial) = verdict else { panic!("denied") };
+    let nothing = Command::facts(select(&[])).with(&default, |input| default.decide(input));
+    let Verdict::Deny(denial) = admission.apply(&nothing, Mode::Enforce) else { panic!("denied") };
     assert_eq!(denial.rule, "builtin:default");
-    let without =
-        Command::facts(unknown()).with(&default, |input| admission.decide_statement(None, Mode::Enforce, input));
-    let Verdict::Allow(permit) = without else { panic!("allowed") };
-    assert!(permit.decision().is_none());
+    assert!(matches!(admission.decide(&Request::Statement), Verdict::Allow(_)));
 }

@@ -91,7 +91,8 @@ pub(crate) fn operator_class(name: &str) -> bool {
 }
 
 /// Whether a setting changes neither what a later statement names nor who may do what, whatever its value.
-pub(crate) fn harmless_setting(name: &str) -> bool {
+#[must_use]
+pub fn harmless_setting(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SETTINGS.contains(&name.as_str())
         || ["enable_", "jit", "geqo", "max_parallel_", "tcp_", "vacuum_cost_"]

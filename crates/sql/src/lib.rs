@@ -26,6 +26,7 @@ mod worker;
 
 pub use analysis::{NESTING_MAX, TEXT_BYTES_MAX, analyze};
 pub use analyzer::{Analyzer, AnalyzerConfig, QUEUE_MAX, STARTS_MAX, STARTS_WINDOW};
+pub use builtins::harmless_setting;
 pub use worker::serve_worker;
 
 /// The settings of a session that change what a text means.

@@ -2,15 +2,14 @@
 //!
 //! Pure translation: closed sets of one vocabulary to closed sets of the other, nothing decided.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Digest, Effective, Evidence, Facts, Field,
-    Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Digest, Effective, Facts, Field, Label,
+    Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
-use policy::{Decision, Denial, Request, Ruling, Subject, SubjectParts, Target, TargetParts};
+use policy::{Decision, Denial, Request, Ruling, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
 use wire::postgres::tap;
 
@@ -122,18 +121,19 @@ pub(crate) struct Ruled<'a> {
 }
 
 impl<'a> Ruled<'a> {
-    /// Of a command that no policy looked at.
-    pub(crate) const UNRULED: Self =
-        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy: None, observed: None };
-
-    /// By the gateway's own rules, which no policy can change.
-    pub(crate) fn refused(rules: &'a [String]) -> Self {
-        Self { verdict: Verdict::Deny, rules, ..Self::UNRULED }
+    /// Of a command that no policy was asked about, under this one.
+    pub(crate) fn unasked(policy: Option<Digest>) -> Self {
+        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy, observed: None }
     }
 
-    /// By a policy.
+    /// By the gateway's own rules, which no policy can change.
+    pub(crate) fn refused(rules: &'a [String], policy: Option<Digest>) -> Self {
+        Self { verdict: Verdict::Deny, rules, ..Self::unasked(policy) }
+    }
+
+    /// By a policy, if there is one.
     pub(crate) fn by(verdict: Verdict, said: &'a Said) -> Self {
-        let Some((policy, decision)) = &said.policy else { return Self { verdict, ..Self::UNRULED } };
+        let Some((policy, decision)) = &said.policy else { return Self { verdict, ..Self::unasked(None) } };
         let wanted = match decision.ruling() {
             Ruling::Allow => Verdict::Allow,
             Ruling::Deny | Ruling::Hold => Verdict::Deny,
@@ -148,21 +148,6 @@ impl<'a> Ruled<'a> {
     }
 }
 
-/// Who sends the commands of a session, as policies see it.
-pub(crate) fn subject(identity: &model::Identity) -> Subject {
-    let claims = match &identity.proof.evidence {
-        Some(Evidence::Token(token)) => token.claims.iter().cloned().collect(),
-        Some(Evidence::Certificate(_)) | None => BTreeMap::new(),
-    };
-    Subject::new(SubjectParts {
-        name: &identity.name,
-        groups: &identity.groups,
-        on_behalf_of: identity.on_behalf_of.as_ref().map(|principal| &principal.name),
-        run: identity.run.as_ref().map(|run| run.id.as_str()),
-        claims: &claims,
-    })
-}
-
 /// What the commands of a session are sent to, as policies see it.
 pub(crate) fn target(connection: &Connection, database: &str) -> Target {
     Target::new(TargetParts {
@@ -174,18 +159,17 @@ pub(crate) fn target(connection: &Connection, database: &str) -> Target {
     })
 }
 
-/// Why a policy refuses a statement, for who sent it.
-pub(crate) fn why_denied(denial: &Denial) -> String {
+/// Why a policy refuses a statement, for who sent it: what decided, and by which rule.
+pub(crate) fn why_denied(decision: Option<&Decision>, denial: &Denial) -> String {
     let rule = &denial.rule;
-    let decision = denial.decision.as_ref();
-    match (decision.and_then(Decision::message), decision.and_then(Decision::error)) {
-        (Some(message), _) => format!("OnRecord refused this statement: {message} (rule {rule})"),
-        (None, Some(error)) => format!("OnRecord refused this statement: its policy could not be evaluated: {error}"),
-        (None, None) if decision.is_some_and(|decision| decision.decisive().is_none()) => {
-            "OnRecord refused this statement: no rule of the connection's policy allows it".to_owned()
-        }
-        (None, None) => format!("OnRecord refused this statement: rule {rule} of the connection's policy denies it"),
-    }
+    let said = decision.map(|decision| (decision.message(), decision.error(), decision.decisive()));
+    let why = match said {
+        Some((Some(message), _, _)) => format!("{message} (rule {rule})"),
+        Some((None, Some(error), _)) => format!("its policy could not be evaluated: {error}"),
+        Some((None, None, None)) => "no rule of the connection's policy allows it".to_owned(),
+        Some((None, None, Some(_))) | None => format!("rule {rule} denies it"),
+    };
+    format!("OnRecord refused this statement: {why}")
 }
 
 /// A session's first entry.

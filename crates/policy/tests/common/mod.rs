@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Access, Effect, Facts, IdentityName, Opaque, Operation, Relation};
+use model::{Access, Effect, Facts, IdentityName, Opaque, Operation, Relation, Transaction};
 use policy::{
     Decision, Input, PolicyFile, PolicyProblem, PolicySet, SessionState, Subject, SubjectParts, Target, TargetParts,
-    TransactionState,
 };
 
 /// 2026-11-23T10:00:00Z, a Monday.
@@ -83,7 +82,7 @@ impl Command {
             facts,
             text: Some("select 1".to_owned()),
             unix: MONDAY,
-            session: SessionState { age: 60, count: 3, transaction: TransactionState::Idle },
+            session: SessionState { age: 60, count: 3, transaction: Transaction::Idle },
         }
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use model::{Effect, Facts, Opaque, Operation};
-use policy::{Decision, Input, SessionState, Subject, Target, TransactionState};
+use model::{Digest, Effect, Facts, Opaque, Operation};
+use policy::{Decision, Input, SessionState, Subject, Target};
 use sql::{Encoding, Settings, Strings};
 use tokio::sync::oneshot::Receiver;
 use wire::postgres::tap::{Peeked, Purpose, Reading, Text, TxStatus};
@@ -90,7 +90,7 @@ impl Policing {
             shared: Arc::clone(shared),
             connection: connection.name.clone(),
             database: database.to_owned(),
-            subject: entries::subject(&client.identity),
+            subject: Subject::of(&client.identity),
             target: entries::target(connection, database),
             began: Instant::now(),
             config,
@@ -117,6 +117,11 @@ impl Policing {
         }
         self.config = config;
         self.decisions.clear();
+    }
+
+    /// The policy in force, if there is one.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.policy.as_ref().map(|policy| policy.set.digest())
     }
 
     /// Whether an analysis is waited for.
@@ -240,11 +245,7 @@ impl Policing {
             session: SessionState {
                 age: self.began.elapsed().as_secs(),
                 count: commands,
-                transaction: match transaction {
-                    TxStatus::Idle => TransactionState::Idle,
-                    TxStatus::Open => TransactionState::Open,
-                    TxStatus::Failed => TransactionState::Failed,
-                },
+                transaction: entries::transaction(transaction),
             },
         }));
         if same_always {
@@ -282,28 +283,11 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Settings that a client may give at startup and that do not change what a statement does to which objects.
+/// Whether a client may give this setting at startup without changing what its statements do to which objects. The tap
+/// follows the encoding.
 fn is_harmless(name: &[u8]) -> bool {
-    const HARMLESS: [&str; 17] = [
-        "application_name",
-        "bytea_output",
-        "client_encoding",
-        "client_min_messages",
-        "connect_timeout",
-        "datestyle",
-        "extra_float_digits",
-        "geqo",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "intervalstyle",
-        "jit",
-        "lock_timeout",
-        "statement_timeout",
-        "tcp_user_timeout",
-        "timezone",
-        "work_mem",
-    ];
-    HARMLESS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    name.eq_ignore_ascii_case("client_encoding") || sql::harmless_setting(name)
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Session {
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
-                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, Ruled::UNRULED);
+                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, Ruled::unasked(self.policing.digest()));
                     let draft = entries::outcome(&outcome, message, &[]);
                     match self.log.settled(&intent, &draft) {
                         Ok((_, position)) => last = Some(position),

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use model::{BlobForm, Durability, Field, SessionEnd};
-use policy::{Decision, Denial, Verdict};
+use policy::{Denial, Verdict};
 use store::{BlobReader, INLINE_BYTES_MAX, Level, Pending};
 use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
@@ -164,7 +164,8 @@ impl Session {
             let (code, text) = violation.for_client();
             let message = self.log.seal(text.as_bytes());
             let rules = [entries::RULE_SIZE.to_owned()];
-            let intent = shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, Ruled::refused(&rules));
+            let intent =
+                shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, Ruled::refused(&rules, self.policing.digest()));
             if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
                 return Fault::record(error);
             }
@@ -271,7 +272,7 @@ impl Session {
     fn decide(&self, shape: &entries::Shape<'_>, said: &Said) -> Verdict {
         match &said.policy {
             None => self.admission.decide(&shape.request()),
-            Some((policy, decision)) => self.admission.apply(Decision::clone(decision), policy.mode),
+            Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         }
     }
 
@@ -313,7 +314,7 @@ impl Session {
         said: &Said,
         denial: &Denial,
     ) -> Result<Refusal, Fault> {
-        let message = entries::why_denied(denial);
+        let message = entries::why_denied(said.policy.as_ref().map(|(_, decision)| &**decision), denial);
         let sealed = self.log.seal(message.as_bytes());
         let intent = shape.intent(text, parameters, Ruled::by(model::Verdict::Deny, said));
         let (command, _) = self.log.settled(&intent, &entries::denied(POLICY_CODE, sealed)).map_err(Fault::record)?;
@@ -331,7 +332,7 @@ impl Session {
     ) -> Result<(), Fault> {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
-        let intent = shape.intent(text, parameters, Ruled::refused(&rules));
+        let intent = shape.intent(text, parameters, Ruled::refused(&rules, self.policing.digest()));
         self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
         Ok(())
     }

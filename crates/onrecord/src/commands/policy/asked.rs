@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use model::{Effects, Evidence, Facts, IdentityName, Opaque, SessionId, Transaction, Via};
-use policy::{Decision, Input, PolicySet, SessionState, Subject, SubjectParts, Target, TargetParts, TransactionState};
+use model::{Effects, Facts, IdentityName, Opaque, SessionId, Transaction, Via};
+use policy::{Decision, Input, PolicySet, SessionState, Subject, SubjectParts, Target, TargetParts};
 use sql::{Encoding, Settings, Strings};
 use store::{CommandView, Opened, SessionView};
 
@@ -47,7 +47,7 @@ pub(super) fn facts(text: &[u8]) -> Facts {
 }
 
 /// A session that nothing was sent in before.
-pub(super) const FRESH: SessionState = SessionState { age: 0, count: 0, transaction: TransactionState::Idle };
+pub(super) const FRESH: SessionState = SessionState { age: 0, count: 0, transaction: Transaction::Idle };
 
 /// A session of the record, as rules see it.
 pub(super) struct Recorded {
@@ -105,18 +105,8 @@ pub(super) fn sessions(views: &[SessionView], labels: &Labels) -> Sessions {
 
 fn session(view: &SessionView, labels: &Labels) -> Recorded {
     let (identity, open) = (&view.identity, &view.open);
-    let claims = match &identity.proof.evidence {
-        Some(Evidence::Token(token)) => token.claims.iter().cloned().collect(),
-        Some(Evidence::Certificate(_)) | None => BTreeMap::new(),
-    };
     Recorded {
-        subject: Subject::new(SubjectParts {
-            name: &identity.name,
-            groups: &identity.groups,
-            on_behalf_of: identity.on_behalf_of.as_ref().map(|principal| &principal.name),
-            run: identity.run.as_ref().map(|run| run.id.as_str()),
-            claims: &claims,
-        }),
+        subject: Subject::of(identity),
         target: Target::new(TargetParts {
             name: &open.connection,
             // `postgres 3.0` is the kind and the protocol's version.
@@ -157,11 +147,7 @@ pub(super) fn recorded(view: &CommandView, sessions: &Sessions) -> Result<Asked,
         session: SessionState {
             age: u64::try_from(age).unwrap_or(0),
             count: u64::from(view.id.ordinal.saturating_sub(1)),
-            transaction: match view.transaction {
-                Transaction::Idle => TransactionState::Idle,
-                Transaction::Open => TransactionState::Open,
-                Transaction::Failed => TransactionState::Failed,
-            },
+            transaction: view.transaction,
         },
     })
 }
