@@ -65,6 +65,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         };
         say(&format!("onrecord: {why}"));
+        if why == RecordError::Full {
+            say(&format!("onrecord: it goes on by itself once {} MiB are free there", SPACE_BYTES_MIN >> 20));
+        }
         let config = running.config().clone();
         let again = runtime.block_on(async {
             tokio::select! {

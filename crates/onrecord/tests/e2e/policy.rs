@@ -145,6 +145,12 @@ fn a_refusal_keeps_the_place_in_the_protocol() {
     // The Bind of the statement whose Parse was refused is an attempt of its own, of a statement that there is not.
     let via: Vec<_> = denied.iter().map(|command| command.str("via").unwrap()).collect();
     assert_eq!(via, ["simple", "parse", "extended", "simple"], "{:#?}", record.texts());
+    // Whoever refused, the policy in force is named.
+    for command in denied {
+        let shown = gateway.cli(&["show", command.str("id").unwrap(), "--output", "json"]).expect_success("show");
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["policy"].as_str().map(str::len), Some(64), "{shown}");
+    }
     gateway.verify();
 }
 
