@@ -122,6 +122,10 @@ impl Writer {
     }
 }
 
+fn stopped(what: &str, error: &io::Error) -> RecordError {
+    RecordError::Stopped { why: format!("{what} failed: {error}").into() }
+}
+
 /// A segment that is filled with zeros and has no header yet.
 pub(crate) struct Spare {
     pub(crate) file: Box<dyn DiskFile>,
@@ -283,8 +287,7 @@ impl Log {
 
     /// Stops everything for good.
     pub(crate) fn fail(&self, what: &str, error: &io::Error) {
-        let why = format!("{what} failed: {error}").into();
-        self.stop(RecordError::Stopped { why });
+        self.stop(stopped(what, error));
     }
 
     pub(crate) fn stop(&self, why: RecordError) {
@@ -307,8 +310,12 @@ impl Log {
         }
         let mut writer = lock(&self.writer);
         if let Err(error) = self.write_group(&mut writer) {
+            let why = stopped("writing the log", &error);
+            // While nobody else can have the writer: what it knows of the last page is no longer so, and whoever wrote
+            // with it would write over what is there.
+            let _ = self.failure.set(why.clone());
             drop(writer);
-            self.fail("writing the log", &error);
+            self.stop(why);
         }
     }
 
