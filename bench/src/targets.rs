@@ -310,7 +310,7 @@ impl<'a> Cluster<'a> {
         self.processes.run(&mut init)?;
         let policy = if kind == Kind::Policy {
             fs::write(directory.join("rules.yaml"), RULES)?;
-            "labels = { env = \"dev\" }\npolicy = [\"rules.yaml\"]\n"
+            "labels = { env = \"dev\" }\npolicy = [\"rules.yaml\"]\napprovals = { groups = [\"on-call\"] }\n"
         } else {
             ""
         };

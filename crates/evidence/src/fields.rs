@@ -75,7 +75,9 @@ pub(crate) fn of(entry: &Entry) -> Vec<(CommandId, Kind, &Field)> {
         | Body::Token(_)
         | Body::Revocation(_)
         | Body::Shared(_)
-        | Body::Outpost(_) => Vec::new(),
+        | Body::Outpost(_)
+        | Body::Approval(_)
+        | Body::Passkey(_) => Vec::new(),
     }
 }
 

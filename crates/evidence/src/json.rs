@@ -2,10 +2,10 @@
 
 use ledger::Quorum;
 use ledger::audit::{CompletenessVerdict, Violation};
-use model::{CommandId, wall_text};
+use model::{ApprovalStep, CommandId, Identity, wall_text};
 use serde_json::{Map, Value, json};
 
-use crate::report::{Command, Content, From, Report};
+use crate::report::{ApprovalEntry, Command, Content, From, Report};
 
 /// Of longer content, this many bytes are shown; `length` says how many there are.
 pub const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -37,6 +37,7 @@ impl Report {
             "disclosure": disclosure,
             "vkey_from": from(self.key_from),
             "policy_from": self.witnessed.as_ref().map(|(_, whose)| from(*whose)),
+            "approvals": self.approvals.iter().map(approval).collect::<Vec<_>>(),
             "unknown_files": self.unknown_files,
         })
     }
@@ -58,6 +59,8 @@ impl Report {
                 "signed": integrity.signed,
                 "root": integrity.root.hex(),
                 "blobs": integrity.blobs,
+                "signed_decisions": integrity.signed_decisions,
+                "signed_decisions_unchecked": integrity.signed_decisions_unchecked,
             },
             "completeness": {
                 "verdict": match completeness.verdict {
@@ -129,6 +132,7 @@ fn command(command: &Command) -> Value {
         "connection": command.intent.connection,
         "database": command.intent.database.to_string(),
         "verdict": command.intent.verdict.as_str(),
+        "approval": command.intent.approval.as_ref().map(CommandId::to_string),
         "text": content(&command.text),
         "parameters": content(&command.parameters),
         "message": content(&command.message),
@@ -142,6 +146,35 @@ fn command(command: &Command) -> Value {
         "effective": outcome.map(|outcome| outcome.effective.as_str()),
         "duration_us": outcome.map(|outcome| outcome.duration_us),
     })
+}
+
+/// A step of an approval: the members depend on which.
+fn approval(entry: &ApprovalEntry) -> Value {
+    let person = |by: &Identity| json!({"name": by.name.as_str(), "known": by.known.as_str(), "proof": by.proof.method.as_str()});
+    let mut value = match &entry.approval.step {
+        ApprovalStep::Requested(request) => json!({
+            "request": entry.leaf.hex(),
+            "intent": request.intent.hex(),
+            "quorum": request.quorum,
+            "expires": wall_text(request.expires_us),
+        }),
+        ApprovalStep::Seen { by } => json!({"by": person(by)}),
+        ApprovalStep::Decided(vote) => json!({
+            "decision": vote.decision.as_str(),
+            "request": vote.request.hex(),
+            "by": person(&vote.by),
+            "comment": vote.comment,
+        }),
+        ApprovalStep::Used { command } => json!({"command": command.to_string()}),
+        ApprovalStep::Ended { how } => json!({"how": how.as_str()}),
+    };
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("of".to_owned(), entry.approval.of.to_string().into());
+        fields.insert("step".to_owned(), entry.approval.step.word().as_str().into());
+        fields.insert("index".to_owned(), entry.index.into());
+        fields.insert("time".to_owned(), wall_text(entry.time.wall_us).into());
+    }
+    value
 }
 
 fn content(content: &Content) -> Value {

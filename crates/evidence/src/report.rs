@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledger::Evaluation;
-use model::{AbsentReason, Intent, Outcome, ProofMethod, Time};
+use model::{AbsentReason, Approval, Digest, Intent, Outcome, ProofMethod, Time};
 
 use crate::fields::Kind;
 use crate::manifest::Manifest;
@@ -25,8 +25,23 @@ pub struct Report {
     pub unknown_files: Vec<String>,
     /// How much of the sensitive content of the selected commands can be read.
     pub disclosure: BTreeMap<Kind, Counts>,
+    /// The steps of all approvals in the bundle, in order. That they keep the rules is a matter of the verdicts.
+    pub approvals: Vec<ApprovalEntry>,
     /// The selected commands.
     pub commands: Vec<Command>,
+}
+
+/// A step of an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalEntry {
+    /// The index of the entry.
+    pub index: u64,
+    /// When it was recorded.
+    pub time: Time,
+    /// Its leaf hash: of the `requested` step, what decisions name.
+    pub leaf: Digest,
+    /// What it says.
+    pub approval: Approval,
 }
 
 /// Where something is from that decides what is believed.

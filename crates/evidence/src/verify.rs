@@ -16,7 +16,7 @@ use crate::entries::{BadLine, Included, read_entries, read_hashes, read_keys};
 use crate::fields::{self, Disclosure, Erased, FieldId, Kind};
 use crate::manifest::Manifest;
 use crate::names;
-use crate::report::{Command, Content, Counts, From, Report};
+use crate::report::{ApprovalEntry, Command, Content, Counts, From, Report};
 
 /// What whoever verifies brings along, from somewhere else than the bundle.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,7 @@ struct State {
     unknown_files: Vec<String>,
     left_out: u64,
     disclosure: BTreeMap<Kind, Counts>,
+    approvals: Vec<ApprovalEntry>,
     commands: Vec<Command>,
 }
 
@@ -96,6 +97,7 @@ impl State {
             unknown_files: Vec::new(),
             left_out: 0,
             disclosure: BTreeMap::new(),
+            approvals: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -141,6 +143,10 @@ impl State {
             let offset = u64::try_from(file.offset + included.at).unwrap_or(u64::MAX);
             let place = Place { file: name.clone(), offset, index: included.index };
             self.audit.entry(&place, included.leaf, included.hash, &mut blob);
+            if let Entry { time, body: Body::Approval(approval) } = &included.entry {
+                let (index, time, leaf) = (included.index, *time, included.hash);
+                self.approvals.push(ApprovalEntry { index, time, leaf, approval: approval.clone() });
+            }
         }
     }
 
@@ -439,6 +445,7 @@ impl State {
             left_out: self.left_out,
             unknown_files: self.unknown_files,
             disclosure: self.disclosure,
+            approvals: self.approvals,
             commands: self.commands,
         }
     }

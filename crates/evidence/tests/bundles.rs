@@ -6,7 +6,7 @@ mod support;
 use evidence::{Content, From, Kind, Report, Trust, verify};
 use ledger::audit::CompletenessVerdict as Complete;
 use ledger::{CosignerKey, Quorum, SigningKey, leaf_hash};
-use model::{Body, Entry, Field, Status};
+use model::{ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, Digest, Entry, Field, Label, Status};
 use proptest::prelude::*;
 use support::*;
 
@@ -48,6 +48,65 @@ fn a_bundle_of_everything_verifies_and_shows_everything() {
     good(&report);
     assert_eq!(report.key_from, From::Bundle);
     assert_eq!(bundle, log.build(&log.draft(&commands, &[])), "the same again");
+}
+
+#[test]
+fn an_approval_is_proven_by_the_bundle_alone() {
+    fn bundle(quorum: u64) -> (Log, Report) {
+        let mut log = Log::new();
+        let asked = log.open(1, "app");
+        let (of, intent) = log.held(asked, None);
+        let request = log.step(
+            of,
+            ApprovalStep::Requested(Box::new(ApprovalRequest {
+                intent,
+                connection: "app".into(),
+                database: Label::new(b"app"),
+                role: "app_owner".into(),
+                policy: Digest([4; 32]),
+                quorum,
+                signed: false,
+                expires_us: i64::MAX / 4,
+                nonce: Digest([3; 32]),
+            })),
+        );
+        log.ended(of, Status::Denied, Field::NONE, false);
+        log.close(asked);
+        let (decision, comment) = (ApprovalDecision::Approve, Some("as agreed".to_owned()));
+        let by = Log::person("human:grace");
+        log.step(of, ApprovalStep::Decided(Box::new(ApprovalVote { decision, request, by, comment, signature: None })));
+        // The same again, later.
+        let again = log.open(2, "app");
+        let (command, _) = log.held(again, Some(of));
+        log.step(of, ApprovalStep::Used { command });
+        log.outcome(command, Status::Ok, Field::NONE);
+        log.close(again);
+        let report = verify(&log.build(&log.draft(&[command], &[])), &trust(&log));
+        (log, report)
+    }
+    let (_, report) = bundle(1);
+    good(&report);
+    assert_eq!(texts(&report), ["drop table users"]);
+    let words: Vec<_> = report.approvals.iter().map(|entry| entry.approval.step.word().as_str()).collect();
+    assert_eq!(words, ["requested", "decided", "used"]);
+    let json = report.bundle_json()["approvals"].clone();
+    assert_eq!(json[0]["request"], json[1]["request"]);
+    assert_eq!((json[1]["by"]["name"].as_str(), json[1]["by"]["proof"].as_str()), (Some("human:grace"), Some("jwt")));
+    assert_eq!(json[2]["command"], report.commands[0].intent.command.to_string());
+
+    // Two were to approve it, and the gateway let it run all the same.
+    let (_, report) = bundle(2);
+    assert_eq!(report.audit.integrity.violation, None);
+    assert_eq!(report.audit.completeness.verdict, Complete::Violated);
+    assert!(report.audit.completeness.gaps[0].contains("although 1 of 2 people had approved it"));
+
+    // Without the steps, nothing proves that it was approved.
+    let (log, _) = bundle(1);
+    let command = report.commands[0].intent.command;
+    let mut draft = log.draft(&[command], &[]);
+    draft.entries.retain(|_, leaf| !matches!(Entry::decode(leaf).unwrap().body, Body::Approval(_)));
+    let report = verify(&log.build(&draft), &trust(&log));
+    assert!(report.audit.completeness.gaps[0].contains("was executed, although entry"));
 }
 
 #[test]

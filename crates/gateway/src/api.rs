@@ -4,6 +4,9 @@
 //! GET  /v1/about      what a client needs to know to log in; for everybody
 //! GET  /v1/whoami     who the bearer is and what it may use
 //! POST /oauth/token   RFC 8693: a token of an issuer in, a connection token out
+//! …    /v1/approvals  what waits for people (`approvals::api`)
+//! …    /v1/passkeys   what people sign with (`passkeys::api`)
+//! GET  /approve       the page for both
 //! ```
 //!
 //! TLS only, HTTP/1.1, one thread with its own event loop: what is done here is rare, and may wait for the disk. It is
@@ -33,8 +36,9 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::access::{AccessError, NotProven, Proven};
+use crate::approvals::{self, Signing};
 use crate::refusals::Named;
-use crate::{Config, Shared};
+use crate::{Config, Shared, passkeys};
 
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -53,6 +57,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection token holds when nobody says.
 const TTL_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
+/// Where approvals are.
+const APPROVALS: &str = "/v1/approvals";
+/// Where passkeys are.
+const PASSKEYS: &str = "/v1/passkeys";
 /// RFC 8693, 2.1.
 const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// RFC 8693, 3.
@@ -144,12 +152,60 @@ async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, p
                 Err(_) => OauthError::request("the body took too long").answer(),
             }
         }
-        (_, "/v1/about" | "/v1/whoami" | "/oauth/token") => {
+        (_, path) if is_below(path, APPROVALS) || is_below(path, PASSKEYS) => {
+            for_people(shared, &config, request, peer).await
+        }
+        (&Method::GET, "/approve" | "/approve.js" | "/approve.css") => {
+            let page = passkeys::page(request.uri().path());
+            page.unwrap_or_else(|| json_answer(StatusCode::NOT_FOUND, &json!({"error": "not_found"})))
+        }
+        (_, "/v1/about" | "/v1/whoami" | "/oauth/token" | "/approve" | "/approve.js" | "/approve.css") => {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             json_answer(status, &json!({"error": "method_not_allowed"}))
         }
         _ => json_answer(StatusCode::NOT_FOUND, &json!({"error": "not_found"})),
     }
+}
+
+/// What people decide, and sign with. Who asks must be proven by what proves them elsewhere, not by a token for one
+/// connection.
+async fn for_people(shared: &Shared, config: &Config, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    let Some(token) = bearer_of(request.headers()) else {
+        return unauthorised("the request has no bearer token", "give it as `Authorization: Bearer TOKEN`");
+    };
+    let proven = match proven(shared, config, &token, peer).await {
+        Ok(Proven { only: Some(_), .. }) => {
+            return unauthorised("a connection token is for its connection only", "use what proved you first");
+        }
+        Ok(proven) => proven,
+        Err(NotProven { text, hint, .. }) => return unauthorised(&text, hint.unwrap_or_default()),
+    };
+    let (head, body) = request.into_parts();
+    let Ok(Ok(body)) = timeout(REQUEST_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await else {
+        let text = "the body is longer than 64 KiB, broke off, or took too long";
+        return json_answer(StatusCode::BAD_REQUEST, &json!({"error": "invalid_request", "error_description": text}));
+    };
+    // A lock-out may have come in while the body did.
+    if shared.access.is_revoked(&proven.identity.name) {
+        return unauthorised(&NotProven::revoked(&proven.identity.name).text, "");
+    }
+    let (path, query, body) = (head.uri.path(), head.uri.query(), body.to_bytes());
+    let (passkeys, site) = (shared.access.passkeys(), config.passkeys.as_ref());
+    let (status, value) = match path.strip_prefix(PASSKEYS) {
+        Some(path) => passkeys::answer(passkeys, site, &proven.identity, &head.method, path, &body),
+        None => {
+            let (path, signing) = (path.strip_prefix(APPROVALS).unwrap_or_default(), Signing { passkeys, site });
+            let (by, method) = (&proven.identity, &head.method);
+            approvals::answer(&shared.approvals, &signing, by, method, path, query, &body).await
+        }
+    };
+    // One that came in meanwhile has not seen a key that was just enrolled.
+    if shared.access.is_revoked(&proven.identity.name)
+        && let Err(error) = passkeys.remove_all(&proven.identity.name)
+    {
+        tracing::error!(%error, "the passkeys of an identity that is locked out cannot be removed");
+    }
+    json_answer(status, &value)
 }
 
 /// Who a token proves, with what every failure costs: an entry, and one of the source's tries.
@@ -275,6 +331,11 @@ fn whoami(config: &Config, proven: &Proven) -> Value {
         "proof": identity.proof.method.as_str(),
         "connections": connections.collect::<Vec<_>>(),
     })
+}
+
+/// Whether a path is this one, or one below it.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn bearer_of(headers: &HeaderMap) -> Option<Zeroizing<String>> {

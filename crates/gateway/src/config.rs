@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
+use policy::approvals::ApprovalRules;
 use policy::{Grants, Mode, PolicySet};
 use sql::AnalyzerConfig;
 use zeroize::Zeroizing;
 
+use crate::approvals::Notify;
 use crate::issuers::IssuerSource;
 use crate::outposts::Via;
+use crate::passkeys::Site;
 use crate::scram::{SaltedCache, Secret};
 use crate::tls::{ClientTls, ServerTls, Verify};
 
@@ -45,6 +48,10 @@ pub struct Config {
     pub limits: Limits,
     /// What analyses statements, where a connection has a policy.
     pub analysis: AnalyzerConfig,
+    /// Who is told that something waits for people. Taken out when the gateway starts.
+    pub notify: Option<Notify>,
+    /// Where people make and use passkeys; none are taken unless given.
+    pub passkeys: Option<Site>,
     /// Worker threads; sessions are spread over them.
     pub workers: usize,
 }
@@ -135,6 +142,8 @@ pub struct Connection {
     pub labels: BTreeMap<String, String>,
     /// Its policy; every statement may run unless given.
     pub policy: Option<Arc<Policy>>,
+    /// Who approves what its policy holds; nobody can unless given.
+    pub approvals: Option<ApprovalRules>,
     /// Remembers the outcome of the upstream's key derivation.
     pub salted: SaltedCache,
 }

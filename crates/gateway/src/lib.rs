@@ -16,9 +16,11 @@
 
 mod access;
 mod api;
+mod approvals;
 mod config;
 pub mod issuers;
 mod outposts;
+mod passkeys;
 mod postgres;
 mod random;
 mod refusals;
@@ -41,8 +43,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
+pub use approvals::{Notify, NotifyForm};
 pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext, Policy};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
+pub use passkeys::Site;
 
 use refusals::{Named, Reason, Refusals};
 use worker::{Arrival, Port};
@@ -51,6 +55,8 @@ use worker::{Arrival, Port};
 const BACKLOG: u32 = 1024;
 /// Between heartbeats, and between the entries of folded refusals.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Between looks for approvals whose time is over.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Pause after the system could not give us another socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,6 +97,7 @@ struct Shared {
     access: Access,
     outposts: Option<Outposts>,
     analyzer: Arc<sql::Analyzer>,
+    approvals: Arc<approvals::Approvals>,
     recorder: Recorder,
     refusals: Refusals,
     cancels: Arc<postgres::Cancels>,
@@ -147,9 +154,12 @@ impl Gateway {
         let postgres = config.listen_postgres.iter().map(|address| (Port::Postgres, *address));
         let listen = postgres.chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address))).collect();
         let listen_api = config.listen_api.clone();
+        let approvals = approvals::Approvals::new(recorder.clone(), config.notify.take());
+        let approvals = approvals.map_err(StartError::Worker)?;
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
             analyzer: sql::Analyzer::start(config.analysis.clone()),
+            approvals: Arc::new(approvals),
             config: RwLock::new(Arc::new(config)),
             access,
             outposts,
@@ -292,10 +302,12 @@ async fn front(
     }
     drop(workers);
     let mut beat = tokio::time::interval(HEARTBEAT);
+    let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
             () = accepting.cancelled() => break,
             _ = beat.tick() => heartbeat(&shared),
+            _ = sweep.tick() => shared.approvals.sweep(|identity| shared.access.is_revoked(identity)),
         }
     }
     accepts.shutdown().await;

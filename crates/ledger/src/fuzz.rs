@@ -5,6 +5,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use model::{
+    Assertion, ChannelBinding, Digest, Identity, Known, Passkey, PasskeyAction, PasskeyAlgorithm, Proof, ProofMethod,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::{Audit, BlobState, Place};
@@ -45,6 +48,58 @@ pub fn everything(data: &[u8]) {
     {
         let _ = policy.evaluate(&note);
     }
+}
+
+/// What the fuzz target `passkey` runs on any bytes: up to the first zero byte as client data, the rest as authenticator
+/// data; of a new key, and of a signature.
+pub fn passkey(data: &[u8]) {
+    let (client_data, authenticator) = match data.iter().position(|byte| *byte == 0) {
+        Some(at) => data.split_at(at),
+        None => (data, &[][..]),
+    };
+    let authenticator = authenticator.get(1..).unwrap_or_default();
+    let new = crate::passkey::read_new_key("localhost", "https://localhost", &[0; 32], authenticator, client_data);
+    let Some(by) = identity() else {
+        return;
+    };
+    let key = match new {
+        Ok(new) => Passkey { algorithm: new.algorithm, public_key: new.public_key, credential: new.credential, ..by },
+        Err(_) => by,
+    };
+    let signature = Assertion {
+        credential: key.credential.clone(),
+        authenticator_data: authenticator.to_vec(),
+        client_data: client_data.to_vec(),
+        signature: authenticator.get(37..).unwrap_or_default().to_vec(),
+    };
+    let right = crate::passkey::verify(&key, &Digest([0; 32]), &signature);
+    assert!(right.is_err(), "nobody has signed this");
+}
+
+/// A passkey without a key.
+fn identity() -> Option<Passkey> {
+    Some(Passkey {
+        action: PasskeyAction::Enrolled,
+        identity: Identity {
+            name: "human:bea".parse().ok()?,
+            known: Known::Verified,
+            proof: Proof {
+                method: ProofMethod::Jwt,
+                channel: ChannelBinding::None,
+                credential: String::new(),
+                evidence: None,
+            },
+            on_behalf_of: None,
+            groups: Vec::new(),
+            run: None,
+        },
+        credential: "AA".to_owned(),
+        algorithm: PasskeyAlgorithm::Ed25519,
+        public_key: Vec::new(),
+        rp_id: "localhost".to_owned(),
+        origin: "https://localhost".to_owned(),
+        aaguid: String::new(),
+    })
 }
 
 /// An audit that was put aside, with a right checksum whatever it says; and the bytes as its next entry.

@@ -14,6 +14,7 @@ mod frontier;
 pub mod fuzz;
 mod multiproof;
 mod note;
+pub mod passkey;
 mod policy;
 mod proof;
 mod tile;

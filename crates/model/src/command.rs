@@ -81,6 +81,8 @@ closed! {
         Allow = "allow",
         /// It may not.
         Deny = "deny",
+        /// Somebody must approve it first.
+        Hold = "hold",
     }
 }
 
@@ -136,6 +138,9 @@ pub struct Intent {
     /// What the policy says of it where it only observes, if that is not the decision. Logs of versions before 0.4 have
     /// none.
     pub observed: Option<Verdict>,
+    /// The command under whose approval this one waits or runs, if it is not its own. Logs of versions before 0.5 have
+    /// none.
+    pub approval: Option<CommandId>,
     /// The durability in force.
     pub durability: Durability,
     /// How many bytes the client sent for it.
@@ -193,6 +198,12 @@ closed! {
         OutpostLost = "outpost_lost",
         /// The identity was locked out, or lost its right to the connection.
         Revoked = "revoked",
+        /// Who was asked to approve it said no.
+        ApprovalDenied = "approval_denied",
+        /// Nobody approved it in time.
+        ApprovalExpired = "approval_expired",
+        /// It waited no longer for its approval; the same again runs once that is there.
+        ApprovalPending = "approval_pending",
     }
 }
 

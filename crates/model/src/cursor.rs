@@ -135,6 +135,14 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// A command's id that says nothing of what follows.
+    pub(crate) fn command_value(&mut self) -> Read<CommandId> {
+        self.formed(|text| {
+            let (id, ordinal) = text.split_first_chunk::<26>()?;
+            Some(CommandId { session: SessionId::from_text(id)?, ordinal: ordinal_of(ordinal)? })
+        })
+    }
+
     pub(crate) fn label(&mut self, key: &'static str) -> Read<Label> {
         self.at(key, Self::label_value)
     }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::access::*;
+use crate::approval::*;
 use crate::command::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::custody::*;
 use crate::entry::*;
+use crate::passkey::*;
 use crate::{
     AbsentReason, Access, BlobField, CertificateEvidence, ChannelBinding, Claim, Effect, Evidence, Facts, Field,
     Identity, Known, OnBehalfOf, Opaque, Operation, Proof, ProofMethod, Relation, Run, SealedField, Time,
@@ -117,6 +119,8 @@ impl Cursor<'_> {
             Kind::Revocation => (self.time()?, Body::Revocation(self.revocation()?)),
             Kind::Shared => (self.time()?, Body::Shared(self.shared()?)),
             Kind::Outpost => (self.time()?, Body::Outpost(self.outpost()?)),
+            Kind::Approval => self.approval()?,
+            Kind::Passkey => (self.time()?, Body::Passkey(self.passkey()?)),
         };
         Ok(Entry { time, body })
     }
@@ -254,6 +258,7 @@ impl Cursor<'_> {
             rules: self.at("rules", |c| c.array(|c| c.text().map(Cow::into_owned)))?,
             policy: self.digest_or_null("policy")?,
             observed: self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?,
+            approval: self.optional("approval", Self::command_value)?,
             durability: self.word("durability", Durability::parse_bytes)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?,
@@ -546,6 +551,58 @@ impl Cursor<'_> {
             serial: self.optional_string("serial")?,
             reason: self.optional_string("reason")?,
             by: self.optional("by", |c| c.object(Self::actor_value))?,
+        })
+    }
+
+    fn approval(&mut self) -> Read<(Time, Body)> {
+        let (of, time) = (self.command("of")?, self.time()?);
+        let step = match self.word("step", ApprovalWord::parse_bytes)? {
+            ApprovalWord::Requested => ApprovalStep::Requested(Box::new(ApprovalRequest {
+                intent: self.digest("intent")?,
+                connection: self.string("connection")?,
+                database: self.label("database")?,
+                role: self.string("role")?,
+                policy: self.digest("policy")?,
+                quorum: self.number("quorum")?,
+                signed: self.truth("signed")?,
+                expires_us: self.wall("expires")?,
+                nonce: self.digest("nonce")?,
+            })),
+            ApprovalWord::Seen => {
+                ApprovalStep::Seen { by: Box::new(self.at("identity", |c| c.object(Self::identity))?) }
+            }
+            ApprovalWord::Decided => ApprovalStep::Decided(Box::new(ApprovalVote {
+                decision: self.word("decision", ApprovalDecision::parse_bytes)?,
+                request: self.digest("request")?,
+                by: self.at("identity", |c| c.object(Self::identity))?,
+                comment: self.optional_string("comment")?,
+                signature: self.optional("signature", |c| c.object(Self::assertion))?.map(Box::new),
+            })),
+            ApprovalWord::Used => ApprovalStep::Used { command: self.at("command", Self::command_value)? },
+            ApprovalWord::Ended => ApprovalStep::Ended { how: self.word("how", ApprovalEnd::parse_bytes)? },
+        };
+        Ok((time, Body::Approval(Approval { of, step })))
+    }
+
+    fn assertion(&mut self) -> Read<Assertion> {
+        Ok(Assertion {
+            credential: self.string("credential")?,
+            authenticator_data: self.at("authenticator_data", Self::base64_bytes)?,
+            client_data: self.at("client_data", Self::base64_bytes)?,
+            signature: self.at("signature", Self::base64_bytes)?,
+        })
+    }
+
+    fn passkey(&mut self) -> Read<Passkey> {
+        Ok(Passkey {
+            action: self.word("action", PasskeyAction::parse_bytes)?,
+            identity: self.at("identity", |c| c.object(Self::identity))?,
+            credential: self.string("credential")?,
+            algorithm: self.word("algorithm", PasskeyAlgorithm::parse_bytes)?,
+            public_key: self.at("public_key", Self::base64_bytes)?,
+            rp_id: self.string("rp_id")?,
+            origin: self.string("origin")?,
+            aaguid: self.string("aaguid")?,
         })
     }
 

@@ -1,10 +1,12 @@
 //! Entry to bytes. The order of keys is part of the format; `docs/format.md` has it.
 
 use crate::access::*;
+use crate::approval::*;
 use crate::command::*;
 use crate::custody::*;
 use crate::entry::*;
 use crate::json::{Json, decimal};
+use crate::passkey::*;
 use crate::{
     BlobField, CertificateEvidence, Claim, CommandId, Digest, Evidence, Field, Identity, Label, OnBehalfOf, Proof,
     SealedField, Time, TokenEvidence, write_wall,
@@ -39,6 +41,8 @@ impl Entry {
             Body::Revocation(b) => revocation(j, self.time, b),
             Body::Shared(b) => shared(j, self.time, b),
             Body::Outpost(b) => outpost(j, self.time, b),
+            Body::Approval(b) => approval(j, self.time, b),
+            Body::Passkey(b) => passkey(j, self.time, b),
         }
         j.raw(b"}");
     }
@@ -165,6 +169,9 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     digest(j, "policy", b.policy.as_ref());
     if let Some(observed) = b.observed {
         j.key("observed").plain(observed.as_str().as_bytes());
+    }
+    if let Some(approval) = b.approval {
+        command(j, "approval", approval);
     }
     j.key("durability").plain(b.durability.as_str().as_bytes()).key("bytes").number(b.bytes);
     if let Some(upstream) = b.upstream {
@@ -476,6 +483,50 @@ fn outpost(j: &mut Json<'_>, t: Time, b: &Outpost) {
     if let Some(by) = &b.by {
         actor(j, by);
     }
+}
+
+fn approval(j: &mut Json<'_>, t: Time, b: &Approval) {
+    command(j, "of", b.of);
+    time(j, t);
+    j.key("step").string(b.step.word().as_str());
+    match &b.step {
+        ApprovalStep::Requested(request) => {
+            j.key("intent").base64(&request.intent.0).key("connection").string(&request.connection);
+            label(j.key("database"), &request.database);
+            j.key("role").string(&request.role).key("policy").base64(&request.policy.0);
+            j.key("quorum").number(request.quorum).key("signed").truth(request.signed).key("expires").raw(b"\"");
+            write_wall(request.expires_us, j.out());
+            j.raw(b"\"").key("nonce").base64(&request.nonce.0);
+        }
+        ApprovalStep::Seen { by } => identity(j, by),
+        ApprovalStep::Decided(vote) => {
+            j.key("decision").string(vote.decision.as_str()).key("request").base64(&vote.request.0);
+            identity(j, &vote.by);
+            optional_string(j, "comment", vote.comment.as_deref());
+            if let Some(signature) = &vote.signature {
+                j.key("signature");
+                assertion(j, signature);
+            }
+        }
+        ApprovalStep::Used { command: used } => command(j, "command", *used),
+        ApprovalStep::Ended { how } => {
+            j.key("how").string(how.as_str());
+        }
+    }
+}
+
+fn assertion(j: &mut Json<'_>, b: &Assertion) {
+    j.raw(b"{").key("credential").string(&b.credential).key("authenticator_data").base64(&b.authenticator_data);
+    j.key("client_data").base64(&b.client_data).key("signature").base64(&b.signature).raw(b"}");
+}
+
+fn passkey(j: &mut Json<'_>, t: Time, b: &Passkey) {
+    time(j, t);
+    j.key("action").string(b.action.as_str());
+    identity(j, &b.identity);
+    j.key("credential").string(&b.credential).key("algorithm").string(b.algorithm.as_str());
+    j.key("public_key").base64(&b.public_key).key("rp_id").string(&b.rp_id).key("origin").string(&b.origin);
+    j.key("aaguid").string(&b.aaguid);
 }
 
 fn optional_string(j: &mut Json<'_>, key: &str, value: Option<&str>) {

@@ -3,9 +3,11 @@
 //! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
 
 use crate::access::{Carried, Configuration, IssuerKey, Outpost, Revocation, Shared, Token, UpstreamSecurity};
+use crate::approval::Approval;
 use crate::closed::closed;
 use crate::command::{Durability, Intent, Outcome, Reason};
 use crate::custody::{Erase, Export, Hold, Witnesses};
+use crate::passkey::Passkey;
 use crate::{Claim, Digest, Identity, Label, SessionId, Time};
 
 /// An entry is at most this long, in bytes: the limit of tlog-tiles.
@@ -65,6 +67,10 @@ closed! {
         Shared = "shared",
         /// An outpost came, went, or was turned away.
         Outpost = "outpost",
+        /// A step of an approval.
+        Approval = "approval",
+        /// Somebody's key for signing decisions was enrolled or removed.
+        Passkey = "passkey",
     }
 }
 
@@ -114,6 +120,10 @@ pub enum Body {
     Shared(Shared),
     /// See [`Kind::Outpost`].
     Outpost(Outpost),
+    /// See [`Kind::Approval`].
+    Approval(Approval),
+    /// See [`Kind::Passkey`].
+    Passkey(Passkey),
 }
 
 impl Body {
@@ -142,6 +152,8 @@ impl Body {
             Self::Revocation(_) => Kind::Revocation,
             Self::Shared(_) => Kind::Shared,
             Self::Outpost(_) => Kind::Outpost,
+            Self::Approval(_) => Kind::Approval,
+            Self::Passkey(_) => Kind::Passkey,
         }
     }
 
@@ -169,7 +181,9 @@ impl Body {
             | Self::Token(_)
             | Self::Revocation(_)
             | Self::Shared(_)
-            | Self::Outpost(_) => None,
+            | Self::Outpost(_)
+            | Self::Approval(_)
+            | Self::Passkey(_) => None,
         }
     }
 }
@@ -506,6 +520,8 @@ closed! {
         NoSession = "no_session",
         /// The server could not be reached.
         UpstreamUnreachable = "upstream_unreachable",
+        /// The command waited for an approval, and waits no more: nothing was passed on.
+        Held = "held",
     }
 }
 

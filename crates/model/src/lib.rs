@@ -7,6 +7,7 @@
 //! [`Entry::encode`] would write, so that what is verified, what is shown and what was recorded are the same thing.
 
 mod access;
+mod approval;
 mod base64;
 mod closed;
 mod command;
@@ -22,6 +23,7 @@ mod field;
 mod id;
 mod identity;
 mod json;
+mod passkey;
 mod peek;
 pub mod seal;
 mod skim;
@@ -30,6 +32,9 @@ mod time;
 pub use access::{
     Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
     Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
+};
+pub use approval::{
+    Approval, ApprovalDecision, ApprovalEnd, ApprovalRequest, ApprovalStep, ApprovalVote, ApprovalWord,
 };
 pub use command::{
     BlobForm, Copy, CopyDirection, Durability, Effective, Effects, Fidelity, Intent, Outcome, Packing, RESULTS_MAX,
@@ -53,6 +58,7 @@ pub use identity::{
     CertificateEvidence, ChannelBinding, Claim, Evidence, Identity, IdentityKind, IdentityName, Known, LABEL_BYTES_MAX,
     Label, NameError, OnBehalfOf, Proof, ProofMethod, Run, TokenEvidence,
 };
+pub use passkey::{Assertion, Passkey, PasskeyAction, PasskeyAlgorithm, approval_challenge};
 pub use peek::Peek;
 pub use skim::{Skim, SkimmedCommand};
 pub use time::{Time, TimeError, WALL_TEXT_BYTES, parse_wall, wall_text, write_wall};

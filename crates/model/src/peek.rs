@@ -8,7 +8,7 @@ use crate::{CommandId, Kind, SessionId};
 pub struct Peek {
     /// The kind.
     pub kind: Kind,
-    /// The command of an intent or an outcome.
+    /// The command of an intent, an outcome or an approval.
     pub command: Option<CommandId>,
     /// The session and the number in it, if the entry belongs to one.
     pub place: Option<(SessionId, u32)>,
@@ -24,6 +24,10 @@ impl Peek {
         let (command, rest) = match kind {
             Kind::Intent => id(rest, b",\"id\":\"")?,
             Kind::Outcome => id(rest, b",\"of\":\"")?,
+            Kind::Approval => {
+                let (command, _) = id(rest, b",\"of\":\"")?;
+                return Some(Self { kind, command, place: None });
+            }
             Kind::SessionOpen | Kind::SessionClose => (None, rest),
             Kind::Genesis
             | Kind::Start
@@ -41,7 +45,8 @@ impl Peek {
             | Kind::Token
             | Kind::Revocation
             | Kind::Shared
-            | Kind::Outpost => {
+            | Kind::Outpost
+            | Kind::Passkey => {
                 return Some(Self { kind, command: None, place: None });
             }
         };

@@ -29,6 +29,10 @@ pub struct SkimmedCommand {
     pub command: CommandId,
     /// How it ended; none if this is the intent.
     pub status: Option<Status>,
+    /// Of an intent: whether the command waits for an approval or runs under one.
+    pub held: bool,
+    /// Of an outcome: whether the command was executed.
+    pub executed: bool,
     /// The blobs that it names.
     pub blobs: Vec<BlobField>,
 }
@@ -73,6 +77,8 @@ impl From<Entry> for Skim {
                 link: intent.link,
                 command: intent.command,
                 status: None,
+                held: intent.verdict == Verdict::Hold || intent.approval.is_some(),
+                executed: false,
                 blobs: blobs(vec![intent.text, intent.parameters]),
             }),
             Body::Outcome(outcome) => Self::Command(SkimmedCommand {
@@ -80,6 +86,8 @@ impl From<Entry> for Skim {
                 link: outcome.link,
                 command: outcome.of,
                 status: Some(outcome.status),
+                held: false,
+                executed: outcome.executed,
                 blobs: blobs(vec![outcome.message]),
             }),
             body => Self::Other(Box::new(Entry { time, body })),
@@ -109,15 +117,17 @@ impl Cursor<'_> {
         self.word("transaction", Transaction::parse_bytes)?;
         self.effects()?;
         self.word("fidelity", Fidelity::parse_bytes)?;
-        self.word("verdict", Verdict::parse_bytes)?;
+        let verdict = self.word("verdict", Verdict::parse_bytes)?;
         self.at("rules", |c| c.each(Self::skip_text))?;
         self.at("policy", |c| c.or_null(Self::skip_digest))?;
         self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?;
+        let approval = self.optional("approval", Self::command_value)?;
         self.word("durability", Durability::parse_bytes)?;
         self.number("bytes")?;
         self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?;
         self.end()?;
-        Ok(SkimmedCommand { time, link, command, status: None, blobs })
+        let held = verdict == Verdict::Hold || approval.is_some();
+        Ok(SkimmedCommand { time, link, command, status: None, held, executed: false, blobs })
     }
 
     fn skim_outcome(&mut self) -> Read<SkimmedCommand> {
@@ -149,9 +159,9 @@ impl Cursor<'_> {
         self.truth("suspended")?;
         self.word("effective", Effective::parse_bytes)?;
         self.small("notices")?;
-        self.truth("executed")?;
+        let executed = self.truth("executed")?;
         self.end()?;
-        Ok(SkimmedCommand { time, link, command, status, blobs })
+        Ok(SkimmedCommand { time, link, command, status, held: false, executed, blobs })
     }
 
     #[inline(always)]

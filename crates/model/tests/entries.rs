@@ -92,6 +92,10 @@ fn effects() -> impl Strategy<Value = Effects> {
     prop_oneof![Just(Effects::NotEstablished), facts.prop_map(|facts| Effects::Established(facts.into()))]
 }
 
+fn command() -> impl Strategy<Value = CommandId> {
+    (session(), 1..u32::MAX).prop_map(|(session, ordinal)| CommandId { session, ordinal })
+}
+
 fn intent() -> impl Strategy<Value = Body> {
     let names = (any::<String>(), label(), prop::option::of(label()), prop::option::of(label()));
     let sets = (
@@ -103,6 +107,7 @@ fn intent() -> impl Strategy<Value = Body> {
         prop::option::of(prop::sample::select(UpstreamSecurity::ALL)),
         effects(),
         prop::option::of(prop::sample::select(Verdict::ALL)),
+        prop::option::of(command()),
     );
     let rest =
         (prop::collection::vec(any::<String>(), 0..3), prop::option::of(any::<[u8; 32]>()), any::<u64>(), 1..u32::MAX);
@@ -125,6 +130,7 @@ fn intent() -> impl Strategy<Value = Body> {
             rules: rest.0,
             policy: rest.1.map(Digest),
             observed: sets.7,
+            approval: sets.8,
             durability: sets.4,
             bytes: rest.2,
             upstream: sets.5,
@@ -397,8 +403,49 @@ fn access() -> impl Strategy<Value = Body> {
     prop_oneof![configuration, issuer_key, token, revocation, shared, outpost]
 }
 
+fn approval() -> impl Strategy<Value = Body> {
+    let requested =
+        (any::<[[u8; 32]; 3]>(), any::<[String; 2]>(), label(), any::<(u64, bool)>(), 0..4_000_000_000_000_000i64)
+            .prop_map(|([intent, policy, nonce], [connection, role], database, (quorum, signed), expires_us)| {
+                let [intent, policy, nonce] = [intent, policy, nonce].map(Digest);
+                let request =
+                    ApprovalRequest { intent, connection, database, role, policy, quorum, signed, expires_us, nonce };
+                ApprovalStep::Requested(Box::new(request))
+            });
+    let seen = identity().prop_map(|by| ApprovalStep::Seen { by: Box::new(by) });
+    let signature = (any::<String>(), any::<[Vec<u8>; 3]>()).prop_map(
+        |(credential, [authenticator_data, client_data, signature])| {
+            Box::new(Assertion { credential, authenticator_data, client_data, signature })
+        },
+    );
+    let signature = prop::option::of(signature);
+    let decided = (prop::sample::select(ApprovalDecision::ALL), digest(), identity(), maybe(), signature).prop_map(
+        |(decision, request, by, comment, signature)| {
+            ApprovalStep::Decided(Box::new(ApprovalVote { decision, request, by, comment, signature }))
+        },
+    );
+    let used = command().prop_map(|command| ApprovalStep::Used { command });
+    let ended = prop::sample::select(ApprovalEnd::ALL).prop_map(|how| ApprovalStep::Ended { how });
+    let step = prop_oneof![requested, seen, decided, used, ended];
+    (command(), step).prop_map(|(of, step)| Body::Approval(Approval { of, step }))
+}
+
+fn passkey() -> impl Strategy<Value = Body> {
+    let sets = (prop::sample::select(PasskeyAction::ALL), prop::sample::select(PasskeyAlgorithm::ALL));
+    (sets, identity(), any::<[String; 4]>(), any::<Vec<u8>>()).prop_map(
+        |((action, algorithm), identity, [credential, rp_id, origin, aaguid], public_key)| {
+            Body::Passkey(Passkey { action, identity, credential, algorithm, public_key, rp_id, origin, aaguid })
+        },
+    )
+}
+
+/// In boxes: what makes them up does not fit on the stack of a test's thread together.
+fn body() -> impl Strategy<Value = Body> {
+    prop_oneof![intent().boxed(), outcome().boxed(), other().boxed(), approval().boxed(), passkey().boxed()]
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
-    (0..4_000_000_000_000_000i64, any::<u64>(), prop_oneof![intent(), outcome(), other()])
+    (0..4_000_000_000_000_000i64, any::<u64>(), body())
         .prop_map(|(wall_us, boot_us, body)| Entry { time: Time { wall_us, boot_us }, body })
 }
 

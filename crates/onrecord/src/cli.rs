@@ -69,6 +69,9 @@ enum Command {
     Token(commands::token::Token),
     /// Run a client with a short-lived token of its own
     Run(commands::run::Run),
+    /// What waits for a person's decision: look at it, approve or deny it
+    #[command(subcommand)]
+    Approvals(commands::approvals::Approvals),
     /// The processes beside resources that dial out to the gateway
     #[command(subcommand)]
     Outpost(commands::outpost::OutpostCommand),
@@ -146,6 +149,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Whoami(whoami) => whoami.run(context),
         Command::Token(token) => token.run(context),
         Command::Run(run) => run.run(context),
+        Command::Approvals(approvals) => approvals.run(context),
         Command::Outpost(outpost) => outpost.run(context),
         Command::Policy(policy) => policy.run(context),
         Command::Commands(commands) => commands.run(context),

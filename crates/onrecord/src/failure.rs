@@ -71,6 +71,12 @@ impl Failure {
         self
     }
 
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit
@@ -113,6 +119,10 @@ impl From<ConfigError> for Failure {
             ConfigError::Policy { .. } => {
                 failure.hint("`onrecord policy check FILE` checks a policy by itself; see docs/policy.md")
             }
+            ConfigError::NobodyApproves { connection, .. } => failure.hint(format_args!(
+                "add [connections.{connection}.approvals] with approvers = [\"human:NAME\"] or groups = [\"GROUP\"], or \
+                 write `then: deny`"
+            )),
             ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } => failure,
         }
     }

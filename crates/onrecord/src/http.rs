@@ -23,6 +23,8 @@ const LIMITS: Limits = Limits { request: Duration::from_secs(60), tries: 3, paus
 const JSON_BYTES_MAX: u64 = 1024 * 1024;
 /// What a form says it is.
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+/// What JSON says it is.
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Something that could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +106,25 @@ impl Client {
     /// # Errors
     /// As [`Client::post_form`].
     pub fn get_json(&self, url: &str, bearer: Option<&str>) -> Result<(u16, Value), HttpError> {
-        let headers: Vec<_> = bearer.map(|bearer| ("authorization", format!("Bearer {bearer}"))).into_iter().collect();
+        let headers: Vec<_> = bearer.map(bearer_of).into_iter().collect();
         json_of(url, self.client.get(url, &headers, JSON_BYTES_MAX))
+    }
+
+    /// Reads the JSON at a URL, once, as the bearer of a token; of at most this many bytes.
+    ///
+    /// # Errors
+    /// As [`Client::post_form`], but for the length.
+    pub fn get_long_json(&self, url: &str, bearer: &str, bytes_max: u64) -> Result<(u16, Value), HttpError> {
+        json_of(url, self.client.get(url, &[bearer_of(bearer)], bytes_max))
+    }
+
+    /// Posts JSON, once, as the bearer of a token, and reads the JSON that comes back; of at most this many bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get_long_json`].
+    pub fn post_json(&self, url: &str, bearer: &str, body: &Value, bytes_max: u64) -> Result<(u16, Value), HttpError> {
+        let headers = [bearer_of(bearer), (JSON.0, JSON.1.to_owned())];
+        json_of(url, self.client.post(url, &headers, body.to_string().as_bytes(), bytes_max))
     }
 
     fn try_get(&self, url: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, HttpError> {
@@ -117,6 +136,11 @@ impl Client {
             status => Err(HttpError::Status { url: shown(url), status }),
         }
     }
+}
+
+/// The header of a bearer.
+fn bearer_of(token: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {token}"))
 }
 
 /// A URL without its query, which may hold a secret.

@@ -24,7 +24,8 @@ use store::{
 
 use crate::Failure;
 use crate::config::{
-    Address, Config, Connection, Issuer, KeysPlace, LoginWay, Plaintext, PolicyMode, SecretSource, UpstreamTls, Via,
+    Address, Approvals, Config, Connection, Issuer, KeysPlace, LoginWay, NotificationFormat, Notifications, Plaintext,
+    PolicyMode, SecretSource, UpstreamTls, Via,
 };
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
@@ -391,6 +392,8 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             Plaintext::Loopback => gateway::Plaintext::Loopback,
             Plaintext::Never => gateway::Plaintext::Never,
         },
+        passkeys: config.passkeys.as_ref().and_then(|passkeys| gateway::Site::new(&passkeys.origin)),
+        notify: config.notifications.as_ref().map(notify).transpose()?,
         identities: identities.collect(),
         connections: connections.collect::<Result<_, Failure>>()?,
         limits: gateway::Limits {
@@ -511,6 +514,7 @@ fn upstream(
         message_bytes_max: whole(connection.message_bytes_max),
         labels: connection.labels.clone(),
         policy,
+        approvals: connection.approvals.as_ref().map(Approvals::rules),
         salted: Default::default(),
     })
 }
@@ -552,6 +556,23 @@ fn keep(directory: &Path, files: &[(&Path, &str)]) -> std::io::Result<()> {
         new.sync_all()?;
     }
     Ok(())
+}
+
+/// Where notifications go. The URL is read, and looked at, before anything starts.
+fn notify(told: &Notifications) -> Result<gateway::Notify, Failure> {
+    let url = read("notifications.webhook", &told.webhook)?;
+    let url = std::str::from_utf8(&url).map(str::trim).unwrap_or_default();
+    // Not said: what it is instead may be a secret.
+    if !(url.starts_with("https://") || url.starts_with("http://")) || url.contains(char::is_whitespace) {
+        return Err(Failure::usage("notifications.webhook: what it holds is no URL")
+            .hint("one line that begins with https://, such as a chat gives for an incoming webhook"));
+    }
+    let form = match told.format {
+        NotificationFormat::Json => gateway::NotifyForm::Json,
+        NotificationFormat::Slack => gateway::NotifyForm::Slack,
+        NotificationFormat::Teams => gateway::NotifyForm::Teams,
+    };
+    Ok(gateway::Notify { url: zeroize::Zeroizing::new(url.to_owned()), form })
 }
 
 fn read(key: &str, source: &SecretSource) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {

@@ -11,10 +11,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{Place, Ran};
 use model::{
-    Actor, Body, ChannelBinding, Durability, Identity, Known, Label, Proof, ProofMethod, SessionEnd, Status, Time, Via,
+    Actor, Approval, ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, ChannelBinding, CommandId,
+    Digest, Durability, Identity, Known, Label, Proof, ProofMethod, Reason, SessionEnd, Status, Time, Verdict, Via,
 };
 use serde_json::{Value, json};
-use store::{Clock, CommandField, IntentDraft, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionStart};
+use store::{
+    Clock, CommandField, IntentDraft, Level, Lone, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionLog,
+    SessionStart,
+};
 
 /// Ticks by a millisecond and a half whenever it is asked.
 struct Ticking(AtomicI64);
@@ -47,7 +51,7 @@ fn open(place: &Place) -> Recorder {
     }
 }
 
-fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Status)]) {
+fn begin(recorder: &Recorder, user: &str) -> SessionLog {
     let start = SessionStart {
         identity: Identity {
             name: format!("agent:{user}").parse().unwrap(),
@@ -73,7 +77,11 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
         upstream: model::UpstreamSecurity::Local,
         outpost: None,
     };
-    let (mut log, _) = recorder.open_session(start).unwrap();
+    recorder.open_session(start).unwrap().0
+}
+
+fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Status)]) {
+    let mut log = begin(recorder, user);
     for (text, parameters, status) in commands {
         let text = if text.len() > 4000 {
             let mut blob = log.blob().unwrap();
@@ -92,7 +100,161 @@ fn session(recorder: &Recorder, user: &str, commands: &[(&str, Option<&str>, Sta
         let outcome = OutcomeDraft { code, message, executed: true, ..OutcomeDraft::new(*status) };
         log.settled(&intent, &outcome).unwrap();
     }
+    end(log);
+}
+
+fn end(log: SessionLog) {
     log.close(SessionClosing { reason: SessionEnd::ClientClosed, bytes_up: 300, bytes_down: 400 }).unwrap();
+}
+
+/// A command whose client did not wait for its approval, the same again under that, and one that nobody decided on
+/// before the gateway stopped. Gives their ids.
+fn approvals(place: &Place) -> [CommandId; 3] {
+    let recorder = open(place);
+    let held = |log: &mut SessionLog, approval: Option<CommandId>, decide: &mut dyn FnMut(CommandId, Digest)| {
+        let text = log.seal(b"drop table users");
+        let draft = IntentDraft {
+            verdict: Verdict::Hold,
+            rules: &["no-drops".to_owned()],
+            approval,
+            ..IntentDraft::new(Via::Simple, &text, &model::Field::NONE)
+        };
+        let pending = log.intent(&draft).unwrap();
+        let (command, leaf) = (pending.command(), pending.leaf());
+        decide(command, leaf);
+        let gate = recorder.gate();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while gate.poll(&mut context, pending.position(), Level::Durable).is_pending() {
+            gate.turn(Lone::Yes);
+        }
+        let recorded = gate.admit(pending, Level::Durable).unwrap();
+        let (status, reason) = match approval {
+            Some(_) => (Status::Ok, None),
+            None => (Status::Denied, Some(Reason::ApprovalPending)),
+        };
+        let outcome = OutcomeDraft { reason, executed: approval.is_some(), ..OutcomeDraft::new(status) };
+        log.outcome(recorded, &outcome).unwrap();
+        command
+    };
+    let step = |of, step| recorder.note_approval(Approval { of, step }).unwrap().1;
+    let request = std::cell::Cell::new(Digest([0; 32]));
+    let mut ask = |of, intent| {
+        request.set(step(
+            of,
+            ApprovalStep::Requested(Box::new(ApprovalRequest {
+                intent,
+                connection: "app".to_owned(),
+                database: Label::new(b"app"),
+                role: "app_owner".to_owned(),
+                policy: Digest([4; 32]),
+                quorum: 1,
+                signed: false,
+                expires_us: 1_900_000_000_000_000,
+                nonce: Digest([3; 32]),
+            })),
+        ));
+    };
+    let mut log = begin(&recorder, "copilot-agent");
+    let first = held(&mut log, None, &mut ask);
+    end(log);
+    let proof =
+        Proof { method: ProofMethod::Jwt, channel: ChannelBinding::None, credential: "sso".to_owned(), evidence: None };
+    let name = "human:grace".parse().unwrap();
+    let by = Identity { name, known: Known::Verified, proof, on_behalf_of: None, groups: Vec::new(), run: None };
+    step(first, ApprovalStep::Seen { by: Box::new(by.clone()) });
+    let comment = Some("as \u{1b}[31magreed".to_owned());
+    let vote =
+        ApprovalVote { decision: ApprovalDecision::Approve, request: request.get(), by, comment, signature: None };
+    step(first, ApprovalStep::Decided(Box::new(vote)));
+    let mut log = begin(&recorder, "copilot-agent");
+    let again = held(&mut log, Some(first), &mut |command, _| {
+        step(first, ApprovalStep::Used { command });
+    });
+    end(log);
+    let mut log = begin(&recorder, "copilot-agent");
+    let undecided = held(&mut log, None, &mut ask);
+    end(log);
+    recorder.stop().unwrap();
+    [first, again, undecided]
+}
+
+#[test]
+fn the_story_of_an_approval_is_told_from_the_record_and_from_a_bundle() {
+    let place = Place::new();
+    let [first, again, undecided] = approvals(&place);
+    let show = |id: CommandId| {
+        let ran = place.run(&format!("show {id} --data data"));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(!ran.out.contains('\u{1b}'), "{}", ran.out);
+        ran.out
+    };
+    let in_order = |text: &str, parts: &[&str]| {
+        let mut rest = text;
+        for part in parts {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+            rest = &rest[at + part.len()..];
+        }
+    };
+    let used = format!("used by command {again} at ");
+    in_order(
+        &show(first),
+        &[
+            "verdict       hold",
+            "rules         no-drops",
+            "approval      asked for at 2026-",
+            ", until 2030-",
+            ", of 1 person",
+            "seen by human:grace (verified, jwt) at ",
+            "approved by human:grace (verified, jwt) at ",
+            ": as \\x1b[31magreed",
+            &used,
+            "status        denied approval_pending",
+            "executed      no",
+        ],
+    );
+    in_order(
+        &show(again),
+        &[&format!("approval      of command {first}"), "approved by human:grace", "used by this command at "],
+    );
+    in_order(&show(undecided), &["approval      asked for", "void since ", "status        denied approval_pending"]);
+    let json = |id| {
+        let ran = place.run(&format!("show {id} --data data --output json"));
+        serde_json::from_str::<Value>(&ran.out).unwrap()["approval"].clone()
+    };
+    let (told, void) = (json(again), json(undecided));
+    assert_eq!((&told["of"], &told["state"]), (&json!(first.to_string()), &json!("used")));
+    assert_eq!(told["votes"][0]["by"], json!({"name": "human:grace", "known": "verified", "proof": "jwt"}));
+    assert_eq!(told["votes"][0]["request"], told["asked"]["request"]);
+    assert_eq!(told["used"]["command"], again.to_string());
+    assert!(void["state"] == "void" && void["void"]["entry"].is_u64(), "{void}");
+    let listed = place.run("commands --data data --verdict hold --output ndjson").out;
+    assert!(listed.lines().count() == 3 && listed.contains(r#""verdict":"hold""#), "{listed}");
+    assert!(place.run("commands --data data --verdict deny").out.contains("No commands"));
+    let ran = place.run("verify data");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    for (command, words) in [("replay", "--at-once"), ("show", "")] {
+        let ran = place.run(&format!("{command} {} --data data {words}", again.session));
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    }
+
+    // Of the one command that ran, all that proves its approval.
+    export(&place, &format!("--session {}", again.session), "one.zip");
+    let ran = place.run("verify one.zip --vkey data/vkey");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    in_order(
+        &ran.out,
+        &[
+            &format!("approval for {again}: of command {first}"),
+            "asked for at ",
+            "approved by human:grace (verified, jwt) at ",
+            "used by this command at ",
+        ],
+    );
+    let shown: Value = serde_json::from_str(&place.run("verify one.zip --output json").out).unwrap();
+    assert_eq!(shown["bundle"]["approvals"][2]["by"]["name"], "human:grace");
+    assert_eq!((&shown["bundle"]["selected"], &shown["completeness"]["sessions"]), (&json!(1), &json!(2)));
+    let theirs = python(&place, "one.zip --vkey data/vkey");
+    assert_eq!(theirs.code, 0, "{}{}", theirs.out, theirs.err);
 }
 
 const HOSTILE: &str = "select '<b>bold</b><script>alert(1)</script>', '\u{1b}[2J\u{202e}txet'";

@@ -212,6 +212,92 @@ fn printing_leaves_the_configuration_alone() {
     assert!(!place.path().join("onrecord.toml").exists());
 }
 
+/// What approvals need beside their own table.
+const AROUND: &str = r#"
+[issuers.people]
+issuer = "https://id.example.com"
+audience = "onrecord"
+
+[[issuers.people.rules]]
+name = "people"
+when = 'has(claims.email) && claims.email_verified'
+identity = "human:{claims.email}"
+
+"#;
+
+/// A configuration with these lines about approvals, and with a policy.
+fn with_approvals(place: &Place, lines: &str) {
+    let text = CONFIG.replace("[\"127.0.0.1:0\"]", "[\"127.0.0.1:0\"]\napi = [\"127.0.0.1:0\"]");
+    let text = text.replace("password = ", "policy = [\"rules.yaml\"]\npassword = ");
+    place.write("onrecord.toml", &format!("{text}{AROUND}{lines}"));
+    place.write("password", "secret\n");
+    std::fs::set_permissions(place.path().join("password"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    place.write("rules.yaml", "version: 1\nrules:\n- {id: ask, when: 'true', then: require_approval}\n");
+}
+
+const TABLE: &str = "[connections.app.approvals]\n";
+
+#[test]
+fn approvals_are_checked_by_themselves() {
+    let place = Place::new();
+    for (lines, said) in [
+        ("", "approvals: nobody could approve\n  hint: write approvers = [\"human:NAME\"]"),
+        ("approvers = [\"bea\"]", "approvals.approvers: \"bea\" is not an identity"),
+        ("approvers = [\"agent:x\"]", "approvals.approvers: agent:x is no person, and only people approve"),
+        ("groups = [\"dba\"]\nquorum = 0", "approvals.quorum: 0 people is out of range\n  hint: write 1 to 10"),
+        ("groups = [\"dba\"]\nquorum = 11", "approvals.quorum: 11 people is out of range"),
+        ("approvers = [\"human:bea\", \"human:bea\"]\nquorum = 2", "approvals.quorum: 2 must approve, and only 1 may"),
+        ("groups = [\"dba\"]\nexpires_seconds = 59", "approvals.expires_seconds: 59 seconds is out of range"),
+        ("groups = [\"dba\"]\nexpires_seconds = 86401", "86401 seconds is out of range"),
+        ("groups = [\"dba\"]\nwait_seconds = 3601", "approvals.wait_seconds: 3601 seconds is out of range"),
+        ("groups = [\"dba\"]\nwait_in_transaction_seconds = 601", "601 seconds is out of range"),
+        ("groups = [\"dba\"]\nexpires = \"15m\"", "approvals.expires: the key `expires` is not known here"),
+    ] {
+        with_approvals(&place, &format!("{TABLE}{lines}\n"));
+        let ran = place.run("config check");
+        assert_eq!(ran.code, 2, "{lines}: {}", ran.err);
+        assert!(ran.err.contains(said), "{lines}:\n{}\ndoes not say\n{said}", ran.err);
+    }
+    for lines in [
+        "groups = [\"dba\"]\nquorum = 3\nwait_seconds = 0\nwait_in_transaction_seconds = 600\nexpires_seconds = 86400",
+        "approvers = [\"human:bea\", \"human:cy\"]\nquorum = 2",
+    ] {
+        with_approvals(&place, &format!("{TABLE}{lines}\n"));
+        let ran = place.run("config check");
+        assert_eq!(ran.code, 0, "{lines}: {}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn approvals_need_a_way_to_decide() {
+    let place = Place::new();
+    place.write("onrecord.toml", &format!("{CONFIG}\n{TABLE}groups = [\"dba\"]\n"));
+    let ran = place.run("config check");
+    assert_eq!(ran.code, 2);
+    for said in ["there is no address where people could decide", "a token of an issuer, and none is trusted"] {
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_policy_that_holds_needs_somebody_who_approves() {
+    let place = Place::new();
+    with_approvals(&place, "");
+    let ran = place.run("config check");
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    for said in [
+        "connections.app.policy: ",
+        "rules.yaml:3: rule ask requires an approval, and nobody may approve on this connection\n  hint: add \
+         [connections.app.approvals] with approvers = [\"human:NAME\"] or groups = [\"GROUP\"], or write `then: deny`",
+    ] {
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+    // What is only observed asks nobody.
+    let text = place.read("onrecord.toml").replace("password = ", "policy_mode = \"observe\"\npassword = ");
+    place.write("onrecord.toml", &text);
+    assert_eq!(place.run("config check").code, 0);
+}
+
 /// The parser names the keys that it knows when it meets one that it does not; the schema must know the same.
 #[test]
 fn the_schema_knows_the_keys_that_the_parser_knows() {
@@ -228,6 +314,7 @@ fn the_schema_knows_the_keys_that_the_parser_knows() {
         ("witness", "/properties/witness"),
         ("receipts", "/properties/receipts"),
         ("connections.app", "/$defs/connection"),
+        ("connections.app.approvals", "/$defs/approvals"),
         ("identities.copilot-agent", "/$defs/identity"),
     ];
     for (table, pointer) in tables {

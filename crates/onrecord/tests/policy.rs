@@ -104,14 +104,14 @@ fn check_says_all_that_is_wrong_and_what_to_write() {
 
     place.write(
         "bad.yaml",
-        "version: 1\nrules:\n- id: a\n  when: cmd.operation == \"slect\"\n  then: dney\n- id: a\n  when: cmd.efects.size() > 0\n  then: require_approval\n",
+        "version: 1\nrules:\n- id: a\n  when: cmd.operation == \"slect\"\n  then: dney\n- id: a\n  when: cmd.efects.size() > 0\n  then: require_aproval\n",
     );
     let ran = place.run("policy check good.yaml bad.yaml");
     assert_eq!((ran.code, ran.err.as_str()), (2, ""));
     assert_eq!(
         ran.out,
         "bad.yaml:5: rule a: `then` is \"dney\"; write `deny`\n\
-         bad.yaml:8: rule a: approvals are not part of this version; write `then: deny`\n\
+         bad.yaml:8: rule a: `then` is \"require_aproval\"; write `require_approval`\n\
          2 problems\n"
     );
     let json: Value = serde_json::from_str(&place.run("policy check bad.yaml --output json").out).unwrap();
@@ -154,6 +154,27 @@ fn test_says_which_cases_fail_and_why() {
     let ran = place.run("policy test good.yaml --policy time.yaml");
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("good.yaml:1: the case has no `at`, and the rules look at the time"), "{}", ran.err);
+}
+
+#[test]
+fn what_needs_an_approval_is_called_hold() {
+    let place = Place::new();
+    place.write(
+        "p.yaml",
+        "version: 1\ndefault: allow\nrules:\n- {id: ask, when: 'cmd.operation == \"drop\"', then: require_approval}\n",
+    );
+    place.write(
+        "cases.yaml",
+        "- {name: drops, identity: agent:copilot, connection: app, sql: drop table a, expect: hold, rules: [ask]}\n\
+         - {name: reads, identity: agent:copilot, connection: app, sql: select 1, expect: hold}\n",
+    );
+    let ran = place.run("policy test cases.yaml --policy p.yaml");
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    assert!(ran.out.contains("reads  hold") && ran.out.ends_with("2 cases: 1 passed, 1 failed\n"), "{}", ran.out);
+    let words = ["policy", "explain", "--sql", "drop table a", "--identity", "agent:copilot", "--connection", "app"];
+    let ran: common::Ran = place.command().args(words).args(["--policy", "p.yaml"]).output().unwrap().into();
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("hold by rule ask"), "{}", ran.out);
 }
 
 #[test]

@@ -17,19 +17,8 @@ pub(crate) const RULES_MAX: usize = 1_000;
 const SEARCH_PATH_MAX: usize = 16;
 /// The farthest that clocks are from UTC anywhere, seconds.
 const OFFSET_MAX: i64 = 14 * 3600;
-
-/// Whether rules may ask for approval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Approvals {
-    /// Not in this version.
-    NotYet,
-    /// They may.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what the engine does with them is tested before they are offered")
-    )]
-    Offered,
-}
+/// What `then` can be.
+const THEN: &str = "`then: allow`, `then: deny` or `then: require_approval`";
 
 /// A policy file, read.
 #[derive(Debug, Default)]
@@ -56,8 +45,8 @@ pub(crate) struct RawRule {
 }
 
 /// Reads a file. What is wrong with it goes to `problems`.
-pub(crate) fn read(name: &str, text: &str, approvals: Approvals, problems: &mut Vec<PolicyProblem>) -> Document {
-    let mut reader = Reader { name, approvals, problems, document: Document::default() };
+pub(crate) fn read(name: &str, text: &str, problems: &mut Vec<PolicyProblem>) -> Document {
+    let mut reader = Reader { name, problems, document: Document::default() };
     match yaml::read(text) {
         Err((line, fault)) => reader.problems.push(fault.at(name, line)),
         Ok(None) => reader.fault(1, "the file is empty", "`version: 1` and `rules:`"),
@@ -72,7 +61,6 @@ pub(crate) fn read(name: &str, text: &str, approvals: Approvals, problems: &mut 
 
 struct Reader<'a> {
     name: &'a str,
-    approvals: Approvals,
     problems: &'a mut Vec<PolicyProblem>,
     document: Document,
 }
@@ -223,14 +211,12 @@ impl Reader<'_> {
                 ("when" | "message", _) => {
                     self.rule_fault(line, &id, format!("`{key}` is no text"), format!("`{key}: \"...\"`"));
                 }
-                ("then", _) => self.rule_fault(line, &id, "`then` is no word", "`then: allow` or `then: deny`"),
-                ("approvers", _) if self.approvals == Approvals::NotYet => {
-                    self.rule_fault(
-                        line,
-                        &id,
-                        "approvals are not part of this version",
-                        "`then: deny`, without `approvers`",
-                    );
+                ("then", _) => self.rule_fault(line, &id, "`then` is no word", THEN),
+                ("approvers" | "approvals" | "quorum", _) => {
+                    let what = format!("a rule does not say who approves: `{key}` is not for it");
+                    let instead =
+                        "`[connections.NAME.approvals]` in the configuration, which says it for the connection";
+                    self.rule_fault(line, &id, what, instead);
                 }
                 _ => {
                     let what = format!("the key {} does not exist", shown(&key));
@@ -246,24 +232,20 @@ impl Reader<'_> {
             return self.rule_fault(line, &id, "`when` is missing", "`when: \"true\"` for a rule that always matches");
         }
         if then.is_none() && !wrong {
-            return self.rule_fault(line, &id, "`then` is missing", "`then: allow` or `then: deny`");
+            return self.rule_fault(line, &id, "`then` is missing", THEN);
         }
         let (Some((when, when_line, when_style)), Some(then)) = (when, then) else { return };
         self.document.rules.push(RawRule { id, line, when, when_line, when_style, then, message });
     }
 
     fn then(&mut self, id: &str, line: u32, word: &str) -> Option<Ruling> {
-        match (word, self.approvals) {
-            ("allow", _) => Some(Ruling::Allow),
-            ("deny", _) => Some(Ruling::Deny),
-            ("require_approval", Approvals::Offered) => Some(Ruling::Hold),
-            ("require_approval", Approvals::NotYet) => {
-                self.rule_fault(line, id, "approvals are not part of this version", "`then: deny`");
-                None
-            }
+        match word {
+            "allow" => Some(Ruling::Allow),
+            "deny" => Some(Ruling::Deny),
+            "require_approval" => Some(Ruling::Hold),
             _ => {
                 let what = format!("`then` is {}", shown(word));
-                self.rule_fault(line, id, what, suggestion(word, &["allow", "deny"]));
+                self.rule_fault(line, id, what, suggestion(word, &["allow", "deny", "require_approval"]));
                 None
             }
         }

@@ -24,13 +24,6 @@ pub fn policy(data: &[u8]) {
     decide(&set, std::str::from_utf8(text).ok(), seed);
 }
 
-/// What a set says about a command of which nothing is known.
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-pub(crate) fn decided(set: &PolicySet) -> crate::Decision {
-    decide(set, None, &[]).unwrap()
-}
-
 /// Puts a command to a set.
 pub fn decide(set: &PolicySet, text: Option<&str>, seed: &[u8]) -> Option<crate::Decision> {
     let name = "agent:fuzz".parse::<IdentityName>().ok()?;

@@ -52,14 +52,16 @@ impl Admission {
     pub fn apply(&self, decision: &Decision, mode: Mode) -> Verdict {
         match (decision.ruling(), mode) {
             (Ruling::Allow, _) | (Ruling::Deny | Ruling::Hold, Mode::Observe) => Verdict::Allow(Permit(())),
-            // Nobody can approve yet: what is held does not run.
-            (Ruling::Deny | Ruling::Hold, Mode::Enforce) => {
+            (ruling @ (Ruling::Deny | Ruling::Hold), Mode::Enforce) => {
                 let rule = match (decision.decisive(), decision.error()) {
                     (Some(rule), _) => Cow::Owned(rule.to_owned()),
                     (None, Some(_)) => Cow::Borrowed("builtin:policy-error"),
                     (None, None) => Cow::Borrowed("builtin:default"),
                 };
-                Verdict::Deny(Denial { rule })
+                match ruling {
+                    Ruling::Hold => Verdict::Hold(Denial { rule }),
+                    Ruling::Allow | Ruling::Deny => Verdict::Deny(Denial { rule }),
+                }
             }
         }
     }
@@ -102,6 +104,8 @@ pub enum Verdict {
     Allow(Permit),
     /// It must not run.
     Deny(Denial),
+    /// It must not run unless people approve it: [`crate::approvals`].
+    Hold(Denial),
 }
 
 /// Proof that a command may run. Consumed by no one, shown to the upstream.
@@ -115,12 +119,12 @@ pub enum Verdict {
 /// fn twice(permit: policy::Permit) -> (policy::Permit, policy::Permit) { (permit.clone(), permit) }
 /// ```
 #[derive(Debug)]
-pub struct Permit(());
+pub struct Permit(pub(crate) ());
 
-/// Why a command must not run.
+/// Why a command must not run, or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The rule that denied it: one of the connection's, or `builtin:` and a name.
+    /// The rule that denied or held it: one of the connection's, or `builtin:` and a name.
     pub rule: Cow<'static, str>,
 }
 

@@ -4,10 +4,11 @@
 //! connection's policy files ([`PolicySet`]), and minting the [`Permit`] that says so. What it is not for: asking anyone,
 //! waiting, reading clocks or files; the time and all facts are arguments.
 //!
-//! Invariants: a [`Permit`] exists only because a rule allowed that command, or because the connection's rules are only
-//! observed. Its field is private, it cannot be cloned, and the gateway's upstream takes one for every command it forwards. What cannot be evaluated is denied, and what evaluation costs has a bound that is checked
+//! Invariants: a [`Permit`] exists only because a rule allowed that command, because people approved it
+//! ([`approvals`]), or because the connection's rules are only observed. Its field is private, it cannot be cloned, and the gateway's upstream takes one for every command it forwards. What cannot be evaluated is denied, and what evaluation costs has a bound that is checked
 //! when the rules are loaded.
 
+pub mod approvals;
 pub mod cases;
 mod check;
 mod decision;
@@ -20,8 +21,6 @@ mod input;
 mod labels;
 mod problem;
 mod set;
-#[cfg(test)]
-mod tests;
 mod value;
 mod vocabulary;
 mod yaml;

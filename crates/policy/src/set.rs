@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::check::{self, Aim, PATTERN_PREFIX, SURE_LABELS, Uses};
 use crate::decision::{Decision, Finding, Ruling, Voice};
 use crate::expression;
-use crate::file::{self, Approvals, RULES_MAX, RawRule};
+use crate::file::{self, RULES_MAX, RawRule};
 use crate::input::{Fields, Input, Moment};
 use crate::labels::{self, LABELLED_MAX, LABELS_MAX, Labels};
 use crate::problem::{Fault, PolicyProblem};
@@ -29,8 +29,6 @@ pub const TEXT_BYTES_MAX: usize = 64 << 10;
 const FILES_MAX: usize = 64;
 /// What all conditions of a set may cost together at most, steps of the engine.
 const SET_COST_MAX: u64 = 4_000_000;
-/// Approvals come with a later version. Then this is `Approvals::Offered`.
-const APPROVALS: Approvals = Approvals::NotYet;
 
 /// A policy file: its name is for messages only.
 #[derive(Clone, Copy, Debug)]
@@ -134,10 +132,6 @@ impl PolicySet {
     /// # Errors
     /// All that is wrong with them, in the order of the files.
     pub fn parse(files: &[PolicyFile<'_>]) -> Result<Self, Vec<PolicyProblem>> {
-        Self::parse_with(files, APPROVALS)
-    }
-
-    pub(crate) fn parse_with(files: &[PolicyFile<'_>], approvals: Approvals) -> Result<Self, Vec<PolicyProblem>> {
         let mut problems = Vec::new();
         let whole = |what: String, instead: &str| PolicyProblem {
             file: files.first().map(|file| file.name).unwrap_or_default().to_owned(),
@@ -162,7 +156,7 @@ impl PolicySet {
         env.set_error_on_duplicate_map_keys(true);
         let mut gathered = Gathered::default();
         for given in files {
-            let document = file::read(given.name, given.text, approvals, &mut problems);
+            let document = file::read(given.name, given.text, &mut problems);
             gathered.add(given.name, document, &mut problems);
         }
         let names: Vec<String> = gathered.labels.keys().cloned().collect();

@@ -250,3 +250,16 @@ fn a_permit_needs_an_allowing_decision_or_observation() {
     assert_eq!(denial.rule, "builtin:default");
     assert!(matches!(admission.decide(&Request::Statement), Verdict::Allow(_)));
 }
+
+#[test]
+fn a_rule_that_asks_for_approval_holds() {
+    let set = set("version: 1\ndefault: allow\nrules:\n\
+         - {id: ask, when: 'cmd.operation == \"delete\"', then: require_approval, message: ask somebody}\n\
+         - {id: never, when: '!cmd.has_where', then: deny}\n");
+    assert_eq!(set.rules().next().unwrap().then(), Ruling::Hold);
+    let decision = Command::facts(delete("a", true)).decide(&set);
+    assert_eq!((decision.ruling(), decision.decisive()), (Ruling::Hold, Some("ask")));
+    assert_eq!(decision.message(), Some("ask somebody"));
+    assert_eq!(Command::facts(delete("a", false)).decide(&set).ruling(), Ruling::Deny);
+    assert_eq!(Command::facts(select(&["a"])).decide(&set).ruling(), Ruling::Allow);
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use model::CommandId;
+use model::{CommandId, Digest};
 
 use crate::error::RecordError;
 use crate::log::{Log, Position, lock};
@@ -39,6 +39,7 @@ pub struct Pending {
     pub(crate) command: CommandId,
     pub(crate) position: Position,
     pub(crate) boot_us: u64,
+    pub(crate) leaf: Digest,
 }
 
 /// A session's first entry, appended. Wait for its position before anything is forwarded.
@@ -78,6 +79,12 @@ impl Pending {
     #[must_use]
     pub fn command(&self) -> CommandId {
         self.command
+    }
+
+    /// The intent's leaf hash.
+    #[must_use]
+    pub fn leaf(&self) -> Digest {
+        self.leaf
     }
 }
 

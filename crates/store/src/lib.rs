@@ -6,6 +6,7 @@
 //!
 //! Not for: deciding whether a command may run, or moving its bytes.
 
+mod approvals;
 mod blob;
 mod clock;
 mod custody;
@@ -33,6 +34,7 @@ mod views;
 mod walk;
 mod wrapping;
 
+pub use approvals::{ApprovalEntry, ApprovalStory};
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
 pub use custody::{

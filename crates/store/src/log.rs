@@ -248,11 +248,12 @@ impl Log {
         Ok(position)
     }
 
-    /// Appends an entry that belongs to no session.
-    pub(crate) fn note(&self, body: Body, purpose: Purpose) -> Result<Position, RecordError> {
+    /// Appends an entry that belongs to no session; gives its place and its leaf hash.
+    pub(crate) fn note(&self, body: Body, purpose: Purpose) -> Result<(Position, Digest), RecordError> {
         let mut leaf = Vec::with_capacity(512);
         Entry { time: self.clock.now(), body }.encode(&mut leaf);
-        self.append(&leaf, leaf_hash(&leaf), purpose)
+        let hash = leaf_hash(&leaf);
+        Ok((self.append(&leaf, hash, purpose)?, hash))
     }
 
     /// Whether entries of this purpose are accepted.

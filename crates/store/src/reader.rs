@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ledger::VerifierKey;
 use model::seal::{FieldKey, open};
@@ -13,6 +13,7 @@ use model::{
     SessionOpen, Time,
 };
 
+use crate::approvals::KnownApprovals;
 use crate::blob::{BlobReader, blob_path};
 use crate::disk::{Disk, RealDisk, read_file};
 use crate::error::{RecordError, StoreError};
@@ -24,13 +25,14 @@ use crate::wrapping::WrappingKey;
 /// Blobs whose content is at most this long are opened whole; of longer ones, [`Opened::Blob`] has the beginning.
 pub const OPENED_BYTES_MAX: u64 = 1 << 20;
 
-/// A log, for reading. Clones share what they have learnt about sessions.
+/// A log, for reading. Clones share what they have learnt about sessions and approvals.
 #[derive(Clone)]
 pub struct Reader {
     disk: Arc<dyn Disk>,
     vkey: VerifierKey,
     keys: Result<Arc<KeyTable>, Arc<str>>,
     sessions: Arc<Mutex<Sessions>>,
+    approvals: Arc<Mutex<KnownApprovals>>,
 }
 
 /// Where the keys of sessions are and which were erased, as far as the log has been read for that.
@@ -137,7 +139,7 @@ impl Reader {
         }
         // Without the keys, everything but the sensitive content can be read.
         let keys = KeyTable::open(&disk, wrapping).map(Arc::new).map_err(|error| error.to_string().into());
-        Ok(Self { disk, vkey, keys, sessions: Arc::default() })
+        Ok(Self { disk, vkey, keys, sessions: Arc::default(), approvals: Arc::default() })
     }
 
     /// The log's public key, as the data directory has it.
@@ -304,6 +306,14 @@ impl Reader {
             }
         }
         sessions.slots.get(&session).copied().ok_or(StoreError::NoSession(session))
+    }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
+    }
+
+    pub(crate) fn known_approvals(&self) -> MutexGuard<'_, KnownApprovals> {
+        lock(&self.approvals)
     }
 
     /// Remembers where a session's key is, so that the log need not be read for it again.

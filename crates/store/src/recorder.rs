@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
-    Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost, PreviousLog, Refused,
-    Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
+    Approval, Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost, Passkey,
+    PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
 };
 
 use crate::blob;
@@ -97,6 +97,8 @@ pub enum GatewayEntry {
     Shared(Shared),
     /// An outpost came, went, or was turned away.
     Outpost(Outpost),
+    /// Somebody's key for signing decisions was enrolled or removed.
+    Passkey(Passkey),
 }
 
 /// The open log of one gateway. Clones are the same log.
@@ -334,8 +336,17 @@ impl Recorder {
             GatewayEntry::Revocation(body) => Body::Revocation(body),
             GatewayEntry::Shared(body) => Body::Shared(body),
             GatewayEntry::Outpost(body) => Body::Outpost(body),
+            GatewayEntry::Passkey(body) => Body::Passkey(body),
         };
-        self.0.log.note(body, Purpose::Complete)
+        Ok(self.0.log.note(body, Purpose::Complete)?.0)
+    }
+
+    /// Appends a step of an approval, and gives its leaf hash too.
+    ///
+    /// # Errors
+    /// Recording has stopped.
+    pub fn note_approval(&self, step: Approval) -> Result<(Position, Digest), RecordError> {
+        self.0.log.note(Body::Approval(step), Purpose::Complete)
     }
 
     /// A gate for one worker thread.

@@ -73,6 +73,8 @@ pub struct IntentDraft<'a> {
     pub policy: Option<Digest>,
     /// What a policy that only observes says of it, if that is not the decision.
     pub observed: Option<Verdict>,
+    /// The command under whose approval this one waits or runs, if it is not its own.
+    pub approval: Option<CommandId>,
     /// How many bytes the client sent for it.
     pub bytes: u64,
 }
@@ -93,6 +95,7 @@ impl<'a> IntentDraft<'a> {
             effects: None,
             policy: None,
             observed: None,
+            approval: None,
             bytes: 0,
         }
     }
@@ -221,6 +224,7 @@ impl SessionLog {
             rules: Vec::new(),
             policy: None,
             observed: None,
+            approval: None,
             durability: start.durability,
             bytes: 0,
             upstream: (start.upstream == UpstreamSecurity::Plaintext).then_some(start.upstream),
@@ -333,6 +337,7 @@ impl SessionLog {
             };
             intent.policy = draft.policy;
             intent.observed = draft.observed;
+            intent.approval = draft.approval;
             intent.bytes = draft.bytes;
         }
         self.leaf.clear();
@@ -340,7 +345,7 @@ impl SessionLog {
         let position = self.append(Purpose::Begin)?;
         self.intents += 1;
         self.open.push((command.ordinal, time.boot_us));
-        Ok(Pending { command, position, boot_us: time.boot_us })
+        Ok(Pending { command, position, boot_us: time.boot_us, leaf: self.previous.unwrap_or(Digest([0; 32])) })
     }
 
     /// Appends a command's outcome. It is written with the next group and needs no flush of its own.

@@ -25,6 +25,8 @@ pub struct Filter {
     pub session: Option<SessionId>,
     /// How the command ended.
     pub status: Option<CommandStatus>,
+    /// What was decided on the command.
+    pub verdict: Option<Verdict>,
     /// Not before this wall clock time, in microseconds since 1970.
     pub since_us: Option<i64>,
     /// Before this wall clock time, in microseconds since 1970.
@@ -101,6 +103,8 @@ pub struct CommandView {
     pub policy: Option<Digest>,
     /// What a policy that only observed said of it, if that was not the decision.
     pub observed: Option<Verdict>,
+    /// The command under whose approval it waits or runs, if it is not its own.
+    pub approval: Option<CommandId>,
     /// The durability in force.
     pub durability: Durability,
     /// What was claimed and nobody checked: by the session when it began, and in the text's comment.
@@ -326,6 +330,7 @@ impl Commands {
             rules: intent.rules,
             policy: intent.policy,
             observed: intent.observed,
+            approval: intent.approval,
             durability: intent.durability,
             outcome: outcome.map(|(index, time, o)| self.outcome(session, index, time, o)).transpose()?,
         };
@@ -400,6 +405,7 @@ impl Filter {
             && self.wants_time(time)
             && self.wants_identity(intent.who.name.as_str(), intent.who.name.name())
             && self.wants_connection(&intent.connection)
+            && self.verdict.is_none_or(|verdict| verdict == intent.verdict)
     }
 
     fn wants(&self, view: &CommandView) -> bool {

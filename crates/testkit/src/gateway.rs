@@ -26,6 +26,7 @@ pub struct Plan {
     durability: &'static str,
     message_bytes_max: u64,
     policy: Option<(String, &'static str)>,
+    approvals: Option<String>,
 }
 
 /// One connection of the configuration.
@@ -68,6 +69,7 @@ impl Plan {
             durability: "intent",
             message_bytes_max: 1 << 30,
             policy: None,
+            approvals: None,
         }
     }
 
@@ -128,6 +130,12 @@ impl Plan {
     #[must_use]
     pub fn policy(self, text: &str, mode: &'static str) -> Plan {
         Plan { policy: Some((text.to_owned(), mode)), ..self }
+    }
+
+    /// Who approves what the policy holds, for every connection: the inside of an inline table.
+    #[must_use]
+    pub fn approvals(self, text: &str) -> Plan {
+        Plan { approvals: Some(text.to_owned()), ..self }
     }
 
     /// The record in a directory of the test's own (a small file system, for example).
@@ -413,7 +421,10 @@ impl Gateway {
         let policy = self.plan.policy.as_ref().map(|(_, mode)| {
             format!("labels = {{ env = \"prod\" }}\npolicy = [\"policy.yaml\"]\npolicy_mode = \"{mode}\"\n")
         });
-        let policy = policy.unwrap_or_default();
+        let mut policy = policy.unwrap_or_default();
+        if let Some(approvals) = &self.plan.approvals {
+            policy += &format!("approvals = {{ {approvals} }}\n");
+        }
         for connection in &self.plan.connections {
             let Connection { name, database, user, tls } = connection;
             config += &format!(

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 pub mod agree;
+pub mod browser;
 pub mod clients;
 mod gateway;
 /// Requests over HTTP, byte by byte.

@@ -76,9 +76,10 @@ impl Log {
         Link { session, number: hashes.len() as u32, previous: hashes.last().copied() }
     }
 
-    fn push_linked(&mut self, session: SessionId, body: Body) {
+    fn push_linked(&mut self, session: SessionId, body: Body) -> Digest {
         let hash = self.push(body);
         self.sessions.get_mut(&session).unwrap().hashes.push(hash);
+        hash
     }
 
     pub fn open(&mut self, n: u8, connection: &str) -> SessionId {
@@ -117,6 +118,14 @@ impl Log {
         };
         self.push_linked(session, Body::SessionOpen(open));
         session
+    }
+
+    /// A person, as an issuer's token says.
+    pub fn person(name: &str) -> Identity {
+        let (method, channel) = (ProofMethod::Jwt, ChannelBinding::None);
+        let proof = Proof { method, channel, credential: "sso".into(), evidence: None };
+        let (name, known) = (name.parse().unwrap(), Known::Verified);
+        Identity { name, known, proof, on_behalf_of: None, groups: Vec::new(), run: None }
     }
 
     pub fn sealed(&mut self, session: SessionId, content: &[u8]) -> Field {
@@ -163,11 +172,33 @@ impl Log {
     }
 
     pub fn intent(&mut self, session: SessionId, text: Field, parameters: Field) -> CommandId {
+        self.intent_with(session, text, parameters, |_| {}).0
+    }
+
+    /// A command that waits for an approval, its own or another's, and the leaf hash of its intent.
+    pub fn held(&mut self, session: SessionId, approval: Option<CommandId>) -> (CommandId, Digest) {
+        let text = self.sealed(session, b"drop table users");
+        self.intent_with(session, text, Field::NONE, |intent| {
+            (intent.verdict, intent.approval) = (Verdict::Hold, approval);
+        })
+    }
+
+    pub fn step(&mut self, of: CommandId, step: ApprovalStep) -> Digest {
+        self.push(Body::Approval(Approval { of, step }))
+    }
+
+    fn intent_with(
+        &mut self,
+        session: SessionId,
+        text: Field,
+        parameters: Field,
+        change: impl FnOnce(&mut Intent),
+    ) -> (CommandId, Digest) {
         let link = self.link(session);
         let of = self.sessions.get_mut(&session).unwrap();
         of.intents += 1;
         let command = CommandId { session, ordinal: of.intents };
-        let intent = Intent {
+        let mut intent = Intent {
             link,
             command,
             who: Who { name: "agent:copilot-agent".parse().unwrap(), known: Known::Verified, on_behalf_of: None },
@@ -185,15 +216,21 @@ impl Log {
             rules: vec![],
             policy: None,
             observed: None,
+            approval: None,
             durability: Durability::Intent,
             bytes: 20,
             upstream: None,
         };
-        self.push_linked(session, Body::Intent(intent));
-        command
+        change(&mut intent);
+        let hash = self.push_linked(session, Body::Intent(intent));
+        (command, hash)
     }
 
     pub fn outcome(&mut self, of: CommandId, status: Status, message: Field) {
+        self.ended(of, status, message, true);
+    }
+
+    pub fn ended(&mut self, of: CommandId, status: Status, message: Field, executed: bool) {
         let outcome = Outcome {
             link: self.link(of.session),
             of,
@@ -212,7 +249,7 @@ impl Log {
             suspended: false,
             effective: Effective::Committed,
             notices: 0,
-            executed: true,
+            executed,
         };
         self.push_linked(of.session, Body::Outcome(outcome));
     }
@@ -278,10 +315,18 @@ impl Log {
             selected.entry(command.session).or_default().insert(command.ordinal);
         }
         let withheld: BTreeSet<Kind> = withheld.iter().copied().collect();
+        let mut sessions: BTreeSet<SessionId> = selected.keys().copied().collect();
+        for entry in self.entries() {
+            if let Body::Approval(Approval { of, step: ApprovalStep::Used { command } }) = entry.body
+                && sessions.contains(&command.session)
+            {
+                sessions.insert(of.session);
+            }
+        }
         let mut entries = BTreeMap::new();
         for (index, (leaf, entry)) in self.leaves.iter().zip(self.entries()).enumerate() {
             let wanted = match entry.body.link() {
-                Some(link) => selected.contains_key(&link.session),
+                Some(link) => sessions.contains(&link.session),
                 None => entry.body.kind() != model::Kind::Heartbeat,
             };
             if wanted {

@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::issuers::{IssuerSource, Issuers, IssuersError, Timing};
+use crate::passkeys::{NotTaken, Passkeys};
 pub(crate) use live::Entered;
 use live::{Live, Places};
 pub(crate) use prove::{NotProven, Proven, identity_of};
@@ -47,6 +48,7 @@ struct Inner {
     recorder: Recorder,
     tokens: Tokens,
     revoked: Revoked,
+    passkeys: Passkeys,
     live: Arc<Live>,
     throttle: Throttle,
     mock_key: [u8; 32],
@@ -71,6 +73,9 @@ pub enum AccessError {
     /// No token was handed out.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// They sign no more, and that is not remembered, or not on the record.
+    #[error("done, but that its passkeys are removed is not kept: {0}")]
+    Passkeys(String),
 }
 
 /// What came of a lock-out.
@@ -129,6 +134,9 @@ impl Access {
             let file = directory.join("revoked");
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
+        let file = directory.join("passkeys");
+        let passkeys = Passkeys::open(file.clone(), recorder.clone())
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
         // A token whose file could not be removed when it was taken back must not come back with its identity.
         for (_, entry) in revoked.all() {
             tokens.revoke_all(&entry.identity);
@@ -138,6 +146,7 @@ impl Access {
             recorder,
             tokens,
             revoked,
+            passkeys,
             live: Arc::default(),
             throttle: Throttle::default(),
             mock_key,
@@ -184,7 +193,12 @@ impl Access {
         self.0.issuers.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Locks an identity out: its sessions end, its tokens hold no more, and nothing lets it in.
+    /// The keys with which people sign.
+    pub(crate) fn passkeys(&self) -> &Passkeys {
+        &self.0.passkeys
+    }
+
+    /// Locks an identity out: its sessions end, its tokens hold no more, its passkeys are removed, and nothing lets it in.
     ///
     /// # Errors
     /// It is locked out already, or not on the disk, or not on the record; in the last two cases it is locked out all the
@@ -211,8 +225,11 @@ impl Access {
         let done = LockedOut { sessions, tokens: u64::try_from(taken.len()).unwrap_or(u64::MAX) };
         let noted = self.note(GatewayEntry::Revocation(entry(done)));
         let noted = noted.and_then(|()| self.note_taken(taken));
+        let removed = inner.passkeys.remove_all(identity);
         written?;
-        noted.map(|()| done)
+        noted?;
+        removed.map_err(|error: NotTaken| AccessError::Passkeys(error.to_string()))?;
+        Ok(done)
     }
 
     /// Lets an identity in again.

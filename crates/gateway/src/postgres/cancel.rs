@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 
 use model::SessionId;
 use subtle::ConstantTimeEq as _;
@@ -36,12 +37,60 @@ pub(crate) struct Target {
     outposts: Option<Outposts>,
     upstream: CancelKey,
     busy: AtomicBool,
+    waits: Mutex<Waits>,
+}
+
+/// Whether the session's command waits for people.
+#[derive(Default)]
+enum Waits {
+    #[default]
+    No,
+    /// It does; this wakes the session.
+    Yes(Waker),
+    /// It did, and whoever sent it wants it no more.
+    NoMore,
 }
 
 impl Target {
     /// Tells whether a command is running, so that a late cancel is not carried.
     pub(crate) fn set_busy(&self, busy: Busy) {
         self.busy.store(busy == Busy::Yes, Ordering::Relaxed);
+    }
+
+    /// A command waits for people: a cancellation is for that.
+    pub(crate) fn set_waits(&self, waker: &Waker) {
+        let mut waits = self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !matches!(*waits, Waits::NoMore) {
+            *waits = Waits::Yes(waker.clone());
+        }
+    }
+
+    /// No command waits for people any more. Says whether it was cancelled.
+    pub(crate) fn stop_waiting(&self) -> bool {
+        let mut waits = self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(std::mem::take(&mut *waits), Waits::NoMore)
+    }
+
+    /// Whether the command that waits was cancelled.
+    pub(crate) fn wait_is_cancelled(&self) -> bool {
+        matches!(*self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner), Waits::NoMore)
+    }
+
+    /// Cancels the command that waits for people, if one does. The server knows nothing of it.
+    pub(crate) fn cancel_wait(&self) -> bool {
+        let mut waits = self.waits.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match std::mem::replace(&mut *waits, Waits::NoMore) {
+            // Clients ask twice, some of them.
+            Waits::NoMore => true,
+            Waits::Yes(waker) => {
+                waker.wake();
+                true
+            }
+            Waits::No => {
+                *waits = Waits::No;
+                false
+            }
+        }
     }
 
     /// Whether a command is running.
@@ -95,6 +144,7 @@ impl Cancels {
             outposts: outposts.cloned(),
             upstream,
             busy: AtomicBool::new(false),
+            waits: Mutex::default(),
         });
         let mut by_pid = self.by_pid.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let entries = by_pid.entry(pid).or_default();

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Carried, Claim, Copy, CopyDirection, Digest, Effective, Facts, Field, Label,
-    Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, Cancel, CancelResult, Carried, Claim, CommandId, Copy, CopyDirection, Digest, Effective, Facts,
+    Field, Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
 use policy::{Decision, Denial, Request, Ruling, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
@@ -97,6 +97,7 @@ impl<'a> Shape<'a> {
             effects: ruled.effects,
             policy: ruled.policy,
             observed: ruled.observed,
+            approval: ruled.approval,
             bytes: self.bytes,
         }
     }
@@ -118,12 +119,13 @@ pub(crate) struct Ruled<'a> {
     effects: Option<&'a Arc<Facts>>,
     policy: Option<Digest>,
     observed: Option<Verdict>,
+    approval: Option<CommandId>,
 }
 
 impl<'a> Ruled<'a> {
     /// Of a command that no policy was asked about, under this one.
     pub(crate) fn unasked(policy: Option<Digest>) -> Self {
-        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy, observed: None }
+        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy, observed: None, approval: None }
     }
 
     /// By the gateway's own rules, which no policy can change.
@@ -136,15 +138,23 @@ impl<'a> Ruled<'a> {
         let Some((policy, decision)) = &said.policy else { return Self { verdict, ..Self::unasked(None) } };
         let wanted = match decision.ruling() {
             Ruling::Allow => Verdict::Allow,
-            Ruling::Deny | Ruling::Hold => Verdict::Deny,
+            Ruling::Deny => Verdict::Deny,
+            Ruling::Hold => Verdict::Hold,
         };
         Self {
             verdict,
             rules: decision.rules(),
             effects: said.facts.as_ref(),
             policy: Some(policy.set.digest()),
-            observed: (wanted != verdict).then_some(wanted),
+            // What is denied because it cannot be held was not let through either.
+            observed: (verdict == Verdict::Allow && wanted != verdict).then_some(wanted),
+            approval: None,
         }
+    }
+
+    /// The same, under the approval of another command.
+    pub(crate) fn under(self, approval: Option<CommandId>) -> Self {
+        Self { approval, ..self }
     }
 }
 

@@ -259,6 +259,7 @@ async fn cancel(shared: &Shared, key: &CancelKey, peer: SocketAddr) {
     let result = match found {
         None => CancelResult::NoSession,
         // Nothing runs: a cancellation now could only hit the next command.
+        Some(target) if target.cancel_wait() => CancelResult::Held,
         Some(target) if target.busy() == Busy::No => CancelResult::TooLate,
         Some(target) => match tokio::time::timeout(CANCEL_MAX, target.cancel()).await {
             Ok(Ok(())) => CancelResult::Forwarded,

@@ -5,9 +5,10 @@
 //! through the gateway; that nothing went around it, no log can say.
 //!
 //! Pure, so that a data directory, a published log, an evidence bundle and a page in a browser are judged by the same
-//! code. Not for: finding the bytes. Memory is that of the sessions that are open at one time, and of those erased
-//! sessions whose blobs are gone.
+//! code. Not for: finding the bytes. Memory is that of the sessions and of the approvals that are open at one time, and
+//! of those erased sessions whose blobs are gone.
 
+mod approvals;
 mod published;
 mod report;
 mod session;
@@ -17,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    BlobField, Body, Digest, Entry, Erase, Hold, HoldAction, Kind, SessionClose, SessionEnd, SessionId, SessionOpen,
-    Skim, SkimmedCommand, Time,
+    ApprovalStep, ApprovalVote, Assertion, BlobField, Body, Digest, Entry, Erase, Hold, HoldAction, Kind, Passkey,
+    PasskeyAction, SessionClose, SessionEnd, SessionId, SessionOpen, Skim, SkimmedCommand, Time, approval_challenge,
 };
 
 pub use published::read_published;
@@ -28,10 +29,12 @@ pub use report::{
 };
 pub use state::StateError;
 
+use self::approvals::{Approvals, StepAt};
 use self::session::{At, Connections, Found, Open};
 use crate::checkpoint::Checkpoint;
 use crate::frontier::Frontier;
 use crate::note::VerifierKey;
+use crate::passkey;
 use crate::tree::EMPTY_ROOT;
 
 /// Silence longer than this, while the gateway was running, is worth a question: heartbeats come every ten seconds.
@@ -93,6 +96,12 @@ pub struct Audit {
     /// Blobs that are not there, until the record says that they were erased.
     missing: BTreeMap<(SessionId, u64), (At, String)>,
     holds: BTreeMap<String, Hold>,
+    /// The passkeys that are enrolled, by the credential's id.
+    passkeys: BTreeMap<String, Passkey>,
+    /// Decisions that were signed: by keys of this log, and by others.
+    signed_decisions: u64,
+    signed_decisions_unchecked: u64,
+    approvals: Approvals,
     completeness: Completeness,
     coverage: Coverage,
     last: Option<(u64, Kind, Time)>,
@@ -119,6 +128,10 @@ impl Audit {
             connections: Connections::default(),
             missing: BTreeMap::new(),
             holds: BTreeMap::new(),
+            passkeys: BTreeMap::new(),
+            signed_decisions: 0,
+            signed_decisions_unchecked: 0,
+            approvals: Approvals::default(),
             completeness: Completeness {
                 verdict: CompletenessVerdict::Ok,
                 gaps: Vec::new(),
@@ -216,7 +229,7 @@ impl Audit {
             self.frontier.append(hash);
         }
         match Skim::read(leaf) {
-            Ok(Skim::Command(command)) => self.command(place, &command, hash, blob),
+            Ok(Skim::Command(command)) => self.command(place, leaf, &command, hash, blob),
             Ok(Skim::Other(entry)) => self.other(place, &entry, hash),
             Err(error) => self.found.violate_at(&At { place: place.clone(), command: None }, error.to_string()),
         }
@@ -231,6 +244,7 @@ impl Audit {
     fn command(
         &mut self,
         place: &Place,
+        leaf: &[u8],
         entry: &SkimmedCommand,
         hash: Digest,
         blob: &mut dyn FnMut(SessionId, &BlobField) -> BlobState,
@@ -244,6 +258,12 @@ impl Audit {
         match entry.status {
             None => self.completeness.commands += 1,
             Some(status) => *self.completeness.outcomes.entry(status).or_insert(0) += 1,
+        }
+        if entry.held {
+            self.approvals.intent(place.index, leaf, hash);
+        }
+        if entry.status.is_some() {
+            self.approvals.outcome(place.index, entry.command, entry.executed, &mut self.found);
         }
         for named in &entry.blobs {
             self.blob(entry.link.session, named, &at, blob);
@@ -286,13 +306,28 @@ impl Audit {
             Body::Recovery(recovery) => {
                 completeness.recoveries += 1;
                 completeness.torn_bytes_declared = completeness.torn_bytes_declared.saturating_add(recovery.torn_bytes);
+                self.approvals.void();
             }
             Body::Witnesses(witnesses) => self.coverage.witnesses = Some(witnesses.clone()),
             Body::Erase(erase) => self.erase(erase, &at),
             Body::Hold(hold) => self.hold(hold),
-            Body::Start(_)
-            | Body::Stop(_)
-            | Body::Heartbeat(_)
+            Body::Passkey(key) => match key.action {
+                PasskeyAction::Enrolled => drop(self.passkeys.insert(key.credential.clone(), key.clone())),
+                PasskeyAction::Removed => drop(self.passkeys.remove(&key.credential)),
+            },
+            Body::Start(_) | Body::Stop(_) => self.approvals.void(),
+            Body::Approval(step) => {
+                let step_at = StepAt { index: place.index, wall_us: entry.time.wall_us, hash };
+                let sessions = &self.sessions;
+                let knows = |session| sessions.contains_key(&session);
+                self.approvals.step(&step_at, step, self.scope, knows, &mut self.found);
+                if let ApprovalStep::Decided(vote) = &step.step
+                    && let Some(signature) = &vote.signature
+                {
+                    self.signed_decision(vote, signature, &At { command: Some(step.of), ..at });
+                }
+            }
+            Body::Heartbeat(_)
             | Body::Intent(_)
             | Body::Outcome(_)
             | Body::Cancel(_)
@@ -364,6 +399,7 @@ impl Audit {
         let Some(session) = self.sessions.remove(&id) else {
             return self.no_session(index, id);
         };
+        self.approvals.session_ended(id);
         self.connections.seen_again(session.connection, wall);
         session.link(&close.link, at, &mut self.found);
         self.completeness.sessions_lost += u64::from(close.reason == SessionEnd::Lost);
@@ -434,6 +470,32 @@ impl Audit {
             }
             HoldAction::Released => {
                 self.holds.remove(&hold.hold);
+            }
+        }
+    }
+
+    /// A decision that somebody signed. Whose key it was may be in entries that are not here: of a selection, or of the
+    /// log that this one continues.
+    fn signed_decision(&mut self, vote: &ApprovalVote, signature: &Assertion, at: &At) {
+        let Some(key) = self.passkeys.get(&signature.credential) else {
+            if self.scope == Scope::Selection || self.coverage.previous.is_some() {
+                self.signed_decisions_unchecked += 1;
+            } else {
+                let what = "a decision is signed by a passkey that nobody had enrolled".to_owned();
+                self.found.violate_at(at, what);
+            }
+            return;
+        };
+        if key.identity.name != vote.by.name {
+            let what = format!("a decision of {} is signed by a passkey of {}", vote.by.name, key.identity.name);
+            return self.found.violate_at(at, what);
+        }
+        let challenge = approval_challenge(vote.decision, &vote.by.name, &vote.request, vote.comment.as_deref());
+        match passkey::verify(key, &challenge, signature) {
+            Ok(()) => self.signed_decisions += 1,
+            Err(error) => {
+                let what = format!("the signature of a decision of {} does not hold: {error}", vote.by.name);
+                self.found.violate_at(at, what);
             }
         }
     }
@@ -529,6 +591,8 @@ impl Audit {
                 blobs: self.blobs,
                 blobs_unchecked: self.blobs_unchecked,
                 torn_bytes: self.torn_bytes,
+                signed_decisions: self.signed_decisions,
+                signed_decisions_unchecked: self.signed_decisions_unchecked,
             },
             completeness: self.completeness,
             coverage: self.coverage,

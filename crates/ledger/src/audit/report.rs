@@ -39,6 +39,10 @@ pub struct Integrity {
     pub blobs_unchecked: u64,
     /// Bytes of an unfinished group at the end, on which nobody relied.
     pub torn_bytes: u64,
+    /// How many decisions on commands were signed by a passkey, and found right.
+    pub signed_decisions: u64,
+    /// How many signed decisions are by a passkey whose enrolment is not at hand, so that nothing is known of them.
+    pub signed_decisions_unchecked: u64,
 }
 
 /// Something that is not as it was recorded.

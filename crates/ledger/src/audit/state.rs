@@ -3,11 +3,13 @@
 //! Whoever keeps the bytes vouches for what was verified before: it is not read again. They have a checksum against
 //! accidents; any bytes may be given to [`Audit::resume`]. An audit that found a violation is not saved: it begins anew.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Body, CommandId, Digest, Entry, Genesis, Kind, SessionId, Status, Time};
+use model::{Body, CommandId, Digest, Entry, Genesis, IdentityName, Kind, SessionId, Status, Time};
 use sha2::{Digest as _, Sha256};
 
+use super::approvals::{Asked, Asker, Held};
 use super::report::{Away, AwayEnd, ClockStep, Silence};
 use super::session::{At, Open};
 use super::{Audit, Place, Scope};
@@ -15,7 +17,7 @@ use crate::frontier::Frontier;
 use crate::note::VerifierKey;
 
 /// The first line, version included.
-const MAGIC: &[u8] = b"onrecord/v1 audit\n";
+const MAGIC: &[u8] = b"onrecord/v2 audit\n";
 /// No log has as many entries as this.
 const COUNT_MAX: u64 = 1 << 62;
 /// No session has as many commands as this.
@@ -64,6 +66,11 @@ impl Audit {
             out.text(what);
         });
         out.each(self.holds.values(), |out, hold| out.body(Body::Hold(hold.clone())));
+        out.each(self.passkeys.values(), |out, key| out.body(Body::Passkey(key.clone())));
+        out.u64(self.signed_decisions);
+        out.u64(self.signed_decisions_unchecked);
+        out.each(&self.approvals.held, |out, (command, held)| out.held(*command, held));
+        out.each(&self.approvals.open, |out, (command, asked)| out.asked(*command, asked));
         self.save_findings(&mut out);
         let sum = Sha256::digest(&out.0);
         out.0.extend_from_slice(&sum);
@@ -178,6 +185,25 @@ impl Audit {
                 Some(())
             }
             _ => None,
+        })?;
+        from.each(|from| match from.body()? {
+            Body::Passkey(key) => {
+                self.passkeys.insert(key.credential.clone(), key);
+                Some(())
+            }
+            _ => None,
+        })?;
+        self.signed_decisions = from.count()?;
+        self.signed_decisions_unchecked = from.count()?;
+        from.each(|from| {
+            let command = from.command()?;
+            self.approvals.held.insert(command, from.held()?);
+            Some(())
+        })?;
+        from.each(|from| {
+            let command = from.command()?;
+            self.approvals.open.insert(command, from.asked()?);
+            Some(())
         })?;
         self.load_findings(from)?;
         (self.frontier.size() == self.entries).then_some(())
@@ -313,10 +339,39 @@ impl Out {
         self.text(&at.place.file);
         self.u64(at.place.offset);
         self.u64(at.place.index);
-        self.each(at.command, |out, command| {
-            out.id(command.session);
-            out.u32(command.ordinal);
-        });
+        self.each(at.command, Self::command);
+    }
+
+    fn command(&mut self, command: CommandId) {
+        self.id(command.session);
+        self.u32(command.ordinal);
+    }
+
+    fn asker(&mut self, asker: &Asker) {
+        self.text(asker.name.as_str());
+        self.each(&asker.on_behalf_of, |out, name| out.text(name.as_str()));
+        self.text(&asker.connection);
+    }
+
+    fn held(&mut self, command: CommandId, held: &Held) {
+        self.command(command);
+        self.digest(&held.intent);
+        self.u64(held.index);
+        self.each(held.under, Self::command);
+        self.asker(&held.asker);
+        self.u64(u64::from(held.released));
+    }
+
+    fn asked(&mut self, command: CommandId, asked: &Asked) {
+        self.command(command);
+        self.digest(&asked.request);
+        for number in [asked.index, asked.quorum, u64::from(asked.signed)] {
+            self.u64(number);
+        }
+        self.i64(asked.expires_us);
+        self.each(&asked.asker, Self::asker);
+        self.each(&asked.approved, |out, name| out.text(name.as_str()));
+        self.each(&asked.denied, |out, name| out.text(name.as_str()));
     }
 
     fn session(&mut self, id: SessionId, open: &Open) {
@@ -409,10 +464,51 @@ impl<'a> In<'a> {
         let place = Place { file, offset: self.u64()?, index: self.u64()? };
         let mut command = None;
         self.each(|from| {
-            command = Some(CommandId { session: from.id()?, ordinal: from.u32()? });
+            command = Some(from.command()?);
             Some(())
         })?;
         Some(At { place, command })
+    }
+
+    fn command(&mut self) -> Option<CommandId> {
+        Some(CommandId { session: self.id()?, ordinal: self.u32()? })
+    }
+
+    /// The last of the items, of which [`Out`] writes one at most.
+    fn optional<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        let mut item = None;
+        self.each(|from| {
+            item = Some(read(from)?);
+            Some(())
+        })?;
+        Some(item)
+    }
+
+    fn name(&mut self) -> Option<IdentityName> {
+        self.text()?.parse().ok()
+    }
+
+    fn asker(&mut self) -> Option<Asker> {
+        let (name, on_behalf_of) = (self.name()?, self.optional(Self::name)?);
+        Some(Asker { name, on_behalf_of, connection: self.text()?.to_owned() })
+    }
+
+    fn held(&mut self) -> Option<Held> {
+        let (intent, index) = (self.digest()?, self.count()?);
+        let under = self.optional(Self::command)?;
+        Some(Held { intent, index, under, asker: self.asker()?, released: self.u64()? == 1 })
+    }
+
+    fn asked(&mut self) -> Option<Asked> {
+        let request = self.digest()?;
+        let (index, quorum, signed, expires_us) = (self.count()?, self.u64()?, self.u64()? == 1, self.i64()?);
+        let asker = self.optional(Self::asker)?;
+        let mut approved = BTreeSet::new();
+        self.each(|from| {
+            approved.insert(from.name()?);
+            Some(())
+        })?;
+        Some(Asked { request, index, quorum, signed, expires_us, asker, approved, denied: self.optional(Self::name)? })
     }
 
     fn session(&mut self) -> Option<(SessionId, Open)> {

@@ -181,8 +181,59 @@ impl<'a> Object<'a> {
                 reason: self.optional("reason", |o, k| o.string(k))?,
                 by: self.optional("by", |o, _| o.actor())?,
             }),
+            Kind::Approval => Body::Approval(Approval { of: self.command("of")?, step: self.approval_step()? }),
+            Kind::Passkey => Body::Passkey(Passkey {
+                action: self.word("action", PasskeyAction::parse)?,
+                identity: self.object("identity")?.identity()?,
+                credential: self.string("credential")?,
+                algorithm: self.word("algorithm", PasskeyAlgorithm::parse)?,
+                public_key: self.bytes("public_key")?,
+                rp_id: self.string("rp_id")?,
+                origin: self.string("origin")?,
+                aaguid: self.string("aaguid")?,
+            }),
         };
         Ok(Entry { time, body })
+    }
+
+    fn assertion(&self) -> Read<Assertion> {
+        Ok(Assertion {
+            credential: self.string("credential")?,
+            authenticator_data: self.bytes("authenticator_data")?,
+            client_data: self.bytes("client_data")?,
+            signature: self.bytes("signature")?,
+        })
+    }
+
+    fn bytes(&self, key: &'static str) -> Read<Vec<u8>> {
+        STANDARD.decode(self.text(key)?).map_err(|_| Bad(key))
+    }
+
+    fn approval_step(&self) -> Read<ApprovalStep> {
+        Ok(match self.text("step")? {
+            "requested" => ApprovalStep::Requested(Box::new(ApprovalRequest {
+                intent: self.digest("intent")?.ok_or(Bad("intent"))?,
+                connection: self.string("connection")?,
+                database: self.label("database")?,
+                role: self.string("role")?,
+                policy: self.digest("policy")?.ok_or(Bad("policy"))?,
+                quorum: self.number("quorum")?,
+                signed: self.truth("signed")?,
+                expires_us: self.wall("expires")?,
+                nonce: self.digest("nonce")?.ok_or(Bad("nonce"))?,
+            })),
+            "seen" => ApprovalStep::Seen { by: Box::new(self.object("identity")?.identity()?) },
+            "decided" => ApprovalStep::Decided(Box::new(ApprovalVote {
+                decision: self.word("decision", ApprovalDecision::parse)?,
+                request: self.digest("request")?.ok_or(Bad("request"))?,
+                by: self.object("identity")?.identity()?,
+                comment: self.optional("comment", |o, k| o.string(k))?,
+                signature: self.optional("signature", |o, k| o.object(k)?.assertion())?.map(Box::new),
+            })),
+            "used" => ApprovalStep::Used { command: self.command("command")? },
+            "ended" => ApprovalStep::Ended { how: self.word("how", ApprovalEnd::parse)? },
+            _ => return Err(Bad("step")),
+        })
     }
 
     fn previous(&self) -> Read<PreviousLog> {
@@ -369,6 +420,7 @@ impl<'a> Object<'a> {
                 .collect::<Read<_>>()?,
             policy: self.digest("policy")?,
             observed: self.optional("observed", |o, k| o.word(k, Verdict::parse))?,
+            approval: self.optional("approval", |o, k| o.command(k))?,
             durability: self.word("durability", Durability::parse)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |o, k| o.word(k, UpstreamSecurity::parse))?,

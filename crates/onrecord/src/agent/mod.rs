@@ -11,11 +11,12 @@ mod proof;
 use std::path::PathBuf;
 
 use clap::Args;
+use model::CommandId;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::Failure;
 use crate::http::{Client, HttpError};
+use crate::{Exit, Failure};
 
 pub use device::Device;
 pub use login::{Login, Proof as LoginProof};
@@ -25,6 +26,10 @@ pub use proof::{Source, SourceArgs};
 const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// RFC 8693, 3.
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// Bytes of an answer about approvals: it can have a whole statement in it.
+const APPROVAL_BYTES_MAX: u64 = 128 << 20;
+/// Seconds that the gateway waits for a change, at most; less than a request may take.
+const CHANGE_SECONDS_MAX: u32 = 50;
 
 /// Which gateway, and how its certificate is checked.
 #[derive(Debug, Clone, Default, Args)]
@@ -126,6 +131,43 @@ impl Api {
                 about,
             }),
             _ => Err(refused(&about)),
+        }
+    }
+
+    /// The approvals that the bearer may decide or has asked for; with a revision, as soon as there is a later one, or after
+    /// less than a minute.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses.
+    pub fn approvals(&self, proof: &str, after: Option<u64>) -> Result<Value, Failure> {
+        let query = after.map(|after| format!("?wait={CHANGE_SECONDS_MAX}&after={after}")).unwrap_or_default();
+        let url = format!("{}/v1/approvals{query}", self.url);
+        self.well(self.client.get_long_json(&url, proof, APPROVAL_BYTES_MAX))
+    }
+
+    /// All that the gateway tells of an approval, which it notes down that the bearer has seen.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses; or there is none of that name.
+    pub fn approval(&self, proof: &str, id: CommandId) -> Result<Value, Failure> {
+        self.well(self.client.get_long_json(&format!("{}/v1/approvals/{id}", self.url), proof, APPROVAL_BYTES_MAX))
+    }
+
+    /// Decides an approval, and gives what it is then.
+    ///
+    /// # Errors
+    /// As [`Api::approval`]; or it is not open, or not what was decided on.
+    pub fn decide(&self, proof: &str, id: CommandId, decision: &Value) -> Result<Value, Failure> {
+        let url = format!("{}/v1/approvals/{id}", self.url);
+        self.well(self.client.post_json(&url, proof, decision, APPROVAL_BYTES_MAX))
+    }
+
+    /// What the gateway answered, if that is no refusal.
+    fn well(&self, asked: Result<(u16, Value), HttpError>) -> Result<Value, Failure> {
+        match asked.map_err(|error| self.unreachable(&error))? {
+            (200, answer) => Ok(answer),
+            (404, refusal) => Err(refused(&refusal).with(Exit::NotFound)),
+            (_, refusal) => Err(refused(&refusal)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The commands of the CLI, one a module: arguments in, results on the console.
 
+pub mod approvals;
 #[allow(clippy::module_inception, reason = "every module here is named as its command")]
 pub mod commands;
 pub mod completions;
@@ -31,6 +32,7 @@ mod asking;
 mod row;
 mod selection;
 mod source;
+mod story;
 mod words;
 
 pub use selection::Selection;

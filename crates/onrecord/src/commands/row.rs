@@ -109,7 +109,8 @@ impl Row {
     pub(super) fn status_cell(&self) -> Cell {
         let tone = tone_of(self.status);
         let undone = self.status == "ok" && self.measured.as_ref().is_some_and(Measured::undone);
-        let detail = self.code.as_deref().or(self.reason).or(undone.then_some("undone"));
+        let held = self.status == "pending" && self.verdict == model::Verdict::Hold.as_str();
+        let detail = self.code.as_deref().or(self.reason).or(undone.then_some("undone")).or(held.then_some("hold"));
         match detail {
             Some(detail) => Cell::toned(tone, format!("{} {detail}", self.status)),
             None => Cell::toned(tone, self.status),

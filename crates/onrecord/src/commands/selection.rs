@@ -1,6 +1,7 @@
 //! Which commands and sessions are asked for.
 
 use clap::Args;
+use model::Verdict;
 use store::CommandStatus;
 
 use super::words;
@@ -20,6 +21,9 @@ pub struct Selection {
     /// That ended so: ok, error, denied, cancelled, skipped, unknown or pending
     #[arg(long, value_parser = status)]
     pub status: Option<CommandStatus>,
+    /// That were decided so: allow, deny or hold
+    #[arg(long, value_parser = verdict)]
+    pub verdict: Option<Verdict>,
     /// Not before: 90s, 30m, 1h, 2d ago, a date or a time
     #[arg(long = "since", value_name = "WHEN", value_parser = words::moment)]
     pub since_us: Option<i64>,
@@ -66,4 +70,8 @@ fn claim(text: &str) -> Result<(String, String), &'static str> {
 
 fn status(text: &str) -> Result<CommandStatus, &'static str> {
     CommandStatus::parse(text).ok_or("write ok, error, denied, cancelled, skipped, unknown or pending")
+}
+
+fn verdict(text: &str) -> Result<Verdict, &'static str> {
+    Verdict::parse(text).ok_or("write allow, deny or hold")
 }

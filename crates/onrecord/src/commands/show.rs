@@ -10,7 +10,7 @@ use store::{CommandView, Erasure, OutcomeView, Reader, SessionView};
 use super::row::{self, Row, Times};
 use super::selection::Selection;
 use super::source::{self, Named, state};
-use super::{Context, sessions, words};
+use super::{Context, sessions, story, words};
 use crate::Failure;
 use crate::cli::RecordPlace;
 use crate::output::{Console, Format, Tone, lines, single_line};
@@ -42,12 +42,14 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     let view = source::command(reader, id)?;
     let intent = hash(reader, view.index)?;
     let outcome = view.outcome.as_ref().map(|outcome| hash(reader, outcome.index)).transpose()?;
+    let approval = story::of(reader, &view)?;
     if console.format() != Format::Table {
         let mut value = serde_json::to_value(Row::from(view.clone())).map_err(Failure::new)?;
         if let (Some(fields), Some(more)) =
             (value.as_object_mut(), evidence(&view, &intent, outcome.as_deref()).as_object_mut())
         {
             fields.append(more);
+            fields.insert("approval".to_owned(), approval.as_ref().map_or(Value::Null, story::as_json));
         }
         return Ok(console.json(&value)?);
     }
@@ -68,6 +70,7 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     facts.say("via", &format!("{}{statement}{portal}", view.via))?;
     facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
     decided(&mut facts, &view)?;
+    approved(&mut facts, &view, approval.as_ref())?;
     facts.say("durability", view.durability.as_str())?;
     if let Some(upstream) = view.upstream {
         facts.toned("upstream", Tone::Warning, &format!("{upstream}: others on the way can read and change it"))?;
@@ -80,6 +83,9 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
         None => facts.toned("status", Tone::Faint, "pending: no outcome yet")?,
     }
     facts.say("intent", &format!("entry {}, leaf {intent}", view.index))?;
+    if let Some(request) = approval.as_ref().and_then(|approval| approval.steps.first()) {
+        facts.say("request", &format!("entry {}, leaf {}", request.index, request.leaf.hex()))?;
+    }
     if let (Some(outcome), Some(hash)) = (&view.outcome, outcome) {
         facts.say("outcome", &format!("entry {}, leaf {hash}", outcome.index))?;
     }
@@ -88,7 +94,11 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
 
 /// What was decided, by what, on what.
 fn decided(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
-    let tone = if view.verdict == model::Verdict::Deny { Tone::Bad } else { Tone::Plain };
+    let tone = match view.verdict {
+        model::Verdict::Allow => Tone::Plain,
+        model::Verdict::Deny => Tone::Bad,
+        model::Verdict::Hold => Tone::Warning,
+    };
     facts.toned("verdict", tone, view.verdict.as_str())?;
     if let Some(observed) = view.observed {
         facts.toned("observed", Tone::Warning, &format!("{observed}, had the policy been enforced"))?;
@@ -117,6 +127,20 @@ fn decided(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
     if !does.complete() {
         let why = words(does.opaque.iter().map(|word| word.as_str()).collect());
         facts.toned("not known", Tone::Warning, &format!("it may do more: {why}"))?;
+    }
+    Ok(())
+}
+
+/// Who approved it, if it needed that, and what came of the approval.
+fn approved(facts: &mut Facts<'_>, view: &CommandView, approval: Option<&store::ApprovalStory>) -> Result<(), Failure> {
+    let Some(approval) = approval else {
+        let waits = view.verdict == model::Verdict::Hold;
+        return if waits { facts.toned("approval", Tone::Faint, "not asked for") } else { Ok(()) };
+    };
+    let mut name = "approval";
+    for (tone, line) in story::told(approval, view.id) {
+        facts.toned(name, tone, &line)?;
+        name = "";
     }
     Ok(())
 }

@@ -168,6 +168,7 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
         connection: selection.connection.clone(),
         session: selection.session.as_deref().map(|id| session(reader, id)).transpose()?,
         status: selection.status,
+        verdict: selection.verdict,
         since_us: selection.since_us,
         until_us: selection.until_us,
         contains: selection.contains.clone(),
@@ -177,13 +178,14 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
 
 /// A selection as a command line would say it, with whole ids and points in time.
 pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, Failure> {
-    let Filter { identity, connection, session, status, since_us, until_us, contains, claim } =
+    let Filter { identity, connection, session, status, verdict, since_us, until_us, contains, claim } =
         filter(reader, selection)?;
     let words = [
         ("identity", identity),
         ("connection", connection),
         ("session", session.map(|session| session.to_string())),
         ("status", status.map(|status| status.as_str().to_owned())),
+        ("verdict", verdict.map(|verdict| verdict.as_str().to_owned())),
         ("since", since_us.map(model::wall_text)),
         ("until", until_us.map(model::wall_text)),
         ("contains", contains),

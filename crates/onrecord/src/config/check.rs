@@ -7,7 +7,7 @@ use crate::config::ConnectionName;
 /// User names that are no identity's.
 const RESERVED: [&str; 1] = ["token"];
 /// Entries of a list of the file: databases of a connection, identities, listeners.
-const LIST_ENTRIES_MAX: usize = 1024;
+pub(super) const LIST_ENTRIES_MAX: usize = 1024;
 
 /// A secret of the file that cannot be read, or that others can read too.
 #[derive(Debug)]
@@ -104,6 +104,26 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
         let what = "outposts cannot dial a unix socket of this machine".to_owned();
         problem("outposts.address", what, "write \"host:port\", as outposts reach this gateway");
     }
+    let signed = config.connections.iter().filter(|(_, one)| one.approvals.as_ref().is_some_and(|asked| asked.signed));
+    for (name, _) in signed.filter(|_| config.passkeys.is_none()) {
+        let hint = "set passkeys.origin, so that there is a page to make passkeys on, or take `signed` away";
+        problem(&format!("connections.{name}.approvals.signed"), "nobody can sign".into(), hint);
+    }
+    if let Some(passkeys) = &config.passkeys {
+        if gateway::Site::new(&passkeys.origin).is_none() {
+            let what = format!("{:?} is no origin that has passkeys", passkeys.origin);
+            let hint = "write it as browsers show it: \"https://gateway.example:8443\", a name and no address, no path";
+            problem("passkeys.origin", what, hint);
+        }
+        if config.listen.api.is_empty() {
+            let hint = "set listen.api, where the page /approve is served, or remove [passkeys]";
+            problem(
+                "passkeys.origin",
+                "passkeys are made on a page of the API, which is not listened for".into(),
+                hint,
+            );
+        }
+    }
     if config.publish.as_ref().is_some_and(|publish| !(1..=LIST_ENTRIES_MAX).contains(&publish.listen.len())) {
         let hint = "write at least one address, such as [\"127.0.0.1:6480\"], or remove [publish]";
         problem("publish.listen", "there is no address to listen on, or too many".into(), hint);
@@ -164,6 +184,7 @@ fn of_connection(
         );
     }
     of_way(config, name, connection, problem);
+    of_approvals(config, name, connection, problem);
     // Issuers and certificates bring identities that are not in the file.
     let all_are_known = config.issuers.is_empty() && config.certificates.is_none();
     for identity in connection.identities.iter().filter(|_| all_are_known) {
@@ -174,6 +195,29 @@ fn of_connection(
                 &format!("`onrecord identities add` makes one; known: {}", known_identities(config)),
             );
         }
+    }
+}
+
+/// Who approves, and whether they could say so: people decide over the HTTP API, with a token of an issuer.
+fn of_approvals(
+    config: &Config,
+    name: &ConnectionName,
+    connection: &Connection,
+    problem: &mut impl FnMut(&str, String, &str),
+) {
+    let Some(approvals) = &connection.approvals else { return };
+    let table = format!("connections.{name}.approvals");
+    approvals.check(|last, what, hint| match last {
+        "" => problem(&table, what, hint),
+        last => problem(&format!("{table}.{last}"), what, hint),
+    });
+    if config.listen.api.is_empty() {
+        let hint = "add `api = [\"[::]:6443\"]` to [listen]";
+        problem(&table, "there is no address where people could decide".into(), hint);
+    }
+    if config.issuers.is_empty() {
+        let hint = "add an [issuers.NAME]; see docs/identity.md";
+        problem(&table, "people decide with a token of an issuer, and none is trusted".into(), hint);
     }
 }
 

@@ -7,11 +7,13 @@
 //!
 //! Invariant: no secret is ever a value of the file; see [`SecretSource`].
 
+mod approvals;
 mod check;
 mod issuers;
 mod problem;
 mod value;
 
+pub use approvals::Approvals;
 pub use check::{SecretFinding, SecretState, resolve_secrets};
 pub use issuers::{Certificates, Issuer, KeysPlace, LoginWay};
 pub use problem::{ConfigError, Problem};
@@ -26,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::{Digest, Durability, IdentityKind, IdentityName};
-use policy::{PolicyFile, PolicySet};
+use policy::{PolicyFile, PolicySet, Ruling};
 use serde::Deserialize;
 use sha2::Digest as _;
 use sha2::Sha256;
@@ -80,6 +82,10 @@ pub struct Config {
     pub witness: Option<Witness>,
     /// Where receipts are sent.
     pub receipts: Option<Receipts>,
+    /// Who is told that something waits for approval.
+    pub notifications: Option<Notifications>,
+    /// The keys with which people sign their decisions.
+    pub passkeys: Option<PasskeySite>,
     /// What outposts are told.
     #[serde(default)]
     pub outposts: Outposts,
@@ -208,6 +214,8 @@ pub struct Connection {
     /// Whether the policy decides, or only says what it would have decided.
     #[serde(default)]
     pub policy_mode: PolicyMode,
+    /// Who approves what the policy holds; nobody unless given, and then it must hold nothing.
+    pub approvals: Option<Approvals>,
 }
 
 /// `connections.NAME.policy_mode`.
@@ -291,6 +299,38 @@ pub struct Receipts {
     pub secret: Option<SecretSource>,
 }
 
+/// `[passkeys]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeySite {
+    /// Where browsers reach the gateway's page, as they write it: `https://gateway.example:8443`.
+    pub origin: String,
+}
+
+/// `[notifications]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notifications {
+    /// Holds the URL, which for chats is itself a secret.
+    pub webhook: SecretSource,
+    /// What is sent there.
+    #[serde(default)]
+    pub format: NotificationFormat,
+}
+
+/// `notifications.format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotificationFormat {
+    /// All of it, for programs.
+    #[default]
+    Json,
+    /// As Slack's incoming webhooks take it.
+    Slack,
+    /// As the workflows of Microsoft Teams take it.
+    Teams,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -320,6 +360,9 @@ impl Config {
         let mut sum = Sha256::new_with_prefix(self.digest.0);
         for (name, connection) in self.connections.iter().filter(|(_, connection)| !connection.policy.is_empty()) {
             let policy = Arc::new(load_policy(name.as_str(), &connection.policy)?);
+            if connection.approvals.is_none() && connection.policy_mode == PolicyMode::Enforce {
+                nothing_is_held(name, &policy)?;
+            }
             sum.update(policy.digest().0);
             self.policies.insert(name.clone(), policy);
         }
@@ -351,6 +394,7 @@ impl Config {
             ("publish", self.publish == other.publish),
             ("witness", self.witness == other.witness),
             ("receipts", self.receipts == other.receipts),
+            ("notifications", self.notifications == other.notifications),
             ("outposts", self.outposts == other.outposts),
             ("limits.connections_max", self.limits.connections_max == other.limits.connections_max),
         ];
@@ -384,6 +428,7 @@ impl Config {
         let policy = self.witness.iter().map(|witness| ("witness.policy".to_owned(), &witness.policy));
         let receipts = self.receipts.iter().filter_map(|receipts| receipts.secret.as_ref());
         let receipts = receipts.map(|secret| ("receipts.secret".to_owned(), secret));
+        let told = self.notifications.iter().map(|told| ("notifications.webhook".to_owned(), &told.webhook));
         let keys = self.issuers.iter().flat_map(|(name, issuer)| {
             let file = match &issuer.jwks {
                 Some(KeysPlace::File(file)) => Some(file),
@@ -393,7 +438,7 @@ impl Config {
             keys.into_iter().chain(issuer.ca.as_ref().map(|ca| (format!("issuers.{name}.ca"), ca)))
         });
         let certificates = self.certificates.iter().map(|one| ("certificates.ca".to_owned(), &one.ca));
-        let always = policy.chain(receipts).chain(keys).chain(certificates).collect::<Vec<_>>();
+        let always = policy.chain(receipts).chain(told).chain(keys).chain(certificates).collect::<Vec<_>>();
         own.into_iter()
             .map(|(key, source)| (key.to_owned(), source))
             .chain(connections)
@@ -411,6 +456,7 @@ impl Config {
         let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
         let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
+        let told = self.notifications.iter_mut().map(|told| &mut told.webhook);
         let issuers = self.issuers.values_mut().flat_map(|issuer| {
             let file = match &mut issuer.jwks {
                 Some(KeysPlace::File(file)) => Some(file),
@@ -419,7 +465,7 @@ impl Config {
             file.into_iter().chain(issuer.ca.as_mut())
         });
         let certificates = self.certificates.iter_mut().map(|one| &mut one.ca);
-        let others = policy.chain(receipts).chain(issuers).chain(certificates);
+        let others = policy.chain(receipts).chain(told).chain(issuers).chain(certificates);
         for source in own.into_iter().chain(connections).flatten().chain(others) {
             source.resolve(base);
         }
@@ -446,6 +492,19 @@ pub fn load_policy(connection: &str, files: &[PathBuf]) -> Result<PolicySet, Con
     let texts = texts.collect::<Result<Vec<_>, ConfigError>>()?;
     let files: Vec<_> = texts.iter().map(|(name, text)| PolicyFile { name, text }).collect();
     PolicySet::parse(&files).map_err(|problems| ConfigError::Policy { connection: connection.to_owned(), problems })
+}
+
+/// Makes sure that a policy that is enforced asks nobody for approval.
+///
+/// # Errors
+/// It does, and where.
+fn nothing_is_held(connection: &ConnectionName, policy: &PolicySet) -> Result<(), ConfigError> {
+    let asks = match policy.rules().find(|rule| rule.then() == Ruling::Hold) {
+        Some(rule) => format!("{}:{}: rule {}", rule.file(), rule.line(), rule.id()),
+        None if policy.default_ruling() == Ruling::Hold => "`default`".to_owned(),
+        None => return Ok(()),
+    };
+    Err(ConfigError::NobodyApproves { connection: connection.to_string(), asks })
 }
 
 impl Config {

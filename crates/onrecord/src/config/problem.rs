@@ -33,6 +33,14 @@ pub enum ConfigError {
         /// Everything that is wrong with its files.
         problems: Vec<policy::PolicyProblem>,
     },
+    /// The policy of a connection asks for approvals, and nobody could give them.
+    #[error("connections.{connection}.policy: {asks} requires an approval, and nobody may approve on this connection")]
+    NobodyApproves {
+        /// The connection.
+        connection: String,
+        /// What asks: a rule, with its file and line, or the default.
+        asks: String,
+    },
 }
 
 /// One thing that is wrong, and where.

@@ -281,7 +281,9 @@ impl From<AccessError> for Refusal {
         let code = match &error {
             AccessError::Already(_) => Code::Already,
             AccessError::Not(_) => Code::NotFound,
-            AccessError::Disk(_) | AccessError::Record(_) | AccessError::Token(_) => Code::Failed,
+            AccessError::Disk(_) | AccessError::Record(_) | AccessError::Token(_) | AccessError::Passkeys(_) => {
+                Code::Failed
+            }
         };
         Self::new(code, error)
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod access;
+mod approvals;
 mod cancel;
 mod clients;
 mod custody;
@@ -17,6 +18,7 @@ mod large;
 mod names;
 mod object_store;
 mod outpost;
+mod passkeys;
 mod pipelines;
 mod policy;
 mod publish;

@@ -294,7 +294,7 @@ impl Custodian {
 
     /// Puts erasures on the record, durably. From here on they are carried out, now or later.
     fn declare(&mut self, log: &Log, erasures: &[Erase]) -> Result<Vec<u64>, CustodyError> {
-        let append = |erase: &Erase| Ok(log.note(Body::Erase(erase.clone()), Purpose::Complete)?.index());
+        let append = |erase: &Erase| Ok(log.note(Body::Erase(erase.clone()), Purpose::Complete)?.0.index());
         let indexes = erasures.iter().map(append).collect::<Result<Vec<_>, RecordError>>();
         // Some may be on the record although others are not.
         self.unfinished.extend_from_slice(erasures);
@@ -470,7 +470,7 @@ impl Custodian {
 
     fn note_hold(&mut self, log: &Log, hold: Hold) -> Result<(), CustodyError> {
         let time = log.clock.now();
-        let position = log.note(Body::Hold(hold.clone()), Purpose::Complete)?;
+        let (position, _) = log.note(Body::Hold(hold.clone()), Purpose::Complete)?;
         durable(log)?;
         self.state.hold(position.index(), time, hold);
         // What was passed over for a hold may be due now.

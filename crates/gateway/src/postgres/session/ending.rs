@@ -139,7 +139,7 @@ impl Session {
         if self.ending.is_some() {
             return Ok(());
         }
-        let resting = self.tap.idle() && self.held.is_empty() && !self.policing.waits();
+        let resting = self.tap.idle() && self.held.is_empty() && self.waiting.is_none() && !self.policing.waits();
         if let Some(idle) = &mut self.idle
             && idle.timer.as_mut().poll(cx).is_ready()
         {
@@ -258,6 +258,7 @@ impl Session {
         for open in self.open.drain(..) {
             let _ = self.log.outcome(open.recorded, &entries::unknown(unknown, code.as_deref()));
         }
+        self.withdraw_waiting();
         for held in self.held.drain(..) {
             let _ = self.log.withdraw(held.pending, &entries::never_forwarded());
         }

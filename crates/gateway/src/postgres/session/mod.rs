@@ -14,7 +14,7 @@
 //! of a second task would cost more than what it does.
 //!
 //! Here: what a session is, and the pump. The way of the client's bytes is in `to_server`, that of the server's in
-//! `to_client`, and how it all ends in `ending`.
+//! `to_client`, what people must approve first in `waiting`, and how it all ends in `ending`.
 //!
 //! Cancel safe in the sense that dropping it closes both sockets; its log then writes `unknown` for what was in flight.
 
@@ -22,6 +22,7 @@ mod ending;
 mod policing;
 mod to_client;
 mod to_server;
+mod waiting;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -41,6 +42,7 @@ use wire::postgres::tap::{CommandKey, Event, Tap};
 
 use self::ending::{Ending, Fault};
 pub(crate) use self::policing::{Policing, Said};
+use self::waiting::Waiting;
 use super::cancel::{Busy, Minted};
 use super::downstream::Downstream;
 use super::upstream::{Staged, Upstream};
@@ -82,6 +84,8 @@ pub(crate) struct Session {
     spool: Option<Spool>,
     /// Commands whose intent is written and that are not forwarded yet, in order.
     held: VecDeque<Held>,
+    /// The command that waits for people, if one does; nothing behind it is taken.
+    waiting: Option<Box<Waiting>>,
     /// Commands that are forwarded and have no outcome yet, in order.
     open: VecDeque<Open>,
     /// The last intent that was forwarded, for durability `held`.
@@ -118,6 +122,8 @@ struct Held {
     staged: Staged,
     permit: Permit,
     pending: Pending,
+    /// What must be safe before it leaves: its intent, or the use of its approval.
+    ready: Position,
 }
 
 struct Open {
@@ -174,6 +180,7 @@ impl Session {
             outbox: Vec::new(),
             spool: None,
             held: VecDeque::new(),
+            waiting: None,
             open: VecDeque::new(),
             forwarded: None,
             sealed: HashMap::new(),
@@ -239,6 +246,7 @@ impl Session {
     /// One try of everything that could move.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let mut moved = Moved::No;
+        moved |= self.poll_waiting(cx)?;
         moved |= self.admit(cx)?;
         match self.upstream.poll_drain(cx) {
             Poll::Ready(Ok(())) => moved = Moved::Yes,

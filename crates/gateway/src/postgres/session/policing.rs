@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use model::{Digest, Effect, Facts, Opaque, Operation};
+use model::{Digest, Effect, Facts, Opaque, Operation, Who};
+use policy::approvals::ApprovalRules;
 use policy::{Decision, Input, SessionState, Subject, Target};
 use sql::{Encoding, Settings, Strings};
 use tokio::sync::oneshot::Receiver;
@@ -23,6 +24,7 @@ use wire::postgres::tap::{Peeked, Purpose, Reading, Text, TxStatus};
 use super::super::greet::Client;
 use super::super::{entries, is_setting};
 use crate::Shared;
+use crate::approvals::Approvals;
 use crate::config::{Config, Connection, Policy};
 
 /// Decisions of one session that are remembered.
@@ -35,6 +37,8 @@ pub(crate) struct Policing {
     database: String,
     subject: Subject,
     target: Target,
+    role: String,
+    who: Who,
     began: Instant,
     /// What was in force at the last look.
     config: Arc<Config>,
@@ -92,6 +96,12 @@ impl Policing {
             database: database.to_owned(),
             subject: Subject::of(&client.identity),
             target: entries::target(connection, database),
+            role: connection.user.clone(),
+            who: Who {
+                name: client.identity.name.clone(),
+                known: client.identity.known,
+                on_behalf_of: client.identity.on_behalf_of.clone(),
+            },
             began: Instant::now(),
             config,
             policy,
@@ -255,6 +265,47 @@ impl Policing {
             self.decisions.insert(facts, Arc::clone(&decision));
         }
         Said { facts: Some(seen), policy: Some((policy, decision)) }
+    }
+
+    /// What the policy says now of a command that waited: of the same text, with the facts that it had.
+    pub(super) fn again(
+        &mut self,
+        facts: Option<Arc<Facts>>,
+        text: &[u8],
+        transaction: TxStatus,
+        commands: u64,
+    ) -> Said {
+        self.say(facts, Opaque::TooLong, Some(text), transaction, commands)
+    }
+
+    /// Who approves what is held, by the configuration in force; nobody, if it names nobody.
+    pub(super) fn approval_rules(&self) -> Option<ApprovalRules> {
+        self.config.connections.get(&self.connection).and_then(|connection| connection.approvals.clone())
+    }
+
+    /// All that waits for people.
+    pub(super) fn approvals(&self) -> &Arc<Approvals> {
+        &self.shared.approvals
+    }
+
+    /// Who sends the session's commands.
+    pub(super) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Over which connection.
+    pub(super) fn connection(&self) -> &str {
+        &self.connection
+    }
+
+    /// To which database.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// As which user of the server.
+    pub(super) fn role(&self) -> &str {
+        &self.role
     }
 
     /// A command with these facts is let through: it may change what later texts mean.

@@ -16,7 +16,7 @@ use super::policing::Next;
 use super::{Held, Moved, Open, SCRATCH, Said, Session, Spool};
 
 /// SQLSTATE of what a policy refuses: insufficient_privilege.
-const POLICY_CODE: &str = "42501";
+pub(super) const POLICY_CODE: &str = "42501";
 /// Sealed texts of prepared statements that are remembered.
 const SEALED_TEXTS_MAX: usize = 1024;
 /// Texts of prepared statements in blobs that are remembered; Binds of older ones are refused.
@@ -25,6 +25,9 @@ const SPOOLED_TEXTS_MAX: usize = 256;
 impl Session {
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let busy = !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() || self.policing.waits();
+        if self.ending.is_none() && self.waiting.is_some() {
+            return self.read_ahead(cx);
+        }
         if self.ending.is_some() || busy {
             return Ok(Moved::No);
         }
@@ -124,7 +127,14 @@ impl Session {
                         Verdict::Allow(permit) => {
                             let pending = self.intend(&shape, &text, &parameters, &said)?;
                             let staged = self.upstream.stage(frames);
-                            self.held.push_back(Held { key: draft.key, staged, permit, pending });
+                            let ready = pending.position();
+                            self.held.push_back(Held { key: draft.key, staged, permit, pending, ready });
+                        }
+                        Verdict::Hold(why) => {
+                            match self.hold(&shape, frames, &draft, (&text, &parameters), &said, &why)? {
+                                None => return Ok(taken),
+                                Some(substitute) => self.upstream.pass(substitute),
+                            }
                         }
                         Verdict::Deny(denial) => {
                             let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
@@ -239,9 +249,11 @@ impl Session {
                     Verdict::Allow(permit) => {
                         let pending = self.intend(&shape, &text, &parameters, &said)?;
                         let staged = self.upstream.stage_large(header, reader);
-                        self.held.push_back(Held { key, staged, permit, pending });
+                        let ready = pending.position();
+                        self.held.push_back(Held { key, staged, permit, pending, ready });
                     }
-                    Verdict::Deny(denial) => {
+                    // What is too long to be read cannot be approved.
+                    Verdict::Deny(denial) | Verdict::Hold(denial) => {
                         let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
                         let substitute = self.tap.deny_large(header, key, refusal);
                         self.upstream.pass(substitute);
@@ -297,7 +309,8 @@ impl Session {
         let Some(said) = self.policing.prepared(text, transaction, self.commands) else { return Ok(None) };
         let shape = entries::Shape::of_parse(name, transaction);
         match self.decide(&shape, &said) {
-            Verdict::Allow(_) => Ok(None),
+            // People decide on a command with its parameters: at its Bind.
+            Verdict::Allow(_) | Verdict::Hold(_) => Ok(None),
             Verdict::Deny(denial) => {
                 let text = self.log.seal(text);
                 self.refuse(&shape, &text, &entries::NO_PARAMETERS, &said, &denial).map(Some)
@@ -395,20 +408,20 @@ impl Session {
             Durability::Intent | Durability::Both => Level::Durable,
             Durability::Held | Durability::Written => Level::Written,
         };
-        match self.gate.poll(cx, last.pending.position(), level) {
+        match self.gate.poll(cx, last.ready, level) {
             Poll::Pending => return Ok(Moved::No),
             Poll::Ready(reached) => reached.map_err(Fault::record)?,
         }
-        while let Some(Held { key, staged, permit, pending }) = self.held.pop_front() {
+        while let Some(Held { key, staged, permit, pending, ready }) = self.held.pop_front() {
             match self.gate.admit(pending, level) {
                 Ok(recorded) => {
-                    self.forwarded = Some(recorded.position());
+                    self.forwarded = Some(ready);
                     self.upstream.forward(staged, &permit, &recorded);
                     self.open.push_back(Open { key, recorded });
                     self.commands += 1;
                 }
                 Err(pending) => {
-                    self.held.push_front(Held { key, staged, permit, pending });
+                    self.held.push_front(Held { key, staged, permit, pending, ready });
                     return Ok(Moved::No);
                 }
             }

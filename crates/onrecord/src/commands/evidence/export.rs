@@ -164,7 +164,7 @@ pub fn export(
         return Err(Failure::not_found("no command on the record matches, so there is nothing to export")
             .hint("`onrecord commands` with the same options lists what matches"));
     }
-    let sessions: BTreeSet<_> = selected.commands.keys().copied().collect();
+    let sessions = gather::with_approvals(reader, selected.commands.keys().copied(), size)?;
     let touched = gather::touch(reader, &sessions, size)?;
     let pinned = pin::choose(request.data, &published, reader.vkey(), newest, touched.last, request.policy)?;
     let entries = touched.within(pinned.checkpoint.size);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId, Kind};
 use model::seal::FieldKey;
-use model::{Body, Digest, Entry, Evidence, Field, SessionId};
+use model::{ApprovalStep, Body, Digest, Entry, Evidence, Field, Identity, PasskeyAction, SessionId};
 use store::Reader;
 
 use super::super::selection::Selection;
@@ -46,10 +46,30 @@ pub(super) struct Touched {
     /// Starts, stops, recoveries and what the log says of its witnesses.
     around: BTreeMap<u64, (bool, Vec<u8>)>,
     holds: BTreeMap<u64, Vec<u8>>,
+    /// The last entry that decides on an approval of the sessions.
+    approvals_last: u64,
     /// The first and the last entry of the sessions.
     range: (u64, u64),
     /// The last entry that must be covered.
     pub(super) last: u64,
+}
+
+/// These sessions, and those in which the approvals were asked for that they used in the first `size` entries: a command
+/// is proven to be approved by what it was asked for with, too.
+pub(super) fn with_approvals(
+    reader: &Reader,
+    selected: impl Iterator<Item = SessionId>,
+    size: u64,
+) -> Result<BTreeSet<SessionId>, Failure> {
+    let mut sessions = BTreeSet::new();
+    let mut todo: Vec<SessionId> = selected.collect();
+    while let Some(session) = todo.pop() {
+        if sessions.insert(session) {
+            let used = reader.approvals_used(session, size).map_err(source::unreadable)?;
+            todo.extend(used.iter().map(|approval| approval.session));
+        }
+    }
+    Ok(sessions)
 }
 
 /// Reads the first `size` entries for those of the selected sessions.
@@ -58,12 +78,15 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
         entries: BTreeMap::new(),
         around: BTreeMap::new(),
         holds: BTreeMap::new(),
+        approvals_last: 0,
         range: (u64::MAX, 0),
         last: 0,
     };
     let mut left = BUNDLE_BYTES_MAX;
     // By its thumbprint, the newest entry of each key of an issuer: a session that a token proved names one.
     let mut issuer_keys: HashMap<Digest, (u64, Vec<u8>)> = HashMap::new();
+    // By the credential's id, the enrolment of each passkey: a signed decision names one.
+    let mut passkeys: HashMap<String, (u64, Vec<u8>)> = HashMap::new();
     let mut progress = Progress::new("entries read");
     for stored in reader.entries(0) {
         let stored = stored.map_err(source::unreadable)?;
@@ -79,18 +102,31 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
                 touched.last = touched.last.max(index);
                 touched.keep(index, stored.leaf, &mut left)?;
             }
+            Body::Approval(approval) if sessions.contains(&approval.of.session) => {
+                if let ApprovalStep::Decided(vote) = &approval.step {
+                    touched.keep_issuer_key(&vote.by, &issuer_keys, &mut left)?;
+                    let key = vote.signature.as_ref().and_then(|signature| passkeys.get(&signature.credential));
+                    if let Some((index, leaf)) = key {
+                        touched.keep(*index, leaf.clone(), &mut left)?;
+                    }
+                }
+                touched.approvals_last = index;
+                touched.last = touched.last.max(index);
+                touched.keep(index, stored.leaf, &mut left)?;
+            }
             Body::IssuerKey(key) => _ = issuer_keys.insert(key.thumbprint, (index, stored.leaf)),
+            Body::Passkey(key) => match key.action {
+                PasskeyAction::Enrolled => _ = passkeys.insert(key.credential.clone(), (index, stored.leaf)),
+                PasskeyAction::Removed => _ = passkeys.remove(&key.credential),
+            },
             Body::Hold(_) => _ = touched.holds.insert(index, stored.leaf),
             Body::Start(_) => _ = touched.around.insert(index, (true, stored.leaf)),
             Body::Stop(_) | Body::Recovery(_) | Body::Witnesses(_) => {
                 touched.around.insert(index, (false, stored.leaf));
             }
             body if linked => {
-                if let Body::SessionOpen(open) = body
-                    && let Some(Evidence::Token(token)) = &open.identity.proof.evidence
-                    && let Some((index, leaf)) = issuer_keys.get(&token.key)
-                {
-                    touched.keep(*index, leaf.clone(), &mut left)?;
+                if let Body::SessionOpen(open) = body {
+                    touched.keep_issuer_key(&open.identity, &issuer_keys, &mut left)?;
                 }
                 touched.range = (touched.range.0.min(index), index);
                 touched.last = touched.last.max(index);
@@ -112,9 +148,21 @@ impl Touched {
         Ok(())
     }
 
+    /// Keeps the key with which somebody's token was signed.
+    fn keep_issuer_key(
+        &mut self,
+        identity: &Identity,
+        keys: &HashMap<Digest, (u64, Vec<u8>)>,
+        left: &mut usize,
+    ) -> Result<(), Failure> {
+        let Some(Evidence::Token(token)) = &identity.proof.evidence else { return Ok(()) };
+        let Some((index, leaf)) = keys.get(&token.key) else { return Ok(()) };
+        self.keep(*index, leaf.clone(), left)
+    }
+
     /// The entries of the bundle, under a checkpoint of this size.
     pub(super) fn within(self, size: u64) -> BTreeMap<u64, Vec<u8>> {
-        let (first, last) = self.range;
+        let (first, last) = (self.range.0, self.range.1.max(self.approvals_last));
         let mut entries = self.entries;
         // The boot clock of an entry belongs to the start before it.
         let start = self.around.range(..first).rev().find(|(_, (is_start, _))| *is_start).map(|(index, _)| *index);

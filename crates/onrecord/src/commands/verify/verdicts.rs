@@ -5,7 +5,7 @@ use model::wall_text;
 use serde_json::{Value, json};
 use store::{AwayEnd, CompletenessVerdict, Report, Violation};
 
-use super::super::words;
+use super::super::{story, words};
 use crate::output::{Console, Format, Tone, single_line};
 use crate::{Exit, Failure};
 
@@ -80,6 +80,10 @@ impl Verdicts {
             let blobs = words::counted(integrity.blobs_unchecked, "long text", "long texts");
             all.push(format!("{blobs} not at hand here"));
         }
+        if integrity.signed_decisions_unchecked > 0 {
+            let decisions = words::counted(integrity.signed_decisions_unchecked, "signed decision", "signed decisions");
+            all.push(format!("{decisions} by a passkey whose enrolment is not at hand here"));
+        }
         if unsigned > 0 {
             let entries = words::counted(unsigned, "entry", "entries");
             all.push(format!("{entries} at the end not signed yet"));
@@ -153,6 +157,14 @@ fn integrity(verdicts: &Verdicts, lines: &mut Lines<'_>) -> Result<(), Failure> 
     if integrity.blobs > 0 {
         let blobs = words::counted(integrity.blobs, "long text", "long texts");
         lines.detail(&format!("{blobs} as named"))?;
+    }
+    if integrity.signed_decisions > 0 {
+        let decisions = words::counted(integrity.signed_decisions, "decision", "decisions");
+        lines.detail(&format!("{decisions} signed by a passkey of who decided"))?;
+    }
+    if integrity.signed_decisions_unchecked > 0 {
+        let decisions = words::counted(integrity.signed_decisions_unchecked, "signed decision", "signed decisions");
+        lines.detail(&format!("{decisions} not checked: the passkey's enrolment is not at hand here"))?;
     }
     if integrity.torn_bytes > 0 {
         let torn = words::counted(integrity.torn_bytes, "byte", "bytes");
@@ -295,6 +307,11 @@ fn disclosed(bundle: &evidence::Report, lines: &mut Lines<'_>) -> Result<(), Fai
             lines.detail(&format!("{kind}: {}", told.join(", ")))?;
         }
     }
+    for (command, story) in story::in_bundle(bundle).iter().take(LISTED_MAX) {
+        for (_, line) in story::told(story, *command) {
+            lines.detail(&format!("approval for {command}: {line}"))?;
+        }
+    }
     for file in bundle.unknown_files.iter().take(LISTED_MAX) {
         lines.detail(&format!("{file} is not known to this version: only its digest was checked"))?;
     }
@@ -379,6 +396,8 @@ fn as_json(verdicts: &Verdicts) -> Value {
             "blobs": integrity.blobs,
             "blobs_unchecked": integrity.blobs_unchecked,
             "torn_bytes": integrity.torn_bytes,
+            "signed_decisions": integrity.signed_decisions,
+            "signed_decisions_unchecked": integrity.signed_decisions_unchecked,
         },
         "completeness": {
             "verdict": match completeness.verdict {

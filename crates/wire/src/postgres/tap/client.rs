@@ -180,7 +180,7 @@ impl Tap {
     fn query<'b>(&mut self, message: &'b [u8], text: &'b [u8]) -> ClientStep<'b> {
         let key = self.begin_query(lexer::classify(text), message.len());
         let draft = self.drafted(key, Via::Simple, Text::Inline(text));
-        ClientStep::Command(Executing { inject: Vec::new(), injected_entries: 0, bytes: message }, draft)
+        ClientStep::Command(Executing { inject: Vec::new(), injected_entries: 0, bytes: message.into() }, draft)
     }
 
     pub(super) fn begin_query(&mut self, class: Class, bytes: usize) -> CommandKey {
@@ -237,7 +237,7 @@ impl Tap {
         };
         Ok(match plan.refusal {
             None => ClientStep::Command(
-                Executing { inject: plan.inject, injected_entries: plan.injected_entries, bytes: message },
+                Executing { inject: plan.inject, injected_entries: plan.injected_entries, bytes: message.into() },
                 draft,
             ),
             Some(refusal) => ClientStep::Refuse {
@@ -370,7 +370,7 @@ impl Tap {
             if !self.skipping {
                 self.push(Kind::Function { key });
             }
-            let executing = Executing { inject: Vec::new(), injected_entries: 0, bytes: message };
+            let executing = Executing { inject: Vec::new(), injected_entries: 0, bytes: message.into() };
             return Some(ClientStep::Command(executing, draft));
         }
         let refusal = Refusal::FunctionCall { oid };

@@ -3,6 +3,7 @@
 use super::names::Prepared;
 use crate::postgres::message;
 use crate::postgres::parameters::Parameters;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Bounds of one session. Bytes unless the name says otherwise.
@@ -82,7 +83,7 @@ pub struct Passive<'b> {
 pub struct Executing<'b> {
     pub(super) inject: Vec<u8>,
     pub(super) injected_entries: usize,
-    pub(super) bytes: &'b [u8],
+    pub(super) bytes: Cow<'b, [u8]>,
 }
 
 impl<'b> Passive<'b> {
@@ -103,6 +104,15 @@ impl<'b> Passive<'b> {
 }
 
 impl Executing<'_> {
+    /// The same, for as long as it takes.
+    pub fn into_owned(self) -> Executing<'static> {
+        Executing {
+            inject: self.inject,
+            injected_entries: self.injected_entries,
+            bytes: self.bytes.into_owned().into(),
+        }
+    }
+
     /// How many of the client's bytes these stand for.
     pub fn consumed(&self) -> usize {
         self.bytes.len()
@@ -111,7 +121,7 @@ impl Executing<'_> {
     /// Appends what goes upstream.
     pub fn write_to(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.inject);
-        out.extend_from_slice(self.bytes);
+        out.extend_from_slice(&self.bytes);
     }
 }
 

@@ -1,0 +1,223 @@
+//! Tells a webhook that something waits for people, and what became of it.
+//!
+//! A notification says who asks for what kind of thing and how to look at it. The statement stays here: it may hold what
+//! no chat should, and nobody decides in a chat. What is not taken is tried again for as long as it is of use; nothing
+//! waits for it, and a gateway that stops forgets it with the approval itself.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use fetch::Client;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+/// Notifications that wait to be sent; more are dropped, and the log says so.
+const QUEUE_MAX: usize = 1024;
+/// How long one try may take.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// An answer is of no interest, up to this length.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Tries of one notification: with the pauses between them about five minutes.
+const TRIES_MAX: u32 = 9;
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Where notifications go, and in which form.
+#[derive(Clone, Debug)]
+pub struct Notify {
+    /// `http://` or `https://`; a secret where its path is one.
+    pub url: Zeroizing<String>,
+    /// In which form.
+    pub form: NotifyForm,
+}
+
+/// The forms of notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyForm {
+    /// All of it, for programs.
+    Json,
+    /// What Slack's incoming webhooks take.
+    Slack,
+    /// An adaptive card, as the workflows of Microsoft Teams take it.
+    Teams,
+}
+
+/// What happened to an approval.
+pub(super) struct Notice {
+    pub(super) event: &'static str,
+    pub(super) id: String,
+    pub(super) requester: String,
+    pub(super) on_behalf_of: Option<String>,
+    pub(super) connection: String,
+    pub(super) database: String,
+    pub(super) message: Option<String>,
+    pub(super) rules: Vec<String>,
+    pub(super) expires: String,
+    /// Who decided, where somebody did.
+    pub(super) by: Option<String>,
+}
+
+/// The way to the thread that sends; the thread ends with it.
+pub(super) struct Notifier(SyncSender<Notice>);
+
+impl Notifier {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(super) fn start(notify: Notify) -> io::Result<Self> {
+        let (sender, notices) = sync_channel(QUEUE_MAX);
+        std::thread::Builder::new().name("notify".to_owned()).spawn(move || run(&notify, &notices))?;
+        Ok(Self(sender))
+    }
+
+    /// Sends, soon.
+    pub(super) fn send(&self, notice: Notice) {
+        if self.0.try_send(notice).is_err() {
+            tracing::warn!("too many notifications wait to be sent: one is dropped");
+        }
+    }
+}
+
+struct Due {
+    at: Instant,
+    tries: u32,
+    body: Vec<u8>,
+}
+
+fn run(notify: &Notify, notices: &Receiver<Notice>) {
+    let client = Client::of_system(ANSWER_MAX);
+    let mut due: VecDeque<Due> = VecDeque::new();
+    loop {
+        let next = due.iter().map(|due| due.at).min();
+        let received = match next {
+            None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => notices.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match received {
+            Ok(notice) => {
+                let body = body(notify.form, &notice).to_string().into_bytes();
+                due.push_back(Due { at: Instant::now(), tries: 0, body });
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        while due.len() > QUEUE_MAX {
+            due.pop_front();
+        }
+        let now = Instant::now();
+        for _ in 0..due.len() {
+            let Some(mut one) = due.pop_front() else { break };
+            if one.at <= now && !deliver(&client, notify, &mut one) && one.tries < TRIES_MAX {
+                one.at = Instant::now() + PAUSE_FIRST.saturating_mul(1 << one.tries.min(10)).min(PAUSE_MAX);
+                due.push_back(one);
+            } else if one.at > now {
+                due.push_back(one);
+            }
+        }
+    }
+}
+
+/// Whether it was taken. Nothing of the URL is said: its path may be a secret.
+fn deliver(client: &Client, notify: &Notify, due: &mut Due) -> bool {
+    due.tries += 1;
+    let headers = [("content-type", "application/json".to_owned())];
+    let status = client.post(&notify.url, &headers, &due.body, ANSWER_BYTES_MAX).map(|reply| reply.status);
+    let taken = matches!(status, Ok(200..=299));
+    if !taken {
+        let tries = due.tries;
+        match status {
+            Ok(status) => tracing::warn!(status, tries, "the webhook of notifications did not take one"),
+            Err(_) => tracing::warn!(tries, "the webhook of notifications cannot be reached"),
+        }
+    }
+    taken
+}
+
+fn body(form: NotifyForm, notice: &Notice) -> Value {
+    match form {
+        NotifyForm::Json => json!({
+            "type": format!("onrecord.approval.{}", notice.event),
+            "approval": notice.id,
+            "requester": notice.requester,
+            "on_behalf_of": notice.on_behalf_of,
+            "connection": notice.connection,
+            "database": notice.database,
+            "message": notice.message,
+            "rules": notice.rules,
+            "expires": notice.expires,
+            "by": notice.by,
+        }),
+        NotifyForm::Slack => json!({"text": escaped_for_slack(&text(notice))}),
+        NotifyForm::Teams => json!({
+            "type": "message",
+            "attachments": [{
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "body": [{"type": "TextBlock", "wrap": true, "text": escaped_for_cards(&text(notice))}],
+                },
+            }],
+        }),
+    }
+}
+
+/// One notification in words.
+fn text(notice: &Notice) -> String {
+    let Notice { event, id, requester, connection, database, expires, .. } = notice;
+    let principal = notice.on_behalf_of.as_ref().map_or_else(String::new, |whom| format!(" (for {whom})"));
+    if *event != "requested" {
+        let by = notice.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+        return format!("OnRecord: approval {id} of {requester}{principal} on {connection} is {event}{by}.");
+    }
+    let why = notice.message.clone().unwrap_or_else(|| notice.rules.join(", "));
+    format!(
+        "OnRecord: {requester}{principal} asks for approval on {connection}, database {database}: {why}. \
+         Look at it with `onrecord approvals show {id}` until {expires}."
+    )
+}
+
+/// Slack reads `<`, `>` and `&` as its own.
+fn escaped_for_slack(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Cards read some of Markdown: a link in a rule's message or a name is not to become one.
+fn escaped_for_cards(text: &str) -> String {
+    text.replace('[', "\\[").replace(']', "\\]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(event: &'static str) -> Notice {
+        Notice {
+            event,
+            id: "01K9ZZ3Q0V8C2M4N6P8R0T2W4Y.7".into(),
+            requester: "agent:copilot".into(),
+            on_behalf_of: Some("human:bea".into()),
+            connection: "app".into(),
+            database: "<!channel> [x](http://evil.example)".into(),
+            message: Some("look & see".into()),
+            rules: vec!["ask".into()],
+            expires: "2026-11-27T12:00:00.000000Z".into(),
+            by: (event != "requested").then(|| "human:dora".into()),
+        }
+    }
+
+    #[test]
+    fn a_chat_gets_words_that_it_cannot_take_for_its_own() {
+        let slack = body(NotifyForm::Slack, &notice("requested")).to_string();
+        assert!(slack.contains("&lt;!channel&gt;") && slack.contains("look &amp; see"), "{slack}");
+        assert!(slack.contains("onrecord approvals show 01K9ZZ3Q0V8C2M4N6P8R0T2W4Y.7"), "{slack}");
+        let teams = body(NotifyForm::Teams, &notice("requested")).to_string();
+        assert!(teams.contains(r"\\[x\\](http"), "{teams}");
+        let denied = body(NotifyForm::Slack, &notice("denied")).to_string();
+        assert!(denied.contains("is denied by human:dora"), "{denied}");
+    }
+}

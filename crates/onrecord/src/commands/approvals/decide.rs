@@ -1,0 +1,192 @@
+//! `onrecord approvals approve` and `deny`: show a held statement, ask, and decide on exactly that.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Desk, Seat, shown, which};
+use crate::Failure;
+use crate::commands::Context;
+use crate::commands::asking::{number, text};
+use crate::output::{Format, Look, Tone, single_line};
+
+/// Characters of a comment; a gateway takes no more.
+const COMMENT_CHARACTERS_MAX: usize = 1000;
+/// Hexadecimal digits of a digest.
+const DIGEST_DIGITS: usize = 64;
+
+/// Arguments of `approvals approve` and `approvals deny`.
+#[derive(Debug, Args)]
+pub struct Decide {
+    /// The approval, which is called as the command that is held: SESSION.N, in full or by the end of the session's id
+    id: String,
+    /// What there is to say of it; it stays on the record
+    #[arg(long, value_name = "TEXT", value_parser = comment)]
+    comment: Option<String>,
+    /// Decide without a question. What is decided on is shown all the same
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    desk: Desk,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It may run.
+    Approve,
+    /// It must not.
+    Deny,
+}
+
+impl Decide {
+    pub(super) fn run(self, decision: Decision, context: &mut Context) -> Result<(), Failure> {
+        let mut seat = self.desk.sit()?;
+        let id = which(&seat.api, &seat.proof, &self.id)?;
+        let detail = seat.api.approval(&seat.proof, id)?;
+        let request = decidable(&detail, &id.to_string())?;
+        show(&detail)?;
+        if !self.yes {
+            ask(decision)?;
+            // Reading takes its time, and a token holds for a while only.
+            seat = self.desk.sit()?;
+        }
+        let Seat { api, proof } = seat;
+        let mut body = json!({"decision": decision.word(), "request": request});
+        if let (Some(fields), Some(comment)) = (body.as_object_mut(), self.comment) {
+            fields.insert("comment".to_owned(), Value::String(comment));
+        }
+        let answer = api.decide(&proof, id, &body)?;
+        let console = &mut context.console;
+        if console.format() != Format::Table {
+            return Ok(console.json(&answer)?);
+        }
+        Ok(console.line(&single_line(&came_of(decision, &answer)))?)
+    }
+}
+
+impl Decision {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The digest of what would be decided on, if all of it is there to be shown and it is still open.
+fn decidable<'a>(detail: &'a Value, id: &str) -> Result<&'a str, Failure> {
+    let whole = detail.get("statement").is_some_and(Value::is_string)
+        && detail.get("statement_shortened").and_then(Value::as_bool) != Some(true);
+    let request = text(detail, "request");
+    let digest = request.len() == DIGEST_DIGITS && request.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if text(detail, "id") != id || !whole || !digest {
+        return Err(Failure::new(format_args!("the gateway does not show all of {id}, so it cannot be decided here"))
+            .hint("the gateway may be of another version than this program"));
+    }
+    match text(detail, "state") {
+        "waiting" => Ok(request),
+        state => Err(Failure::new(format_args!("{id} is {}: there is nothing left to decide", single_line(state)))
+            .hint(format_args!("`onrecord approvals show {id}` says what became of it"))),
+    }
+}
+
+/// Shows it where questions are asked, and not where results go.
+fn show(detail: &Value) -> Result<(), Failure> {
+    let look = Look::of(&std::io::stderr());
+    let mut text = shown::lines_of(detail, look).join("\n");
+    text.push('\n');
+    if detail.get("may_decide").and_then(Value::as_bool) == Some(false) {
+        text.push_str(&look.paint(Tone::Warning, "You may not decide this one, the gateway says."));
+        text.push('\n');
+    }
+    let mut out = std::io::stderr().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unshown)
+}
+
+/// What is not shown is not decided.
+fn unshown(error: std::io::Error) -> Failure {
+    Failure::new(format_args!("what is to be decided cannot be shown, so nothing was decided: {error}"))
+}
+
+/// Asks, and goes on only after a yes.
+fn ask(decision: Decision) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::usage("nothing was decided: there is no terminal to ask on")
+            .hint("--yes decides without a question"));
+    }
+    let question = match decision {
+        Decision::Approve => "Approve these bytes? [y/N] ",
+        Decision::Deny => "Deny these bytes? [y/N] ",
+    };
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question}").and_then(|()| out.flush()).map_err(unshown)?;
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(format_args!("nothing was decided: the answer cannot be read: {error}")))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new("nothing was decided")),
+    }
+}
+
+/// What came of it, for people.
+fn came_of(decision: Decision, answer: &Value) -> String {
+    let (id, state) = (text(answer, "id"), text(answer, "state"));
+    let (given, quorum) = (number(answer, "approvals"), number(answer, "quorum"));
+    match (decision, state) {
+        (Decision::Approve, "waiting") => {
+            format!("Approved {id}: {given} of {quorum}. It runs once all have approved.")
+        }
+        (Decision::Approve, "approved") => {
+            format!("Approved {id}. It runs once, as soon as who asked for it is there.")
+        }
+        (Decision::Approve, "used") => format!("Approved {id}. It runs."),
+        (Decision::Deny, "denied") => format!("Denied {id}."),
+        (_, state) => format!("Decided on {id}: it is {state}."),
+    }
+}
+
+/// A comment, on which the record spends some room.
+fn comment(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        0 => Err("say something, or leave it out".to_owned()),
+        1..=COMMENT_CHARACTERS_MAX => Ok(text.to_owned()),
+        more => Err(format!("it has {more} characters, and {COMMENT_CHARACTERS_MAX} is the most")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_whole_and_open_is_decided() {
+        let digest = "ab".repeat(32);
+        let right =
+            json!({"id": "S.1", "state": "waiting", "statement": "x", "statement_shortened": false, "request": digest});
+        assert_eq!(decidable(&right, "S.1").unwrap(), digest);
+        for (key, value) in [
+            ("id", json!("S.2")),
+            ("statement", json!(null)),
+            ("statement_shortened", json!(true)),
+            ("request", json!("ab")),
+            ("request", json!("xy".repeat(32))),
+            ("state", json!("expired")),
+            ("state", json!(null)),
+        ] {
+            let mut wrong = right.clone();
+            wrong.as_object_mut().unwrap().insert(key.to_owned(), value.clone());
+            assert!(decidable(&wrong, "S.1").is_err(), "{key} {value}");
+        }
+    }
+
+    #[test]
+    fn a_comment_has_a_limit() {
+        assert!(comment(&"é".repeat(1000)).is_ok());
+        assert!(comment(&"é".repeat(1001)).is_err() && comment("").is_err());
+    }
+}
