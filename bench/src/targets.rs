@@ -308,11 +308,17 @@ impl<'a> Cluster<'a> {
             .arg("--data")
             .arg(&data);
         self.processes.run(&mut init)?;
-        let policy = if kind == Kind::Policy {
+        // Rules that ask for approval need somebody who could give it, though nothing here is held.
+        let (api, policy, issuer) = if kind == Kind::Policy {
             fs::write(directory.join("rules.yaml"), RULES)?;
-            "labels = { env = \"dev\" }\npolicy = [\"rules.yaml\"]\napprovals = { groups = [\"on-call\"] }\n"
+            (
+                "api = [\"127.0.0.1:0\"]\n",
+                "labels = { env = \"dev\" }\npolicy = [\"rules.yaml\"]\napprovals = { groups = [\"on-call\"] }\n",
+                "[issuers.nobody]\nissuer = \"http://127.0.0.1:9\"\naudience = \"bench\"\n\
+                 [[issuers.nobody.rules]]\nname = \"people\"\nwhen = \"true\"\nidentity = \"human:{claims.sub}\"\n",
+            )
         } else {
-            ""
+            ("", "", "")
         };
         // `init` has made the record; what it is a record of is ours to say.
         let password = directory.join("password");
@@ -327,6 +333,7 @@ impl<'a> Cluster<'a> {
                  workers = 1\n\
                  [listen]\n\
                  postgres = [\"127.0.0.1:0\"]\n\
+                 {api}\
                  [connections.{DATABASE}]\n\
                  kind = \"postgres\"\n\
                  address = \"{server}\"\n\
@@ -342,7 +349,8 @@ impl<'a> Cluster<'a> {
                  secret = \"{secret}\"\n\
                  [limits]\n\
                  connections_max = 4096\n\
-                 connections_per_identity_max = 4096\n",
+                 connections_per_identity_max = 4096\n\
+                 {issuer}",
                 durability = kind.durability(),
                 server = self.server,
                 password = password.display(),
