@@ -18,6 +18,7 @@ mod access;
 mod api;
 mod approvals;
 mod config;
+mod files;
 pub mod issuers;
 mod outposts;
 mod passkeys;

@@ -1,13 +1,13 @@
 //! Identities that are locked out: a file with the entries that say so, which a restart reads again.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::{Body, Entry, IdentityName, Revocation, RevocationAction, Time};
+
+use crate::files;
 
 /// The identities that are locked out, each with the entry that says so.
 #[derive(Debug)]
@@ -24,17 +24,13 @@ impl Revoked {
     /// # Errors
     /// It cannot be read, or is damaged: who is locked out must not come back by that.
     pub(crate) fn open(file: PathBuf) -> io::Result<Self> {
-        let bytes = match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
         let mut by_name = BTreeMap::new();
-        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            match Entry::decode(line) {
-                Ok(Entry { time, body: Body::Revocation(one) }) if one.action == RevocationAction::Revoked => {
+        for entry in files::entries(&file)? {
+            match entry {
+                Entry { time, body: Body::Revocation(one) } if one.action == RevocationAction::Revoked => {
                     by_name.insert(one.identity.clone(), (time, one));
                 }
-                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
+                _ => return Err(files::damaged()),
             }
         }
         Ok(Self { file, by_name: Mutex::new(by_name), writing: Mutex::default() })
@@ -71,18 +67,9 @@ impl Revoked {
     /// Writes the file: all that are locked out, but this one.
     fn write(&self, but: Option<&IdentityName>) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = Vec::new();
         let all = self.lock().clone();
-        for (time, entry) in all.values().filter(|(_, entry)| but != Some(&entry.identity)) {
-            Entry { time: *time, body: Body::Revocation(entry.clone()) }.encode(&mut bytes);
-            bytes.push(b'\n');
-        }
-        let beside = self.file.with_extension("new");
-        let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        new.write_all(&bytes)?;
-        new.sync_all()?;
-        fs::rename(&beside, &self.file)?;
-        fs::File::open(self.file.parent().unwrap_or(&self.file))?.sync_all()
+        let kept = all.into_values().filter(|(_, entry)| but != Some(&entry.identity));
+        files::replace_entries(&self.file, kept.map(|(time, entry)| Entry { time, body: Body::Revocation(entry) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IdentityName, (Time, Revocation)>> {
@@ -116,7 +103,7 @@ mod tests {
         assert_eq!(again.all(), [(Time { wall_us: 1, boot_us: 2 }, entry.clone())]);
         assert_eq!(again.remove(&name).unwrap(), Some(entry));
         assert!(!Revoked::open(file.clone()).unwrap().contains(&name));
-        fs::write(&file, "{}").unwrap();
+        std::fs::write(&file, "{}").unwrap();
         assert!(Revoked::open(file).is_err());
     }
 }

@@ -20,8 +20,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::OutpostsError;
-use super::registry::{Generation, Registry, replace};
-use crate::{hex, random};
+use super::registry::{Generation, Registry};
+use crate::{files, hex, random};
 
 /// How long an outpost's certificate is valid.
 pub(super) const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -173,7 +173,7 @@ impl Authority {
         valid(&mut params, generation.since, AUTHORITY_LIFETIME);
         let certificate = params.self_signed(&key)?;
         let text = format!("{}{}", certificate.pem(), key.serialize_pem());
-        replace(registry.directory(), &generation.file(), text.as_bytes())?;
+        files::replace(&registry.directory().join(generation.file()), text.as_bytes())?;
         Ok(Self { generation, certificate: certificate.der().clone(), issuer: Issuer::new(params, key) })
     }
 

@@ -3,9 +3,9 @@
 //! Invariant: what is not on the disk did not happen. A token that was used is gone from the disk before its certificate
 //! leaves, and a certificate is on the disk before it does.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use link::token::mac_holds;
 use serde::{Deserialize, Serialize};
 
 use super::OutpostsError;
-use crate::hex;
+use crate::{files, hex};
 
 const FILE: &str = "registry.json";
 const VERSION: u32 = 1;
@@ -279,21 +279,10 @@ impl Registry {
         let mut changed = content.clone();
         let result = change(&mut changed)?;
         let text = serde_json::to_vec_pretty(&changed).map_err(io::Error::other)?;
-        replace(&self.directory, FILE, &text)?;
+        files::replace(&self.directory.join(FILE), &text)?;
         *content = changed;
         Ok(result)
     }
-}
-
-/// Writes a file of the directory as a whole, for its owner alone; on stable storage when it returns.
-pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let beside = directory.join(format!("{name}.new"));
-    let _ = fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, directory.join(name))?;
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -16,9 +16,7 @@ mod api;
 mod page;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +27,7 @@ use model::{
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 
-use crate::random;
+use crate::{files, random};
 
 pub(crate) use api::{SignedForm, answer, not_taken, request_options};
 pub(crate) use page::page;
@@ -134,17 +132,13 @@ impl Passkeys {
     /// # Errors
     /// It cannot be read, or is damaged: who has a key must not get along without it by that.
     pub(crate) fn open(file: PathBuf, recorder: Recorder) -> io::Result<Self> {
-        let bytes = match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
         let mut keys = BTreeMap::new();
-        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            match Entry::decode(line) {
-                Ok(Entry { time, body: Body::Passkey(key) }) if key.action == PasskeyAction::Enrolled => {
+        for entry in files::entries(&file)? {
+            match entry {
+                Entry { time, body: Body::Passkey(key) } if key.action == PasskeyAction::Enrolled => {
                     keys.insert(key.credential.clone(), (time, key));
                 }
-                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
+                _ => return Err(files::damaged()),
             }
         }
         let (keys, pending, changing) = (Mutex::new(keys), Mutex::default(), Mutex::default());
@@ -275,17 +269,8 @@ impl Passkeys {
     }
 
     fn write(&self, keys: &BTreeMap<String, (Time, Passkey)>) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        for (time, key) in keys.values() {
-            Entry { time: *time, body: Body::Passkey(key.clone()) }.encode(&mut bytes);
-            bytes.push(b'\n');
-        }
-        let beside = self.file.with_extension("new");
-        let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        new.write_all(&bytes)?;
-        new.sync_all()?;
-        fs::rename(&beside, &self.file)?;
-        fs::File::open(self.file.parent().unwrap_or(&self.file))?.sync_all()
+        let entry = |(time, key): &(Time, Passkey)| Entry { time: *time, body: Body::Passkey(key.clone()) };
+        files::replace_entries(&self.file, keys.values().map(entry))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (Time, Passkey)>> {
@@ -421,7 +406,7 @@ mod tests {
         again.remove_all(&bea.name).unwrap();
         assert!(again.verify(&bea.name, &site, &Digest([9; 32]), &signed).is_err());
         assert!(!Passkeys::open(file.clone(), recorder.clone()).unwrap().has(&bea.name, &site));
-        fs::write(&file, "{}").unwrap();
+        std::fs::write(&file, "{}").unwrap();
         assert!(Passkeys::open(file, recorder).is_err(), "who has a key does not get along without it by that");
     }
 
