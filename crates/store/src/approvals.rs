@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{Approval, ApprovalStep, Body, CommandId, Digest, Entry, Kind, Peek, SessionId, Time};
+use model::{Approval, ApprovalDecision, ApprovalStep, Body, CommandId, Digest, Entry, Kind, Peek, SessionId, Time};
 
 use crate::error::StoreError;
 use crate::reader::Reader;
@@ -33,7 +33,7 @@ pub struct ApprovalStory {
     /// Its steps, in order.
     pub steps: Vec<Arc<ApprovalEntry>>,
     /// The entry of the stop, the recovery or the start, and when that was, that made it void: it was neither used nor
-    /// had ended before.
+    /// denied, and had not ended before.
     pub void: Option<(u64, Time)>,
 }
 
@@ -80,7 +80,12 @@ impl KnownApprovals {
         let asked = steps.first()?.index;
         let end = *self.ends.iter().find(|(index, _)| *index > asked)?;
         let over = |entry: &&Arc<ApprovalEntry>| {
-            matches!(entry.step, ApprovalStep::Used { .. } | ApprovalStep::Ended { .. }) && entry.index < end.0
+            let over = match &entry.step {
+                ApprovalStep::Used { .. } | ApprovalStep::Ended { .. } => true,
+                ApprovalStep::Decided(vote) => vote.decision == ApprovalDecision::Deny,
+                ApprovalStep::Requested(_) | ApprovalStep::Seen { .. } => false,
+            };
+            over && entry.index < end.0
         };
         steps.iter().find(over).is_none().then_some(end)
     }

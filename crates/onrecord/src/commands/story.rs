@@ -88,6 +88,7 @@ pub(super) fn as_json(story: &ApprovalStory) -> Value {
                     "role": request.role,
                     "policy": request.policy.hex(),
                     "quorum": request.quorum,
+                    "signed": request.signed,
                     "expires": wall_text(request.expires_us),
                 });
             }

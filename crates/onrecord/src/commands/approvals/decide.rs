@@ -45,7 +45,7 @@ impl Decide {
         let mut seat = self.desk.sit()?;
         let id = which(&seat.api, &seat.proof, &self.id)?;
         let detail = seat.api.approval(&seat.proof, id)?;
-        let request = decidable(&detail, &id.to_string())?;
+        let request = decidable(&detail, &id.to_string(), decision)?;
         show(&detail)?;
         if !self.yes {
             ask(decision)?;
@@ -76,7 +76,7 @@ impl Decision {
 }
 
 /// The digest of what would be decided on, if all of it is there to be shown and it is still open.
-fn decidable<'a>(detail: &'a Value, id: &str) -> Result<&'a str, Failure> {
+fn decidable<'a>(detail: &'a Value, id: &str, decision: Decision) -> Result<&'a str, Failure> {
     let whole = detail.get("statement").is_some_and(Value::is_string)
         && detail.get("statement_shortened").and_then(Value::as_bool) != Some(true);
     let request = text(detail, "request");
@@ -85,10 +85,13 @@ fn decidable<'a>(detail: &'a Value, id: &str) -> Result<&'a str, Failure> {
         return Err(Failure::new(format_args!("the gateway does not show all of {id}, so it cannot be decided here"))
             .hint("the gateway may be of another version than this program"));
     }
-    match text(detail, "state") {
-        "waiting" => Ok(request),
-        state => Err(Failure::new(format_args!("{id} is {}: there is nothing left to decide", single_line(state)))
-            .hint(format_args!("`onrecord approvals show {id}` says what became of it"))),
+    match (text(detail, "state"), decision) {
+        // What enough others have approved can be stopped as long as it has not run.
+        ("waiting", _) | ("approved", Decision::Deny) => Ok(request),
+        (state, _) => {
+            Err(Failure::new(format_args!("{id} is {}: there is nothing left to decide", single_line(state)))
+                .hint(format_args!("`onrecord approvals show {id}` says what became of it")))
+        }
     }
 }
 
@@ -168,7 +171,10 @@ mod tests {
         let digest = "ab".repeat(32);
         let right =
             json!({"id": "S.1", "state": "waiting", "statement": "x", "statement_shortened": false, "request": digest});
-        assert_eq!(decidable(&right, "S.1").unwrap(), digest);
+        assert_eq!(decidable(&right, "S.1", Decision::Approve).unwrap(), digest);
+        let approved = json!({"id": "S.1", "state": "approved", "statement": "x", "request": digest});
+        assert_eq!(decidable(&approved, "S.1", Decision::Deny).unwrap(), digest);
+        assert!(decidable(&approved, "S.1", Decision::Approve).is_err());
         for (key, value) in [
             ("id", json!("S.2")),
             ("statement", json!(null)),
@@ -180,7 +186,7 @@ mod tests {
         ] {
             let mut wrong = right.clone();
             wrong.as_object_mut().unwrap().insert(key.to_owned(), value.clone());
-            assert!(decidable(&wrong, "S.1").is_err(), "{key} {value}");
+            assert!(decidable(&wrong, "S.1", Decision::Deny).is_err(), "{key} {value}");
         }
     }
 

@@ -27,6 +27,13 @@ pub(super) fn lines_of(detail: &Value, look: Look) -> Vec<String> {
     let rules: Vec<&str> = list(detail, "rules").filter_map(Value::as_str).collect();
     facts.some("rules", &rules.join(", "));
     facts.some("message", of("message"));
+    let opaque: Vec<&str> = list(detail, "opaque").filter_map(Value::as_str).collect();
+    if !opaque.is_empty() {
+        facts.toned("not known", Tone::Warning, &format!("it may do more than it says: {}", opaque.join(", ")));
+    }
+    if detail.get("signed").and_then(Value::as_bool) == Some(true) {
+        facts.say("signature", "who approves must sign with a passkey");
+    }
     facts.content("statement", of("statement"));
     for (number, value) in (1..).zip(list(detail, "parameters")) {
         facts.say(&format!("${number}"), &parameter(value));
