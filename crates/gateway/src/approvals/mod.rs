@@ -14,6 +14,8 @@
 
 mod api;
 mod notify;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{
     Approval, ApprovalDecision, ApprovalEnd, ApprovalRequest, ApprovalStep, ApprovalVote, Assertion, CommandId, Digest,
-    Identity, IdentityName, Label, Transaction, Who, wall_text,
+    Facts, Identity, IdentityName, Label, Opaque, Transaction, Who, wall_text,
 };
 use policy::approvals::{ApprovalRules, Case, Grant, NotDecided, NotUsable, Now, Standing};
 use sha2::{Digest as _, Sha256};
@@ -70,9 +72,10 @@ struct Inner {
     tickets: u64,
 }
 
-/// A statement with its parameters, who sends it and where to; not the statement itself.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Same([u8; 32]);
+/// What makes two commands the same: a digest of the statement with its parameters, who sends it and where to, and what it
+/// does. Not the statement itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Same([u8; 32], Arc<Facts>);
 
 /// A case with all that is shown of it.
 struct Held {
@@ -81,7 +84,8 @@ struct Held {
     asked_us: i64,
     intent: Digest,
     shown: Shown,
-    same: Same,
+    /// None if nobody else's command can be the same.
+    same: Option<Same>,
     seen: Vec<(IdentityName, i64)>,
     votes: Vec<Vote>,
     used_by: Option<CommandId>,
@@ -107,6 +111,8 @@ pub(crate) struct Shown {
     pub(crate) transaction: Transaction,
     pub(crate) rules: Vec<String>,
     pub(crate) message: Option<String>,
+    /// Why the statement may do more than it says; empty if it does not.
+    pub(crate) opaque: Vec<Opaque>,
 }
 
 /// What a session asks for.
@@ -115,6 +121,8 @@ pub(crate) struct Asked {
     pub(crate) rules: ApprovalRules,
     pub(crate) policy: Digest,
     pub(crate) shown: Shown,
+    /// What the statement does.
+    pub(crate) facts: Arc<Facts>,
     /// The parameters' own bytes: what is shown of them may be the same for different ones.
     pub(crate) raw_parameters: Vec<u8>,
 }
@@ -198,13 +206,8 @@ impl Approvals {
     ) -> Result<(Pending, Ticket), NotHeld> {
         let same = self.same(&asked);
         let mut inner = self.lock();
-        let known = inner.same.get(&same).copied();
-        let known = known.filter(|id| {
-            let held = inner.cases.get(id);
-            held.is_some_and(|held| {
-                held.case.is_open() && !held.case.is_overdue(held.now()) && held.case.policy() == asked.policy
-            })
-        });
+        let known = same.as_ref().and_then(|same| inner.same.get(same)).copied();
+        let known = known.filter(|id| inner.cases.get(id).is_some_and(|held| held.serves(asked.policy)));
         let pending = match known {
             Some(_) => intend(known)?,
             None => self.open(&mut inner, asked, same, intend)?,
@@ -224,7 +227,7 @@ impl Approvals {
         &self,
         inner: &mut Inner,
         asked: Asked,
-        same: Same,
+        same: Option<Same>,
         intend: impl FnOnce(Option<CommandId>) -> Result<Pending, RecordError>,
     ) -> Result<Pending, NotHeld> {
         let bytes = asked.shown.bytes();
@@ -261,7 +264,7 @@ impl Approvals {
             asked_us,
             intent,
             shown: asked.shown,
-            same,
+            same: same.clone(),
             seen: Vec::new(),
             votes: Vec::new(),
             used_by: None,
@@ -269,7 +272,9 @@ impl Approvals {
         };
         self.tell("requested", of, &held, None);
         inner.cases.insert(of, held);
-        inner.same.insert(same, of);
+        if let Some(same) = same {
+            inner.same.insert(same, of);
+        }
         inner.open += 1;
         inner.open_bytes += bytes;
         Ok(pending)
@@ -359,9 +364,13 @@ impl Approvals {
         inner.close(of);
     }
 
-    /// A digest of what makes two commands the same.
-    fn same(&self, asked: &Asked) -> Same {
-        let Asked { who, shown, raw_parameters, .. } = asked;
+    /// What makes two commands the same. A session that may have changed what names mean asks for itself alone: the same
+    /// text is then not the same command.
+    fn same(&self, asked: &Asked) -> Option<Same> {
+        let Asked { who, shown, raw_parameters, facts, .. } = asked;
+        if facts.opaque.contains(&Opaque::Settings) {
+            return None;
+        }
         let principal = who.on_behalf_of.as_ref().map_or("", |whom| whom.name.as_str());
         let mut hash = Sha256::new_with_prefix(self.key);
         let texts = [who.name.as_str(), principal, &shown.connection, &shown.database, &shown.role, &shown.statement];
@@ -369,7 +378,7 @@ impl Approvals {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
-        Same(hash.finalize().into())
+        Some(Same(hash.finalize().into(), Arc::clone(facts)))
     }
 
     fn changed(&self) {
@@ -387,8 +396,10 @@ impl Inner {
         if let Some(held) = self.cases.get(&of) {
             self.open -= 1;
             self.open_bytes -= held.shown.bytes();
-            if self.same.get(&held.same) == Some(&of) {
-                self.same.remove(&held.same);
+            if let Some(same) = &held.same
+                && self.same.get(same) == Some(&of)
+            {
+                self.same.remove(same);
             }
             self.closed.push_back(of);
         }
@@ -401,6 +412,11 @@ impl Inner {
 }
 
 impl Held {
+    /// Whether this case can be that of the same statement sent again, under this policy.
+    fn serves(&self, policy: Digest) -> bool {
+        self.case.is_open() && !self.case.is_overdue(self.now()) && self.case.policy() == policy
+    }
+
     fn now(&self) -> Now {
         Now { wall_us: wall_us(), age: self.began.elapsed() }
     }

@@ -156,7 +156,8 @@ function show(one) {
     ["As", one.role],
     ["Transaction", one.transaction],
     ["Why", [one.message, "rules: " + one.rules.join(", ")].filter(Boolean).join(" — ")],
-    ["Approvals", one.approvals + " of " + one.quorum],
+    ["May do more", one.opaque.join(", ") || "no: it does what it says"],
+    ["Approvals", one.approvals + " of " + one.quorum + (one.signed ? ", each signed by a passkey" : "")],
     ["Seen by", one.seen.map((seen) => seen.by).join(", ")],
     ["Request", one.request],
   ];

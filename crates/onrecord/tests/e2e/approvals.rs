@@ -243,6 +243,32 @@ fn a_client_that_gives_up_comes_back_and_runs_once() {
 }
 
 #[test]
+fn a_session_in_which_names_may_mean_other_things_uses_no_approval_of_another() {
+    let place = place(r#"wait_seconds = 1"#);
+    let update = "UPDATE orders SET note = 'meant' WHERE id = 1";
+    assert!(place.psql(&place.target(), update).stderr.contains("still waits"));
+    let id = place.wait_for(1).remove(0);
+    place.approvals("dora", &["approve", &id, "--yes"]).expect_success("approve");
+    // The same bytes, but `orders` is another table here.
+    place.server.sql_in(
+        "shop",
+        "create schema decoy authorization app_owner; create table decoy.orders as select * from orders; \
+         alter table decoy.orders owner to app_owner",
+    );
+    let mut psql = Command::new(binary("psql"));
+    place.target().libpq(&mut psql).env("PGOPTIONS", "-c search_path=decoy").args(["-XAtqc", update]);
+    assert!(process::run(&mut psql, "").stderr.contains("still waits"));
+    assert_eq!(place.ran("note = 'meant'"), 0);
+    let other = place.waiting().into_iter().find(|waiting| *waiting != id).unwrap();
+    assert_eq!(place.detail("dora", &other)["opaque"], json!(["settings"]));
+    let shown = place.approvals("dora", &["show", &other]).expect_success("show");
+    assert!(shown.contains("it may do more than it says: settings"), "{shown}");
+    place.psql(&place.target(), update).expect_success("where it was asked for");
+    assert_eq!((place.notes(), place.state(&id)), ("meant,new".to_owned(), "used".to_owned()));
+    place.gateway.verify();
+}
+
+#[test]
 fn a_client_that_goes_away_leaves_its_request_and_nothing_runs_without_it() {
     let place = place("");
     let mut raw = Raw::login(&place.target());

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 
 use model::{BlobForm, Durability, Field, SessionEnd};
-use policy::{Denial, Verdict};
-use store::{BlobReader, INLINE_BYTES_MAX, Level, Pending};
+use policy::{Decision, Denial, Verdict};
+use store::{BlobReader, INLINE_BYTES_MAX, IntentDraft, Level, Pending};
 use wire::postgres::parameters::Parameters;
 use wire::postgres::tap::{
     ClientStep, Draft, LargeDraft, LargePass, LargeStep, LargeText, Refusal, Text, Via, Violation, parse_of,
@@ -22,6 +22,26 @@ const SEALED_TEXTS_MAX: usize = 1024;
 /// Texts of prepared statements in blobs that are remembered; Binds of older ones are refused.
 const SPOOLED_TEXTS_MAX: usize = 256;
 
+/// A command that was taken, with what the record is to have of it.
+pub(super) struct Taken<'a> {
+    pub(super) shape: &'a entries::Shape<'a>,
+    pub(super) text: &'a Field,
+    pub(super) parameters: &'a Field,
+    pub(super) said: &'a Said,
+}
+
+impl Taken<'_> {
+    /// Its intent, so ruled.
+    pub(super) fn intent<'a>(&'a self, ruled: Ruled<'a>) -> IntentDraft<'a> {
+        self.shape.intent(self.text, self.parameters, ruled)
+    }
+
+    /// What the policy says of it, if there is one.
+    pub(super) fn decision(&self) -> Option<&Decision> {
+        self.said.policy.as_ref().map(|(_, decision)| &**decision)
+    }
+}
+
 impl Session {
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let busy = !self.held.is_empty() || !self.upstream.is_empty() || self.tap.waiting() || self.policing.waits();
@@ -38,15 +58,7 @@ impl Session {
             return Ok(Moved::Yes);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let read = match self.client.poll_read(cx, scratch) {
-                Poll::Pending => return Ok(Moved::No),
-                Poll::Ready(read) => read.map_err(|_| Fault::new(SessionEnd::ClientGone))?,
-            };
-            let bytes = scratch.get(..read).unwrap_or_default();
-            if bytes.is_empty() {
-                return Err(Fault::new(SessionEnd::ClientGone));
-            }
-            self.bytes_up += u64::try_from(read).unwrap_or(0);
+            let Some(bytes) = self.read_some(cx, scratch)? else { return Ok(Moved::No) };
             self.touch();
             if self.inbox.is_empty() {
                 let taken = self.take(bytes)?;
@@ -59,6 +71,23 @@ impl Session {
             }
             Ok(Moved::Yes)
         })
+    }
+
+    /// What the client has sent meanwhile; none if nothing.
+    pub(super) fn read_some<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &'b mut [u8],
+    ) -> Result<Option<&'b [u8]>, Fault> {
+        let read = match self.client.poll_read(cx, scratch) {
+            Poll::Pending => return Ok(None),
+            Poll::Ready(read) => read.map_err(|_| Fault::new(SessionEnd::ClientGone))?,
+        };
+        self.bytes_up += u64::try_from(read).unwrap_or(0);
+        match scratch.get(..read) {
+            None | Some([]) => Err(Fault::new(SessionEnd::ClientGone)),
+            Some(bytes) => Ok(Some(bytes)),
+        }
     }
 
     fn keep_inbox(&mut self, mut inbox: Vec<u8>, taken: usize) {
@@ -123,21 +152,20 @@ impl Session {
                         continue;
                     };
                     let said = self.said(&draft);
-                    match self.decide(&shape, &said) {
+                    let taken_up = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
+                    match self.decide(&taken_up) {
                         Verdict::Allow(permit) => {
-                            let pending = self.intend(&shape, &text, &parameters, &said)?;
+                            let pending = self.intend(&taken_up)?;
                             let staged = self.upstream.stage(frames);
                             let ready = pending.position();
                             self.held.push_back(Held { key: draft.key, staged, permit, pending, ready });
                         }
-                        Verdict::Hold(why) => {
-                            match self.hold(&shape, frames, &draft, (&text, &parameters), &said, &why)? {
-                                None => return Ok(taken),
-                                Some(substitute) => self.upstream.pass(substitute),
-                            }
-                        }
+                        Verdict::Hold(why) => match self.hold(&taken_up, frames, &draft, &why)? {
+                            None => return Ok(taken),
+                            Some(substitute) => self.upstream.pass(substitute),
+                        },
                         Verdict::Deny(denial) => {
-                            let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
+                            let refusal = self.refuse(&taken_up, &denial)?;
                             let substitute = self.tap.deny(frames, draft.key, refusal);
                             self.upstream.pass(substitute);
                         }
@@ -215,13 +243,14 @@ impl Session {
         let shape = entries::Shape::new(large.via, statement, portal, large.transaction, bytes);
         match large.pass {
             LargePass::Passive(header) => {
-                if let Some(said) = self.policing.prepared_large(self.tap.transaction(), self.commands)
-                    && let Verdict::Deny(denial) = self.decide(&shape, &said)
-                {
-                    let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
-                    let substitute = self.tap.deny_parse_large(header, refusal);
-                    self.upstream.pass(substitute);
-                    return Ok(());
+                if let Some(said) = self.policing.prepared_large(self.tap.transaction(), self.commands) {
+                    let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
+                    if let Verdict::Deny(denial) = self.decide(&taken) {
+                        let refusal = self.refuse(&taken, &denial)?;
+                        let substitute = self.tap.deny_parse_large(header, refusal);
+                        self.upstream.pass(substitute);
+                        return Ok(());
+                    }
                 }
                 if let Some(id) = large.spooled_id {
                     self.spooled.insert(id, text);
@@ -245,16 +274,17 @@ impl Session {
                     return Err(Fault::new(SessionEnd::GatewayFault));
                 };
                 let said = self.policing.large(self.tap.transaction(), self.commands);
-                match self.decide(&shape, &said) {
+                let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
+                match self.decide(&taken) {
                     Verdict::Allow(permit) => {
-                        let pending = self.intend(&shape, &text, &parameters, &said)?;
+                        let pending = self.intend(&taken)?;
                         let staged = self.upstream.stage_large(header, reader);
                         let ready = pending.position();
                         self.held.push_back(Held { key, staged, permit, pending, ready });
                     }
                     // What is too long to be read cannot be approved.
                     Verdict::Deny(denial) | Verdict::Hold(denial) => {
-                        let refusal = self.refuse(&shape, &text, &parameters, &said, &denial)?;
+                        let refusal = self.refuse(&taken, &denial)?;
                         let substitute = self.tap.deny_large(header, key, refusal);
                         self.upstream.pass(substitute);
                     }
@@ -281,24 +311,18 @@ impl Session {
         }
     }
 
-    fn decide(&self, shape: &entries::Shape<'_>, said: &Said) -> Verdict {
-        match &said.policy {
-            None => self.admission.decide(&shape.request()),
+    fn decide(&self, taken: &Taken<'_>) -> Verdict {
+        match &taken.said.policy {
+            None => self.admission.decide(&taken.shape.request()),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         }
     }
 
     /// Writes the intent of a command that may run.
-    fn intend(
-        &mut self,
-        shape: &entries::Shape<'_>,
-        text: &Field,
-        parameters: &Field,
-        said: &Said,
-    ) -> Result<Pending, Fault> {
-        self.policing.runs(said.facts.as_deref());
-        let ruled = Ruled::by(model::Verdict::Allow, said);
-        self.log.intent(&shape.intent(text, parameters, ruled)).map_err(Fault::record)
+    fn intend(&mut self, taken: &Taken<'_>) -> Result<Pending, Fault> {
+        self.policing.runs(taken.said.facts.as_deref());
+        let ruled = Ruled::by(model::Verdict::Allow, taken.said);
+        self.log.intent(&taken.intent(ruled)).map_err(Fault::record)
     }
 
     /// Why the policy refuses this Parse, if it is one and it does. The server does not get to see its text, of which it
@@ -308,31 +332,32 @@ impl Session {
         let transaction = self.tap.transaction();
         let Some(said) = self.policing.prepared(text, transaction, self.commands) else { return Ok(None) };
         let shape = entries::Shape::of_parse(name, transaction);
-        match self.decide(&shape, &said) {
+        let mut taken =
+            Taken { shape: &shape, text: &entries::NOT_SEEN, parameters: &entries::NO_PARAMETERS, said: &said };
+        match self.decide(&taken) {
             // People decide on a command with its parameters: at its Bind.
             Verdict::Allow(_) | Verdict::Hold(_) => Ok(None),
             Verdict::Deny(denial) => {
                 let text = self.log.seal(text);
-                self.refuse(&shape, &text, &entries::NO_PARAMETERS, &said, &denial).map(Some)
+                taken.text = &text;
+                self.refuse(&taken, &denial).map(Some)
             }
         }
     }
 
     /// Records a command that the policy refuses, and says why to its client. It is never forwarded.
-    fn refuse(
-        &mut self,
-        shape: &entries::Shape<'_>,
-        text: &Field,
-        parameters: &Field,
-        said: &Said,
-        denial: &Denial,
-    ) -> Result<Refusal, Fault> {
-        let message = entries::why_denied(said.policy.as_ref().map(|(_, decision)| &**decision), denial);
+    fn refuse(&mut self, taken: &Taken<'_>, denial: &Denial) -> Result<Refusal, Fault> {
+        let message = entries::why_denied(taken.decision(), denial);
+        self.refuse_saying(taken, POLICY_CODE, message)
+    }
+
+    /// As [`Session::refuse`], in these words.
+    pub(super) fn refuse_saying(&mut self, taken: &Taken<'_>, code: &str, message: String) -> Result<Refusal, Fault> {
         let sealed = self.log.seal(message.as_bytes());
-        let intent = shape.intent(text, parameters, Ruled::by(model::Verdict::Deny, said));
-        let (command, _) = self.log.settled(&intent, &entries::denied(POLICY_CODE, sealed)).map_err(Fault::record)?;
+        let intent = taken.intent(Ruled::by(model::Verdict::Deny, taken.said));
+        let (command, _) = self.log.settled(&intent, &entries::denied(code, sealed)).map_err(Fault::record)?;
         let hint = format!("It was not sent to the server. The record has it as {command}.");
-        Ok(Refusal::Denied { code: POLICY_CODE.to_owned(), message, hint: Some(hint) })
+        Ok(Refusal::Denied { code: code.to_owned(), message, hint: Some(hint) })
     }
 
     /// Records a command that the gateway refuses: it is never forwarded.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::{ApprovalEnd, Facts, Field, Reason, SessionEnd, Status, wall_text};
+use model::{ApprovalEnd, Facts, Reason, Status, wall_text};
 use policy::approvals::Standing;
 use policy::{Denial, Ruling};
 use store::{OutcomeDraft, Pending};
@@ -22,7 +22,7 @@ use wire::postgres::tap::{CommandKey, Draft, Executing, Passive, Refusal, Text, 
 
 use super::super::entries::{self, Ruled};
 use super::ending::Fault;
-use super::to_server::POLICY_CODE;
+use super::to_server::{POLICY_CODE, Taken};
 use super::{Held, Moved, READ_BYTES, SCRATCH, Said, Session};
 use crate::approvals::{Asked, HELD_BYTES_MAX, NotHeld, NotTaken, Shown, Ticket, wait_of};
 
@@ -64,37 +64,35 @@ impl Session {
     /// Holds a command. Gives what goes to the server in its place, where it cannot be held.
     pub(super) fn hold<'b>(
         &mut self,
-        shape: &entries::Shape<'_>,
+        taken: &Taken<'_>,
         frames: Executing<'b>,
         draft: &Draft<'_>,
-        (text, parameters): (&Field, &Field),
-        said: &Said,
         why: &Denial,
     ) -> Result<Option<Passive<'b>>, Fault> {
-        let decision = said.policy.as_ref().map(|(_, decision)| &**decision);
-        let what = match decision.and_then(policy::Decision::message) {
+        let what = match taken.decision().and_then(policy::Decision::message) {
             Some(message) => format!("{message} (rule {})", why.rule),
             None => format!("rule {}", why.rule),
         };
-        let asked = match self.asked(draft, said) {
+        let refuse = |session: &mut Self, frames, because: &str| {
+            let message = format!("OnRecord refused this statement: somebody must approve it ({what}), and {because}");
+            let refusal = session.refuse_saying(taken, LIMIT_CODE, message)?;
+            Ok(Some(session.tap.deny(frames, draft.key, refusal)))
+        };
+        let asked = match self.asked(draft, taken.said) {
             Ok(asked) => asked,
-            Err(because) => {
-                return self.not_held(shape, frames, draft, (text, parameters), said, &what, because).map(Some);
-            }
+            Err(because) => return refuse(self, frames, because),
         };
         let statement = asked.shown.statement.clone().into_bytes();
         let wait = wait_of(&asked.rules, asked.shown.transaction).min(asked.rules.expires);
         let log = &mut self.log;
-        let held = self.policing.approvals().hold(asked, |under| {
-            let ruled = Ruled::by(model::Verdict::Hold, said).under(under);
-            log.intent(&shape.intent(text, parameters, ruled))
-        });
+        let held = self
+            .policing
+            .approvals()
+            .hold(asked, |under| log.intent(&taken.intent(Ruled::by(model::Verdict::Hold, taken.said).under(under))));
         let (pending, ticket) = match held {
             Ok(held) => held,
             Err(NotHeld::Record(error)) => return Err(Fault::record(error)),
-            Err(NotHeld::TooMany(because)) => {
-                return self.not_held(shape, frames, draft, (text, parameters), said, &what, because).map(Some);
-            }
+            Err(NotHeld::TooMany(because)) => return refuse(self, frames, because),
         };
         let of = ticket.of();
         let hint = format!(
@@ -108,7 +106,7 @@ impl Session {
             frames: frames.into_owned(),
             pending,
             ticket,
-            facts: said.facts.clone(),
+            facts: taken.said.facts.clone(),
             text: statement,
             transaction: draft.transaction,
             until: Box::pin(tokio::time::sleep(wait)),
@@ -124,6 +122,7 @@ impl Session {
     fn asked(&self, draft: &Draft<'_>, said: &Said) -> Result<Asked, &'static str> {
         let rules = self.policing.approval_rules().ok_or("the connection names nobody who could approve it")?;
         let (policy, decision) = said.policy.as_ref().ok_or("no policy asks for it any more")?;
+        let facts = said.facts.as_ref().ok_or("nothing is known of what it does")?;
         let bytes: Cow<'_, [u8]> = match &draft.text {
             Text::Inline(text) => Cow::Borrowed(*text),
             Text::Prepared { text, .. } => Cow::Borrowed(&**text),
@@ -153,31 +152,10 @@ impl Session {
             transaction: entries::transaction(draft.transaction),
             rules: decision.rules().to_vec(),
             message: decision.message().map(str::to_owned),
+            opaque: facts.opaque.clone(),
         };
         let (who, policy) = (self.policing.who().clone(), policy.set.digest());
-        Ok(Asked { who, rules, policy, shown, raw_parameters: raw.to_vec() })
-    }
-
-    /// Records a command that cannot be held, and refuses it.
-    #[allow(clippy::too_many_arguments, reason = "one call each; all is of the same command")]
-    fn not_held<'b>(
-        &mut self,
-        shape: &entries::Shape<'_>,
-        frames: Executing<'b>,
-        draft: &Draft<'_>,
-        (text, parameters): (&Field, &Field),
-        said: &Said,
-        what: &str,
-        because: &str,
-    ) -> Result<Passive<'b>, Fault> {
-        let message = format!("OnRecord refused this statement: somebody must approve it ({what}), and {because}");
-        let sealed = self.log.seal(message.as_bytes());
-        let intent = shape.intent(text, parameters, Ruled::by(model::Verdict::Deny, said));
-        let settled = self.log.settled(&intent, &entries::denied(LIMIT_CODE, sealed));
-        let (command, _) = settled.map_err(Fault::record)?;
-        let hint = format!("It was not sent to the server. The record has it as {command}.");
-        let refusal = Refusal::Denied { code: LIMIT_CODE.to_owned(), message, hint: Some(hint) };
-        Ok(self.tap.deny(frames, draft.key, refusal))
+        Ok(Asked { who, rules, policy, shown, facts: Arc::clone(facts), raw_parameters: raw.to_vec() })
     }
 
     /// Sees to a command that waits.
@@ -341,15 +319,7 @@ impl Session {
             return Ok(Moved::No);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let read = match self.client.poll_read(cx, scratch) {
-                Poll::Pending => return Ok(Moved::No),
-                Poll::Ready(read) => read.map_err(|_| Fault::new(SessionEnd::ClientGone))?,
-            };
-            let bytes = scratch.get(..read).unwrap_or_default();
-            if bytes.is_empty() {
-                return Err(Fault::new(SessionEnd::ClientGone));
-            }
-            self.bytes_up += u64::try_from(read).unwrap_or(0);
+            let Some(bytes) = self.read_some(cx, scratch)? else { return Ok(Moved::No) };
             self.inbox.extend_from_slice(bytes);
             Ok(Moved::Yes)
         })
