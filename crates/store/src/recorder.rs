@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
-    Approval, Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost, Passkey,
-    PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
+    Approval, ApprovalStep, Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost,
+    Passkey, PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
 };
 
 use crate::blob;
@@ -341,12 +341,17 @@ impl Recorder {
         Ok(self.0.log.note(body, Purpose::Complete)?.0)
     }
 
-    /// Appends a step of an approval, and gives its leaf hash too.
+    /// Appends a step of an approval, and gives its leaf hash too. A step after which a command begins is as one: it takes no
+    /// room that is kept for the ends of others.
     ///
     /// # Errors
-    /// Recording has stopped.
-    pub fn note_approval(&self, step: Approval) -> Result<(Position, Digest), RecordError> {
-        self.0.log.note(Body::Approval(step), Purpose::Complete)
+    /// Recording has stopped, or the disk is full and nothing new may begin.
+    pub fn note_approval(&self, approval: Approval) -> Result<(Position, Digest), RecordError> {
+        let purpose = match &approval.step {
+            ApprovalStep::Requested(_) | ApprovalStep::Used { .. } => Purpose::Begin,
+            ApprovalStep::Seen { .. } | ApprovalStep::Decided(_) | ApprovalStep::Ended { .. } => Purpose::Complete,
+        };
+        self.0.log.note(Body::Approval(approval), purpose)
     }
 
     /// A gate for one worker thread.

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use model::{Body, Field, Status};
+use model::{Approval, ApprovalEnd, ApprovalStep, Body, Field, Status};
 use store::{OutcomeDraft, Reader, StoreError, tamper_on, verify_on};
 use testkit::sim_disk::SimDisk;
 
@@ -247,6 +247,11 @@ fn a_full_disk_stops_new_commands_and_completes_old_ones() {
         }
     }
     assert_eq!(refused, Some(store::RecordError::Full));
+    // Nor does a command begin that was held until now; that it is over can be said.
+    let of = running.command();
+    let step = |step| recorder.note_approval(Approval { of, step });
+    assert_eq!(step(ApprovalStep::Used { command: of }).err(), refused);
+    assert!(step(ApprovalStep::Ended { how: ApprovalEnd::Expired }).is_ok());
     session.outcome(running, &OutcomeDraft::new(Status::Ok)).unwrap();
     session.close(closing()).unwrap();
     recorder.stop().unwrap();
