@@ -30,7 +30,7 @@ except ImportError:
 KINDS = {
     "genesis", "start", "stop", "recovery", "heartbeat", "session-open", "session-close", "intent", "outcome", "refused",
     "cancel", "erase", "hold", "witnesses", "export", "configuration", "issuer-key", "token", "revocation", "shared", "outpost",
-    "approval",
+    "approval", "passkey", "break-glass",
 }
 LEAF_MAX = 65_535
 BUNDLE_MAX = 1 << 30

@@ -77,7 +77,8 @@ pub(crate) fn of(entry: &Entry) -> Vec<(CommandId, Kind, &Field)> {
         | Body::Shared(_)
         | Body::Outpost(_)
         | Body::Approval(_)
-        | Body::Passkey(_) => Vec::new(),
+        | Body::Passkey(_)
+        | Body::BreakGlass(_) => Vec::new(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use ledger::Quorum;
 use ledger::audit::{CompletenessVerdict, Violation};
-use model::{ApprovalStep, CommandId, Identity, wall_text};
+use model::{ApprovalStep, BreakGlassId, BreakGlassStep, CommandId, Identity, wall_text};
 use serde_json::{Map, Value, json};
 
-use crate::report::{ApprovalEntry, Command, Content, From, Report};
+use crate::report::{ApprovalEntry, BreakGlassEntry, Command, Content, From, Report};
 
 /// Of longer content, this many bytes are shown; `length` says how many there are.
 pub const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -38,6 +38,7 @@ impl Report {
             "vkey_from": from(self.key_from),
             "policy_from": self.witnessed.as_ref().map(|(_, whose)| from(*whose)),
             "approvals": self.approvals.iter().map(approval).collect::<Vec<_>>(),
+            "break_glass": self.break_glass.iter().map(break_glass).collect::<Vec<_>>(),
             "unknown_files": self.unknown_files,
         })
     }
@@ -78,6 +79,11 @@ impl Report {
                 "sessions_lost": completeness.sessions_lost,
                 "erased_sessions": completeness.erased_sessions,
                 "erased_fields": completeness.erased_fields,
+                "break_glass": {
+                    "opened": completeness.break_glass_opened,
+                    "commands": completeness.break_glass_commands,
+                    "unreviewed": completeness.break_glass_unreviewed.iter().map(BreakGlassId::to_string).collect::<Vec<_>>(),
+                },
             },
             "coverage": {
                 "recorded": coverage.recorded.as_ref().map(span),
@@ -132,7 +138,9 @@ fn command(command: &Command) -> Value {
         "connection": command.intent.connection,
         "database": command.intent.database.to_string(),
         "verdict": command.intent.verdict.as_str(),
+        "observed": command.intent.observed.map(model::Verdict::as_str),
         "approval": command.intent.approval.as_ref().map(CommandId::to_string),
+        "break_glass": command.intent.break_glass.as_ref().map(BreakGlassId::to_string),
         "text": content(&command.text),
         "parameters": content(&command.parameters),
         "message": content(&command.message),
@@ -148,9 +156,38 @@ fn command(command: &Command) -> Value {
     })
 }
 
+fn person(by: &Identity) -> Value {
+    json!({"name": by.name.as_str(), "known": by.known.as_str(), "proof": by.proof.method.as_str()})
+}
+
+/// A step of break-glass: the members depend on which.
+fn break_glass(entry: &BreakGlassEntry) -> Value {
+    let step = &entry.break_glass.step;
+    let mut value = match step {
+        BreakGlassStep::Opened(opening) => json!({
+            "connection": opening.connection,
+            "by": person(&opening.by),
+            "reason": opening.reason,
+            "until": wall_text(opening.until_us),
+        }),
+        BreakGlassStep::Closed { how, by } => json!({"how": how.as_str(), "by": by.as_deref().map(person)}),
+        BreakGlassStep::Reviewed(review) => json!({
+            "by": person(&review.by),
+            "finding": review.finding.as_str(),
+            "comment": review.comment,
+        }),
+    };
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("id".to_owned(), entry.break_glass.id.to_string().into());
+        fields.insert("step".to_owned(), step.word().as_str().into());
+        fields.insert("index".to_owned(), entry.index.into());
+        fields.insert("time".to_owned(), wall_text(entry.time.wall_us).into());
+    }
+    value
+}
+
 /// A step of an approval: the members depend on which.
 fn approval(entry: &ApprovalEntry) -> Value {
-    let person = |by: &Identity| json!({"name": by.name.as_str(), "known": by.known.as_str(), "proof": by.proof.method.as_str()});
     let mut value = match &entry.approval.step {
         ApprovalStep::Requested(request) => json!({
             "request": entry.leaf.hex(),

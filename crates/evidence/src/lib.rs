@@ -30,5 +30,5 @@ pub use draft::{Draft, DraftError};
 pub use fields::{Disclosure, Erased, FieldId, Kind, numbers};
 pub use json::SHOWN_BYTES_MAX;
 pub use manifest::{Listed, Manifest};
-pub use report::{ApprovalEntry, Command, Content, Counts, From, Report};
+pub use report::{ApprovalEntry, BreakGlassEntry, Command, Content, Counts, From, Report};
 pub use verify::{Trust, verify};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ledger::Evaluation;
-use model::{AbsentReason, Approval, Digest, Intent, Outcome, ProofMethod, Time};
+use model::{AbsentReason, Approval, BreakGlass, Digest, Intent, Outcome, ProofMethod, Time};
 
 use crate::fields::Kind;
 use crate::manifest::Manifest;
@@ -27,6 +27,8 @@ pub struct Report {
     pub disclosure: BTreeMap<Kind, Counts>,
     /// The steps of all approvals in the bundle, in order. That they keep the rules is a matter of the verdicts.
     pub approvals: Vec<ApprovalEntry>,
+    /// The steps of all break-glass in the bundle, likewise.
+    pub break_glass: Vec<BreakGlassEntry>,
     /// The selected commands.
     pub commands: Vec<Command>,
 }
@@ -42,6 +44,17 @@ pub struct ApprovalEntry {
     pub leaf: Digest,
     /// What it says.
     pub approval: Approval,
+}
+
+/// A step of break-glass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassEntry {
+    /// The index of the entry.
+    pub index: u64,
+    /// When it was recorded.
+    pub time: Time,
+    /// What it says.
+    pub break_glass: BreakGlass,
 }
 
 /// Where something is from that decides what is believed.

@@ -16,7 +16,7 @@ use crate::entries::{BadLine, Included, read_entries, read_hashes, read_keys};
 use crate::fields::{self, Disclosure, Erased, FieldId, Kind};
 use crate::manifest::Manifest;
 use crate::names;
-use crate::report::{ApprovalEntry, Command, Content, Counts, From, Report};
+use crate::report::{ApprovalEntry, BreakGlassEntry, Command, Content, Counts, From, Report};
 
 /// What whoever verifies brings along, from somewhere else than the bundle.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,7 @@ struct State {
     left_out: u64,
     disclosure: BTreeMap<Kind, Counts>,
     approvals: Vec<ApprovalEntry>,
+    break_glass: Vec<BreakGlassEntry>,
     commands: Vec<Command>,
 }
 
@@ -98,6 +99,7 @@ impl State {
             left_out: 0,
             disclosure: BTreeMap::new(),
             approvals: Vec::new(),
+            break_glass: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -143,9 +145,15 @@ impl State {
             let offset = u64::try_from(file.offset + included.at).unwrap_or(u64::MAX);
             let place = Place { file: name.clone(), offset, index: included.index };
             self.audit.entry(&place, included.leaf, included.hash, &mut blob);
-            if let Entry { time, body: Body::Approval(approval) } = &included.entry {
-                let (index, time, leaf) = (included.index, *time, included.hash);
-                self.approvals.push(ApprovalEntry { index, time, leaf, approval: approval.clone() });
+            let (index, time, leaf) = (included.index, included.entry.time, included.hash);
+            match &included.entry.body {
+                Body::Approval(approval) => {
+                    self.approvals.push(ApprovalEntry { index, time, leaf, approval: approval.clone() });
+                }
+                Body::BreakGlass(step) => {
+                    self.break_glass.push(BreakGlassEntry { index, time, break_glass: step.clone() });
+                }
+                _ => {}
             }
         }
     }
@@ -446,6 +454,7 @@ impl State {
             unknown_files: self.unknown_files,
             disclosure: self.disclosure,
             approvals: self.approvals,
+            break_glass: self.break_glass,
             commands: self.commands,
         }
     }

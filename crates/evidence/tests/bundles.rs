@@ -6,7 +6,10 @@ mod support;
 use evidence::{Content, From, Kind, Report, Trust, verify};
 use ledger::audit::CompletenessVerdict as Complete;
 use ledger::{CosignerKey, Quorum, SigningKey, leaf_hash};
-use model::{ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, Digest, Entry, Field, Label, Status};
+use model::{
+    ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, BreakGlassEnd, BreakGlassFinding,
+    BreakGlassId, BreakGlassOpening, BreakGlassReview, BreakGlassStep, CommandId, Digest, Entry, Field, Label, Status,
+};
 use proptest::prelude::*;
 use support::*;
 
@@ -107,6 +110,59 @@ fn an_approval_is_proven_by_the_bundle_alone() {
     draft.entries.retain(|_, leaf| !matches!(Entry::decode(leaf).unwrap().body, Body::Approval(_)));
     let report = verify(&log.build(&draft), &trust(&log));
     assert!(report.audit.completeness.gaps[0].contains("was executed, although entry"));
+}
+
+#[test]
+fn break_glass_is_proven_by_the_bundle_alone() {
+    fn log(opener: &str) -> (Log, CommandId) {
+        let mut log = Log::new();
+        let id = BreakGlassId::from_bytes([9; 16]);
+        let opening = BreakGlassOpening {
+            connection: "app".into(),
+            by: Log::person(opener),
+            reason: "stuck".into(),
+            until_us: log.now_us() + 3_000_000_000,
+        };
+        log.glass_step(id, BreakGlassStep::Opened(Box::new(opening)));
+        let session = log.open(1, "app");
+        let command = log.under(session, id);
+        log.outcome(command, Status::Ok, Field::NONE);
+        log.close(session);
+        log.glass_step(id, BreakGlassStep::Closed { how: BreakGlassEnd::Expired, by: None });
+        let (by, finding, comment) =
+            (Log::person("human:grace"), BreakGlassFinding::NotJustified, "it could wait".to_owned());
+        log.glass_step(id, BreakGlassStep::Reviewed(Box::new(BreakGlassReview { by, finding, comment })));
+        (log, command)
+    }
+    let (right, command) = log("human:cy");
+    let draft = right.draft(&[command], &[]);
+    let report = verify(&right.build(&draft), &trust(&right));
+    good(&report);
+    let json = report.bundle_json()["break_glass"].clone();
+    assert_eq!((json[0]["by"]["name"].as_str(), json[0]["reason"].as_str()), (Some("human:cy"), Some("stuck")));
+    assert_eq!((json[1]["how"].as_str(), json[2]["finding"].as_str()), (Some("expired"), Some("not_justified")));
+    assert!(report.audit.completeness.break_glass_unreviewed.is_empty());
+
+    // Somebody else had opened it.
+    let (wrong, command) = log("human:eve");
+    let report = verify(&wrong.build(&wrong.draft(&[command], &[])), &trust(&wrong));
+    assert_eq!(report.audit.completeness.verdict, Complete::Violated);
+    assert!(report.audit.completeness.gaps[0].contains("which human:eve opened for their own commands"));
+
+    // Without its steps nothing proves that it was open.
+    let mut without = draft.clone();
+    without.entries.retain(|_, leaf| !matches!(Entry::decode(leaf).unwrap().body, Body::BreakGlass(_)));
+    let report = verify(&right.build(&without), &trust(&right));
+    assert!(report.audit.completeness.gaps[0].contains("which was not opened before"));
+    // Without the last of them it says that it was not reviewed.
+    let mut early = draft;
+    early.entries.retain(|_, leaf| match Entry::decode(leaf).unwrap().body {
+        Body::BreakGlass(glass) => !matches!(glass.step, BreakGlassStep::Reviewed(_)),
+        _ => true,
+    });
+    let report = verify(&right.build(&early), &trust(&right));
+    good(&report);
+    assert_eq!(report.audit.completeness.break_glass_unreviewed.len(), 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! GET  /v1/whoami     who the bearer is and what it may use
 //! POST /oauth/token   RFC 8693: a token of an issuer in, a connection token out
 //! …    /v1/approvals  what waits for people (`approvals::api`)
+//! …    /v1/break-glass  who runs it without waiting (`break_glass::api`)
 //! …    /v1/passkeys   what people sign with (`passkeys::api`)
 //! GET  /approve       the page for both
 //! ```
@@ -38,7 +39,7 @@ use zeroize::Zeroizing;
 use crate::access::{AccessError, NotProven, Proven};
 use crate::approvals::{self, Signing};
 use crate::refusals::Named;
-use crate::{Config, Shared, passkeys};
+use crate::{Config, Shared, break_glass, passkeys};
 
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -59,6 +60,8 @@ const TTL_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 /// Where approvals are.
 const APPROVALS: &str = "/v1/approvals";
+/// Where break-glass is.
+const BREAK_GLASS: &str = "/v1/break-glass";
 /// Where passkeys are.
 const PASSKEYS: &str = "/v1/passkeys";
 /// RFC 8693, 2.1.
@@ -152,7 +155,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, p
                 Err(_) => OauthError::request("the body took too long").answer(),
             }
         }
-        (_, path) if is_below(path, APPROVALS) || is_below(path, PASSKEYS) => {
+        (_, path) if [APPROVALS, BREAK_GLASS, PASSKEYS].iter().any(|above| is_below(path, above)) => {
             for_people(shared, &config, request, peer).await
         }
         (&Method::GET, "/approve" | "/approve.js" | "/approve.css") => {
@@ -191,13 +194,14 @@ async fn for_people(shared: &Shared, config: &Config, request: Request<Incoming>
     }
     let (path, query, body) = (head.uri.path(), head.uri.query(), body.to_bytes());
     let (passkeys, site) = (shared.access.passkeys(), config.passkeys.as_ref());
-    let (status, value) = match path.strip_prefix(PASSKEYS) {
-        Some(path) => passkeys::answer(passkeys, site, &proven.identity, &head.method, path, &body),
-        None => {
-            let (path, signing) = (path.strip_prefix(APPROVALS).unwrap_or_default(), Signing { passkeys, site });
-            let (by, method) = (&proven.identity, &head.method);
-            approvals::answer(&shared.approvals, &signing, by, method, path, query, &body).await
-        }
+    let (by, method) = (&proven.identity, &head.method);
+    let (status, value) = if let Some(path) = path.strip_prefix(PASSKEYS) {
+        passkeys::answer(passkeys, site, by, method, path, &body)
+    } else if let Some(path) = path.strip_prefix(BREAK_GLASS) {
+        break_glass::answer(&shared.break_glass, config, by, method, path, &body).await
+    } else {
+        let (path, signing) = (path.strip_prefix(APPROVALS).unwrap_or_default(), Signing { passkeys, site });
+        approvals::answer(&shared.approvals, &signing, by, method, path, query, &body).await
     };
     // One that came in meanwhile has not seen a key that was just enrolled.
     if shared.access.is_revoked(&proven.identity.name)

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
 use policy::approvals::ApprovalRules;
+use policy::break_glass::GlassRules;
 use policy::{Grants, Mode, PolicySet};
 use sql::AnalyzerConfig;
 use zeroize::Zeroizing;
 
-use crate::approvals::Notify;
 use crate::issuers::IssuerSource;
+use crate::notify::Notify;
 use crate::outposts::Via;
 use crate::passkeys::Site;
 use crate::scram::{SaltedCache, Secret};
@@ -48,7 +49,7 @@ pub struct Config {
     pub limits: Limits,
     /// What analyses statements, where a connection has a policy.
     pub analysis: AnalyzerConfig,
-    /// Who is told that something waits for people. Taken out when the gateway starts.
+    /// Who is told that something waits for people, and that somebody broke the glass. Taken out when the gateway starts.
     pub notify: Option<Notify>,
     /// Where people make and use passkeys; none are taken unless given.
     pub passkeys: Option<Site>,
@@ -71,6 +72,15 @@ impl Config {
         let connection = self.connections.get(connection);
         self.still_knows(identity)
             && connection.is_some_and(|known| known.grants.admit(&identity.name, &identity.groups).is_some())
+    }
+
+    /// Whether somebody may use a connection, and open break-glass there.
+    pub(crate) fn may_break_glass(&self, by: &model::Identity, connection: &str) -> bool {
+        let connection = self.connections.get(connection);
+        connection.is_some_and(|known| {
+            known.break_glass.as_ref().is_some_and(|rules| rules.may_open(by).is_ok())
+                && known.grants.admit(&by.name, &by.groups).is_some()
+        })
     }
 
     /// Whether its key is still there.
@@ -144,6 +154,8 @@ pub struct Connection {
     pub policy: Option<Arc<Policy>>,
     /// Who approves what its policy holds; nobody can unless given.
     pub approvals: Option<ApprovalRules>,
+    /// Who may break the glass; nobody unless given.
+    pub break_glass: Option<GlassRules>,
     /// Remembers the outcome of the upstream's key derivation.
     pub salted: SaltedCache,
 }

@@ -17,9 +17,11 @@
 mod access;
 mod api;
 mod approvals;
+mod break_glass;
 mod config;
 mod files;
 pub mod issuers;
+mod notify;
 mod outposts;
 mod passkeys;
 mod postgres;
@@ -44,11 +46,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
-pub use approvals::{Notify, NotifyForm};
+pub use break_glass::{BreakGlass, BreakGlassError};
 pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext, Policy};
+pub use notify::{Notify, NotifyForm};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
 pub use passkeys::Site;
 
+use notify::Notifier;
 use refusals::{Named, Reason, Refusals};
 use worker::{Arrival, Port};
 
@@ -56,7 +60,7 @@ use worker::{Arrival, Port};
 const BACKLOG: u32 = 1024;
 /// Between heartbeats, and between the entries of folded refusals.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Between looks for approvals whose time is over.
+/// Between looks for approvals and break-glass whose time is over.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Pause after the system could not give us another socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -99,6 +103,7 @@ struct Shared {
     outposts: Option<Outposts>,
     analyzer: Arc<sql::Analyzer>,
     approvals: Arc<approvals::Approvals>,
+    break_glass: Arc<BreakGlass>,
     recorder: Recorder,
     refusals: Refusals,
     cancels: Arc<postgres::Cancels>,
@@ -145,6 +150,7 @@ impl Gateway {
         mut config: Config,
         access: Access,
         outposts: Option<Outposts>,
+        break_glass: BreakGlass,
         recorder: Recorder,
     ) -> Result<Self, StartError> {
         raise_file_limit();
@@ -155,12 +161,12 @@ impl Gateway {
         let postgres = config.listen_postgres.iter().map(|address| (Port::Postgres, *address));
         let listen = postgres.chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address))).collect();
         let listen_api = config.listen_api.clone();
-        let approvals = approvals::Approvals::new(recorder.clone(), config.notify.take());
-        let approvals = approvals.map_err(StartError::Worker)?;
+        let notifier = config.notify.take().map(Notifier::start).transpose().map_err(StartError::Worker)?.map(Arc::new);
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
             analyzer: sql::Analyzer::start(config.analysis.clone()),
-            approvals: Arc::new(approvals),
+            approvals: Arc::new(approvals::Approvals::new(recorder.clone(), notifier.clone())),
+            break_glass: Arc::new(break_glass.telling(notifier)),
             config: RwLock::new(Arc::new(config)),
             access,
             outposts,
@@ -308,7 +314,12 @@ async fn front(
         tokio::select! {
             () = accepting.cancelled() => break,
             _ = beat.tick() => heartbeat(&shared),
-            _ = sweep.tick() => shared.approvals.sweep(|identity| shared.access.is_revoked(identity)),
+            _ = sweep.tick() => {
+                shared.approvals.sweep(|identity| shared.access.is_revoked(identity));
+                let config = shared.config();
+                let may = |by: &model::Identity, connection: &str| config.may_break_glass(by, connection);
+                shared.break_glass.sweep(may, |identity| shared.access.is_revoked(identity));
+            }
         }
     }
     accepts.shutdown().await;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::access::UpstreamSecurity;
+use crate::break_glass::BreakGlassId;
 use crate::closed::closed;
 use crate::entry::Link;
 use crate::{CommandId, Digest, Facts, Field, IdentityName, Known, Label, OnBehalfOf};
@@ -135,12 +136,14 @@ pub struct Intent {
     pub rules: Vec<String>,
     /// The policy in force, if there is one.
     pub policy: Option<Digest>,
-    /// What the policy says of it where it only observes, if that is not the decision. Logs of versions before 0.4 have
+    /// What the policy says of it where it only observes or break-glass lifts it, if that is not the decision. Logs of versions before 0.4 have
     /// none.
     pub observed: Option<Verdict>,
     /// The command under whose approval this one waits or runs, if it is not its own. Logs of versions before 0.5 have
     /// none.
     pub approval: Option<CommandId>,
+    /// The break-glass that its sender had opened on the connection. Logs of versions before 0.6 have none.
+    pub break_glass: Option<BreakGlassId>,
     /// The durability in force.
     pub durability: Durability,
     /// How many bytes the client sent for it.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::{CommandId, Digest, IdentityName, Label, SessionId, base64, time};
+use crate::{BreakGlassId, CommandId, Digest, IdentityName, Label, SessionId, base64, time};
 
 /// What is wrong at the place of a cursor.
 pub(crate) enum Bad {
@@ -345,6 +345,10 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
+    pub(crate) fn break_glass_value(&mut self) -> Read<BreakGlassId> {
+        self.session_value().map(|id| BreakGlassId::from_bytes(id.to_bytes()))
+    }
+
     pub(crate) fn base64_digest(&mut self) -> Read<Digest> {
         self.fixed(|text| base64::decode_32(text).map(Digest))
     }

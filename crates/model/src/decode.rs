@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::access::*;
 use crate::approval::*;
+use crate::break_glass::*;
 use crate::command::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::custody::*;
@@ -121,6 +122,7 @@ impl Cursor<'_> {
             Kind::Outpost => (self.time()?, Body::Outpost(self.outpost()?)),
             Kind::Approval => self.approval()?,
             Kind::Passkey => (self.time()?, Body::Passkey(self.passkey()?)),
+            Kind::BreakGlass => self.break_glass()?,
         };
         Ok(Entry { time, body })
     }
@@ -259,6 +261,7 @@ impl Cursor<'_> {
             policy: self.digest_or_null("policy")?,
             observed: self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?,
             approval: self.optional("approval", Self::command_value)?,
+            break_glass: self.optional("break_glass", Self::break_glass_value)?,
             durability: self.word("durability", Durability::parse_bytes)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?,
@@ -604,6 +607,28 @@ impl Cursor<'_> {
             origin: self.string("origin")?,
             aaguid: self.string("aaguid")?,
         })
+    }
+
+    fn break_glass(&mut self) -> Read<(Time, Body)> {
+        let (id, time) = (self.at("id", Self::break_glass_value)?, self.time()?);
+        let step = match self.word("step", BreakGlassWord::parse_bytes)? {
+            BreakGlassWord::Opened => BreakGlassStep::Opened(Box::new(BreakGlassOpening {
+                connection: self.string("connection")?,
+                by: self.at("identity", |c| c.object(Self::identity))?,
+                reason: self.string("reason")?,
+                until_us: self.wall("until")?,
+            })),
+            BreakGlassWord::Closed => BreakGlassStep::Closed {
+                how: self.word("how", BreakGlassEnd::parse_bytes)?,
+                by: self.optional("identity", |c| c.object(Self::identity))?.map(Box::new),
+            },
+            BreakGlassWord::Reviewed => BreakGlassStep::Reviewed(Box::new(BreakGlassReview {
+                by: self.at("identity", |c| c.object(Self::identity))?,
+                finding: self.word("finding", BreakGlassFinding::parse_bytes)?,
+                comment: self.string("comment")?,
+            })),
+        };
+        Ok((time, Body::BreakGlass(BreakGlass { id, step })))
     }
 
     fn optional_string(&mut self, key: &'static str) -> Read<Option<String>> {

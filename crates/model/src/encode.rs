@@ -2,6 +2,7 @@
 
 use crate::access::*;
 use crate::approval::*;
+use crate::break_glass::*;
 use crate::command::*;
 use crate::custody::*;
 use crate::entry::*;
@@ -43,6 +44,7 @@ impl Entry {
             Body::Outpost(b) => outpost(j, self.time, b),
             Body::Approval(b) => approval(j, self.time, b),
             Body::Passkey(b) => passkey(j, self.time, b),
+            Body::BreakGlass(b) => break_glass(j, self.time, b),
         }
         j.raw(b"}");
     }
@@ -172,6 +174,9 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     }
     if let Some(approval) = b.approval {
         command(j, "approval", approval);
+    }
+    if let Some(id) = b.break_glass {
+        j.key("break_glass").plain(id.text().as_ref());
     }
     j.key("durability").plain(b.durability.as_str().as_bytes()).key("bytes").number(b.bytes);
     if let Some(upstream) = b.upstream {
@@ -527,6 +532,31 @@ fn passkey(j: &mut Json<'_>, t: Time, b: &Passkey) {
     j.key("credential").string(&b.credential).key("algorithm").string(b.algorithm.as_str());
     j.key("public_key").base64(&b.public_key).key("rp_id").string(&b.rp_id).key("origin").string(&b.origin);
     j.key("aaguid").string(&b.aaguid);
+}
+
+fn break_glass(j: &mut Json<'_>, t: Time, b: &BreakGlass) {
+    j.key("id").plain(b.id.text().as_ref());
+    time(j, t);
+    j.key("step").string(b.step.word().as_str());
+    match &b.step {
+        BreakGlassStep::Opened(opening) => {
+            j.key("connection").string(&opening.connection);
+            identity(j, &opening.by);
+            j.key("reason").string(&opening.reason).key("until").raw(b"\"");
+            write_wall(opening.until_us, j.out());
+            j.raw(b"\"");
+        }
+        BreakGlassStep::Closed { how, by } => {
+            j.key("how").string(how.as_str());
+            if let Some(by) = by {
+                identity(j, by);
+            }
+        }
+        BreakGlassStep::Reviewed(review) => {
+            identity(j, &review.by);
+            j.key("finding").string(review.finding.as_str()).key("comment").string(&review.comment);
+        }
+    }
 }
 
 fn optional_string(j: &mut Json<'_>, key: &str, value: Option<&str>) {

@@ -4,6 +4,7 @@
 
 use crate::access::{Carried, Configuration, IssuerKey, Outpost, Revocation, Shared, Token, UpstreamSecurity};
 use crate::approval::Approval;
+use crate::break_glass::BreakGlass;
 use crate::closed::closed;
 use crate::command::{Durability, Intent, Outcome, Reason};
 use crate::custody::{Erase, Export, Hold, Witnesses};
@@ -71,6 +72,8 @@ closed! {
         Approval = "approval",
         /// Somebody's key for signing decisions was enrolled or removed.
         Passkey = "passkey",
+        /// A step of break-glass.
+        BreakGlass = "break-glass",
     }
 }
 
@@ -124,6 +127,8 @@ pub enum Body {
     Approval(Approval),
     /// See [`Kind::Passkey`].
     Passkey(Passkey),
+    /// See [`Kind::BreakGlass`].
+    BreakGlass(BreakGlass),
 }
 
 impl Body {
@@ -154,6 +159,7 @@ impl Body {
             Self::Outpost(_) => Kind::Outpost,
             Self::Approval(_) => Kind::Approval,
             Self::Passkey(_) => Kind::Passkey,
+            Self::BreakGlass(_) => Kind::BreakGlass,
         }
     }
 
@@ -183,7 +189,8 @@ impl Body {
             | Self::Shared(_)
             | Self::Outpost(_)
             | Self::Approval(_)
-            | Self::Passkey(_) => None,
+            | Self::Passkey(_)
+            | Self::BreakGlass(_) => None,
         }
     }
 }

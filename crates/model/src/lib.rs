@@ -9,6 +9,7 @@
 mod access;
 mod approval;
 mod base64;
+mod break_glass;
 mod closed;
 mod command;
 mod comment;
@@ -35,6 +36,10 @@ pub use access::{
 };
 pub use approval::{
     Approval, ApprovalDecision, ApprovalEnd, ApprovalRequest, ApprovalStep, ApprovalVote, ApprovalWord,
+};
+pub use break_glass::{
+    BREAK_GLASS_SECONDS_MAX, BreakGlass, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassIdError,
+    BreakGlassOpening, BreakGlassReview, BreakGlassStep, BreakGlassWord,
 };
 pub use command::{
     BlobForm, Copy, CopyDirection, Durability, Effective, Effects, Fidelity, Intent, Outcome, Packing, RESULTS_MAX,

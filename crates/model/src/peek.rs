@@ -46,7 +46,8 @@ impl Peek {
             | Kind::Revocation
             | Kind::Shared
             | Kind::Outpost
-            | Kind::Passkey => {
+            | Kind::Passkey
+            | Kind::BreakGlass => {
                 return Some(Self { kind, command: None, place: None });
             }
         };

@@ -7,7 +7,7 @@ use crate::command::*;
 use crate::cursor::{Bad, Cursor, Read};
 use crate::decode::{DecodeError, begins};
 use crate::entry::*;
-use crate::{AbsentReason, BlobField, CommandId, Entry, Field, Known, Time, UpstreamSecurity};
+use crate::{AbsentReason, BlobField, BreakGlassId, CommandId, Entry, Field, Known, Time, UpstreamSecurity};
 
 /// What an entry says, as far as its place among the others goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct SkimmedCommand {
     pub status: Option<Status>,
     /// Of an intent: whether the command waits for an approval or runs under one.
     pub held: bool,
+    /// Of an intent: the break-glass that its sender had opened.
+    pub break_glass: Option<BreakGlassId>,
     /// Of an outcome: whether the command was executed.
     pub executed: bool,
     /// The blobs that it names.
@@ -78,6 +80,7 @@ impl From<Entry> for Skim {
                 command: intent.command,
                 status: None,
                 held: intent.verdict == Verdict::Hold || intent.approval.is_some(),
+                break_glass: intent.break_glass,
                 executed: false,
                 blobs: blobs(vec![intent.text, intent.parameters]),
             }),
@@ -87,6 +90,7 @@ impl From<Entry> for Skim {
                 command: outcome.of,
                 status: Some(outcome.status),
                 held: false,
+                break_glass: None,
                 executed: outcome.executed,
                 blobs: blobs(vec![outcome.message]),
             }),
@@ -122,12 +126,13 @@ impl Cursor<'_> {
         self.at("policy", |c| c.or_null(Self::skip_digest))?;
         self.optional("observed", |c| c.word_value(Verdict::parse_bytes))?;
         let approval = self.optional("approval", Self::command_value)?;
+        let break_glass = self.optional("break_glass", Self::break_glass_value)?;
         self.word("durability", Durability::parse_bytes)?;
         self.number("bytes")?;
         self.optional("upstream", |c| c.word_value(UpstreamSecurity::parse_bytes))?;
         self.end()?;
         let held = verdict == Verdict::Hold || approval.is_some();
-        Ok(SkimmedCommand { time, link, command, status: None, held, executed: false, blobs })
+        Ok(SkimmedCommand { time, link, command, status: None, held, break_glass, executed: false, blobs })
     }
 
     fn skim_outcome(&mut self) -> Read<SkimmedCommand> {
@@ -161,7 +166,7 @@ impl Cursor<'_> {
         self.small("notices")?;
         let executed = self.truth("executed")?;
         self.end()?;
-        Ok(SkimmedCommand { time, link, command, status, held: false, executed, blobs })
+        Ok(SkimmedCommand { time, link, command, status, held: false, break_glass: None, executed, blobs })
     }
 
     #[inline(always)]

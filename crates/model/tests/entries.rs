@@ -108,6 +108,7 @@ fn intent() -> impl Strategy<Value = Body> {
         effects(),
         prop::option::of(prop::sample::select(Verdict::ALL)),
         prop::option::of(command()),
+        break_glass_mark(),
     );
     let rest =
         (prop::collection::vec(any::<String>(), 0..3), prop::option::of(any::<[u8; 32]>()), any::<u64>(), 1..u32::MAX);
@@ -131,6 +132,7 @@ fn intent() -> impl Strategy<Value = Body> {
             policy: rest.1.map(Digest),
             observed: sets.7,
             approval: sets.8,
+            break_glass: sets.9,
             durability: sets.4,
             bytes: rest.2,
             upstream: sets.5,
@@ -439,9 +441,35 @@ fn passkey() -> impl Strategy<Value = Body> {
     )
 }
 
+fn break_glass_mark() -> impl Strategy<Value = Option<BreakGlassId>> {
+    prop::option::of(any::<[u8; 16]>().prop_map(BreakGlassId::from_bytes))
+}
+
+fn glass() -> impl Strategy<Value = Body> {
+    let opened = (any::<[String; 2]>(), identity(), 0..4_000_000_000_000_000i64).prop_map(
+        |([connection, reason], by, until_us)| {
+            BreakGlassStep::Opened(Box::new(BreakGlassOpening { connection, by, reason, until_us }))
+        },
+    );
+    let closed = (prop::sample::select(BreakGlassEnd::ALL), prop::option::of(identity().prop_map(Box::new)))
+        .prop_map(|(how, by)| BreakGlassStep::Closed { how, by });
+    let reviewed = (identity(), prop::sample::select(BreakGlassFinding::ALL), any::<String>()).prop_map(
+        |(by, finding, comment)| BreakGlassStep::Reviewed(Box::new(BreakGlassReview { by, finding, comment })),
+    );
+    (any::<[u8; 16]>(), prop_oneof![opened, closed, reviewed])
+        .prop_map(|(id, step)| Body::BreakGlass(BreakGlass { id: BreakGlassId::from_bytes(id), step }))
+}
+
 /// In boxes: what makes them up does not fit on the stack of a test's thread together.
 fn body() -> impl Strategy<Value = Body> {
-    prop_oneof![intent().boxed(), outcome().boxed(), other().boxed(), approval().boxed(), passkey().boxed()]
+    prop_oneof![
+        intent().boxed(),
+        outcome().boxed(),
+        other().boxed(),
+        approval().boxed(),
+        passkey().boxed(),
+        glass().boxed()
+    ]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {

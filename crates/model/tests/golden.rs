@@ -58,6 +58,7 @@ fn entries_0_2() -> Vec<Entry> {
         policy: None,
         observed: None,
         approval: None,
+        break_glass: None,
         durability: Durability::Intent,
         bytes: 100_006,
         upstream: None,
@@ -214,6 +215,7 @@ fn entries_0_3() -> Vec<Entry> {
         policy: None,
         observed: None,
         approval: None,
+        break_glass: None,
         durability: Durability::Intent,
         bytes: 9,
         upstream: Some(UpstreamSecurity::Plaintext),
@@ -321,6 +323,7 @@ fn entries_0_4() -> Vec<Entry> {
             policy: Some(Digest([5; 32])),
             observed,
             approval: None,
+            break_glass: None,
             durability: Durability::Intent,
             bytes: 9,
             upstream: None,
@@ -378,6 +381,7 @@ fn entries_0_5() -> Vec<Entry> {
             policy: Some(Digest([5; 32])),
             observed: None,
             approval,
+            break_glass: None,
             durability: Durability::Intent,
             bytes: 9,
             upstream: None,
@@ -445,6 +449,80 @@ fn entries_0_5() -> Vec<Entry> {
     bodies.into_iter().map(|body| Entry { time, body }).collect()
 }
 
+/// Every form that 0.6 added to the record.
+fn entries_0_6() -> Vec<Entry> {
+    break_glass_0_6()
+}
+
+/// Break-glass: its steps, and a command under it that would have been held.
+fn break_glass_0_6() -> Vec<Entry> {
+    let id = BreakGlassId::from_bytes([6; 16]);
+    let person = |name: &str, groups: &[&str]| Identity {
+        name: name.parse().unwrap(),
+        known: Known::Verified,
+        proof: Proof {
+            method: ProofMethod::Jwt,
+            channel: ChannelBinding::None,
+            credential: "jwt:0404".into(),
+            evidence: None,
+        },
+        on_behalf_of: None,
+        groups: groups.iter().map(|&group| group.into()).collect(),
+        run: None,
+    };
+    let session = SessionId::from_bytes([7; 16]);
+    let intent = Intent {
+        link: Link { session, number: 1, previous: Some(Digest([8; 32])) },
+        command: CommandId { session, ordinal: 1 },
+        who: Who { name: "human:cy".parse().unwrap(), known: Known::Verified, on_behalf_of: None },
+        connection: "app".into(),
+        database: Label::new(b"app"),
+        via: Via::Simple,
+        text: Field::NONE,
+        parameters: Field::NONE,
+        statement: None,
+        portal: None,
+        transaction: Transaction::Idle,
+        effects: Effects::NotEstablished,
+        fidelity: Fidelity::Exact,
+        verdict: Verdict::Allow,
+        rules: vec!["ask-first".into()],
+        policy: Some(Digest([5; 32])),
+        observed: Some(Verdict::Hold),
+        approval: None,
+        break_glass: Some(id),
+        durability: Durability::Intent,
+        bytes: 9,
+        upstream: None,
+    };
+    let step = |step| Body::BreakGlass(BreakGlass { id, step });
+    let review = |finding, comment: &str| {
+        let by = person("human:dora", &["dbas"]);
+        step(BreakGlassStep::Reviewed(Box::new(BreakGlassReview { by, finding, comment: comment.into() })))
+    };
+    let bodies = [
+        step(BreakGlassStep::Opened(Box::new(BreakGlassOpening {
+            connection: "app".into(),
+            by: person("human:cy", &["on-call"]),
+            reason: "the \"orders\" queue is stuck, nobody else is up".into(),
+            until_us: 1_795_341_901_000_000,
+        }))),
+        Body::Intent(intent),
+        step(BreakGlassStep::Closed {
+            how: BreakGlassEnd::Person,
+            by: Some(Box::new(person("human:cy", &["on-call"]))),
+        }),
+        step(BreakGlassStep::Closed { how: BreakGlassEnd::Expired, by: None }),
+        step(BreakGlassStep::Closed { how: BreakGlassEnd::Restart, by: None }),
+        step(BreakGlassStep::Closed { how: BreakGlassEnd::Revoked, by: None }),
+        step(BreakGlassStep::Closed { how: BreakGlassEnd::NotPermitted, by: None }),
+        review(BreakGlassFinding::Justified, "the queue was stuck"),
+        review(BreakGlassFinding::NotJustified, "it could have waited"),
+    ];
+    let time = Time { wall_us: 1_795_340_101_000_000, boot_us: 5_000_000 };
+    bodies.into_iter().map(|body| Entry { time, body }).collect()
+}
+
 fn held_to(file: &str, entries: &[Entry]) {
     let file = std::fs::read_to_string(format!("{DIRECTORY}/{file}")).unwrap();
     let lines: Vec<&str> = file.lines().collect();
@@ -477,14 +555,19 @@ fn what_0_5_wrote_reads_and_is_written_so() {
     held_to("entries-0.5.ndjson", &entries_0_5());
 }
 
+#[test]
+fn what_0_6_wrote_reads_and_is_written_so() {
+    held_to("entries-0.6.ndjson", &entries_0_6());
+}
+
 /// How the newest file was made. Never run again: another version gets a file of its own.
 #[test]
 #[ignore = "makes the golden file, once per version of the format"]
-fn make_0_5() {
-    let file = format!("{DIRECTORY}/entries-0.5.ndjson");
+fn make_0_6() {
+    let file = format!("{DIRECTORY}/entries-0.6.ndjson");
     assert!(!std::path::Path::new(&file).exists(), "golden files are never made again");
     let mut lines = Vec::new();
-    for entry in entries_0_5() {
+    for entry in entries_0_6() {
         entry.encode(&mut lines);
         lines.push(b'\n');
     }

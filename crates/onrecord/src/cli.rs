@@ -72,6 +72,9 @@ enum Command {
     /// What waits for a person's decision: look at it, approve or deny it
     #[command(subcommand)]
     Approvals(commands::approvals::Approvals),
+    /// Run what has to be approved without waiting, for a short time: others are told, and another person reviews it
+    #[command(subcommand)]
+    BreakGlass(commands::break_glass::BreakGlass),
     /// The processes beside resources that dial out to the gateway
     #[command(subcommand)]
     Outpost(commands::outpost::OutpostCommand),
@@ -150,6 +153,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Token(token) => token.run(context),
         Command::Run(run) => run.run(context),
         Command::Approvals(approvals) => approvals.run(context),
+        Command::BreakGlass(glass) => glass.run(context),
         Command::Outpost(outpost) => outpost.run(context),
         Command::Policy(policy) => policy.run(context),
         Command::Commands(commands) => commands.run(context),

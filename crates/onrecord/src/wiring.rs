@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
-use gateway::{Access, Databases, Gateway};
+use gateway::{Access, BreakGlass, Databases, Gateway};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
 use sha2::{Digest as _, Sha256};
 use sql::AnalyzerConfig;
 use store::{
-    Created, Disk, GatewayEntry, Health, LocalKey, Options, RealDisk, RecordError, Recorder, Recovery, SystemClock,
-    SystemRandom, WrappingKey,
+    Created, Disk, GatewayEntry, Health, LocalKey, Options, Reader, RealDisk, RecordError, Recorder, Recovery,
+    SystemClock, SystemRandom, WrappingKey,
 };
 
 use crate::Failure;
@@ -158,7 +158,10 @@ fn start_on(
         if let Some(before) = before {
             executor.access.keep_out(before);
         }
-        let gateway = Gateway::start(told, executor.access.clone(), executor.outposts.clone(), recorder.clone())
+        let glasses =
+            BreakGlass::open(&config.gateway.data, recorder.clone(), reader(config)?).map_err(Failure::new)?;
+        let (access, outposts) = (executor.access.clone(), executor.outposts.clone());
+        let gateway = Gateway::start(told, access, outposts, glasses, recorder.clone())
             .map_err(|error| Failure::new(&error).hint("`onrecord doctor` looks for what is in the way"))?;
         executor.outpost_address = outpost_address(config, gateway.outpost_addresses());
         Ok((gateway, executor, outside))
@@ -193,6 +196,14 @@ fn start_on(
             Err(failure)
         }
     }
+}
+
+/// The record as the gateway itself reads it, to show people what ran under break-glass.
+fn reader(config: &Config) -> Result<Reader, Failure> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&config.gateway.data));
+    let key = wrapping_key(config.record.wrapping_key.as_ref())?;
+    let reader = Reader::with(disk, key.as_ref().map(|key| key as &dyn WrappingKey));
+    reader.map_err(|error| Failure::new(format_args!("the record cannot be read: {error}")))
 }
 
 /// What executes requests with an open record.
@@ -515,6 +526,7 @@ fn upstream(
         labels: connection.labels.clone(),
         policy,
         approvals: connection.approvals.as_ref().map(Approvals::rules),
+        break_glass: connection.break_glass.as_ref().map(|glass| glass.rules(connection.approvals.as_ref())),
         salted: Default::default(),
     })
 }

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::{Place, Ran};
 use model::{
-    Actor, Approval, ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, ChannelBinding, CommandId,
+    Actor, Approval, ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, BreakGlass, BreakGlassEnd,
+    BreakGlassFinding, BreakGlassId, BreakGlassOpening, BreakGlassReview, BreakGlassStep, ChannelBinding, CommandId,
     Digest, Durability, Identity, Known, Label, Proof, ProofMethod, Reason, SessionEnd, Status, Time, Verdict, Via,
 };
 use serde_json::{Value, json};
@@ -52,14 +53,18 @@ fn open(place: &Place) -> Recorder {
 }
 
 fn begin(recorder: &Recorder, user: &str) -> SessionLog {
+    begin_as(recorder, &format!("agent:{user}"))
+}
+
+fn begin_as(recorder: &Recorder, name: &str) -> SessionLog {
     let start = SessionStart {
         identity: Identity {
-            name: format!("agent:{user}").parse().unwrap(),
+            name: name.parse().unwrap(),
             known: Known::Verified,
             proof: Proof {
                 method: ProofMethod::ScramSha256,
                 channel: ChannelBinding::None,
-                credential: format!("{user}/1"),
+                credential: format!("{name}/1"),
                 evidence: None,
             },
             on_behalf_of: None,
@@ -253,6 +258,96 @@ fn the_story_of_an_approval_is_told_from_the_record_and_from_a_bundle() {
     let shown: Value = serde_json::from_str(&place.run("verify one.zip --output json").out).unwrap();
     assert_eq!(shown["bundle"]["approvals"][2]["by"]["name"], "human:grace");
     assert_eq!((&shown["bundle"]["selected"], &shown["completeness"]["sessions"]), (&json!(1), &json!(2)));
+    let theirs = python(&place, "one.zip --vkey data/vkey");
+    assert_eq!(theirs.code, 0, "{}{}", theirs.out, theirs.err);
+}
+
+#[test]
+fn the_story_of_break_glass_is_told_from_the_record_and_from_a_bundle() {
+    let place = Place::new();
+    let id = BreakGlassId::from_bytes([9; 16]);
+    let person = |name: &str| {
+        let (method, channel) = (ProofMethod::Jwt, ChannelBinding::None);
+        let proof = Proof { method, channel, credential: "sso".to_owned(), evidence: None };
+        let name = name.parse().unwrap();
+        Identity { name, known: Known::Verified, proof, on_behalf_of: None, groups: Vec::new(), run: None }
+    };
+    let recorder = open(&place);
+    let step = |recorder: &Recorder, step| recorder.note_break_glass(BreakGlass { id, step }).unwrap();
+    // It lasts longer than this run of the gateway, whose next one says that it is over. Others work meanwhile.
+    let (connection, reason) = ("app".to_owned(), "stuck \u{1b}[31m".to_owned());
+    session(&recorder, "copilot-agent", &[("select 0", None, Status::Ok)]);
+    recorder.flush().unwrap();
+    let reader = Reader::open(&place.path().join("data")).unwrap();
+    let until_us = reader.entries(0).last().unwrap().unwrap().entry.time.wall_us + 1_800_000_000;
+    let opening = BreakGlassOpening { connection, by: person("human:cy"), reason, until_us };
+    step(&recorder, BreakGlassStep::Opened(Box::new(opening)));
+    session(&recorder, "copilot-agent", &[("select 1", None, Status::Ok)]);
+    let mut log = begin_as(&recorder, "human:cy");
+    let text = log.seal(b"drop table users");
+    let intent = IntentDraft {
+        rules: &["no-drops".to_owned()],
+        observed: Some(Verdict::Hold),
+        break_glass: Some(id),
+        ..IntentDraft::new(Via::Simple, &text, &model::Field::NONE)
+    };
+    let outcome = OutcomeDraft { executed: true, ..OutcomeDraft::new(Status::Ok) };
+    let (command, _) = log.settled(&intent, &outcome).unwrap();
+    end(log);
+    recorder.stop().unwrap();
+    let recorder = open(&place);
+    step(&recorder, BreakGlassStep::Closed { how: BreakGlassEnd::Restart, by: None });
+    session(&recorder, "copilot-agent", &[("select 2", None, Status::Ok)]);
+    recorder.flush().unwrap();
+    let unreviewed = format!("break-glass {id} was not reviewed yet");
+    let ran = place.run("verify data");
+    assert!(ran.code == 0 && ran.out.contains(&unreviewed), "{}{}", ran.out, ran.err);
+    let (by, finding) = (person("human:dora"), BreakGlassFinding::NotJustified);
+    let review = BreakGlassReview { by, finding, comment: "it \u{202e}could wait".to_owned() };
+    step(&recorder, BreakGlassStep::Reviewed(Box::new(review)));
+    recorder.stop().unwrap();
+
+    let told = [
+        "opened by human:cy (verified, jwt) on app at 2026-",
+        ", until 2026-",
+        ": stuck \\x1b[31m",
+        "closed at 2026-",
+        " (restart)",
+        "reviewed by human:dora (verified, jwt) at 2026-",
+        ": not justified: it \\u{202e}could wait",
+    ];
+    let in_order = |text: &str| {
+        let mut rest = text;
+        for part in told {
+            let at = rest.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
+            rest = &rest[at + part.len()..];
+        }
+    };
+    let ran = place.run(&format!("show {command} --data data"));
+    assert!(ran.code == 0 && !ran.out.contains('\u{1b}'), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("observed      hold, had the glass not been broken"), "{}", ran.out);
+    assert!(ran.out.contains(&format!("break-glass   {id}\n")), "{}", ran.out);
+    in_order(&ran.out);
+    let ran = place.run(&format!("show {command} --data data --output json"));
+    let shown = serde_json::from_str::<Value>(&ran.out).unwrap()["break_glass"].clone();
+    assert_eq!((&shown["id"], &shown["closed"]["how"]), (&json!(id.to_string()), &json!("restart")));
+    assert_eq!(shown["review"]["by"], json!({"name": "human:dora", "known": "verified", "proof": "jwt"}));
+    let listed = place.run(&format!("commands --data data --break-glass {id} --output ndjson")).out;
+    assert!(listed.lines().count() == 1 && listed.contains(&command.to_string()), "{listed}");
+    let ran = place.run("verify data");
+    assert!(ran.code == 0 && !ran.out.contains("not reviewed"), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("break-glass was opened 1 time, with 1 command under it"), "{}", ran.out);
+
+    // Of the one command, all that proves it, from before its session to after the next start.
+    export(&place, &format!("--break-glass {id}"), "one.zip");
+    let ran = place.run("verify one.zip --vkey data/vkey");
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains(&format!("selected by: --break-glass {id}")), "{}", ran.out);
+    assert!(ran.out.contains(&format!("break-glass {id}: opened by human:cy")), "{}", ran.out);
+    in_order(&ran.out);
+    let shown: Value = serde_json::from_str(&place.run("verify one.zip --output json").out).unwrap();
+    assert_eq!(shown["completeness"]["break_glass"], json!({"opened": 1, "commands": 1, "unreviewed": []}));
+    assert_eq!((&shown["bundle"]["selected"], &shown["completeness"]["sessions"]), (&json!(1), &json!(1)));
     let theirs = python(&place, "one.zip --vkey data/vkey");
     assert_eq!(theirs.code, 0, "{}{}", theirs.out, theirs.err);
 }

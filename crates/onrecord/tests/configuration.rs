@@ -298,6 +298,66 @@ fn a_policy_that_holds_needs_somebody_who_approves() {
     assert_eq!(place.run("config check").code, 0);
 }
 
+const GLASS: &str = "[connections.app.break_glass]\n";
+const TOLD: &str = "[notifications]\nwebhook = \"file:password\"\n";
+
+#[test]
+fn break_glass_is_checked_by_itself() {
+    let place = Place::new();
+    let approvers = format!("{TABLE}approvers = [\"human:bea\"]\n");
+    for (lines, said) in [
+        ("", "break_glass: nobody could open it\n  hint: write openers = [\"human:NAME\"]"),
+        ("openers = [\"agent:x\"]", "break_glass.openers: agent:x is no person, and break-glass is for people"),
+        ("groups = [\"ops\"]\nreviewers = [\"service:x\"]", "break_glass.reviewers: service:x is no person"),
+        (
+            "groups = [\"ops\"]\nminutes_max = 0",
+            "break_glass.minutes_max: 0 minutes is out of range\n  hint: write 1 to 60",
+        ),
+        ("groups = [\"ops\"]\nminutes_max = 61", "break_glass.minutes_max: 61 minutes is out of range"),
+        ("openers = [\"human:bea\"]", "nobody but human:bea could review what human:bea opens"),
+        ("openers = [\"human:bea\"]\nminutes = 5", "break_glass.minutes: the key `minutes` is not known here"),
+    ] {
+        with_approvals(&place, &format!("{approvers}{GLASS}{lines}\n{TOLD}"));
+        let ran = place.run("config check");
+        assert_eq!(ran.code, 2, "{lines}: {}", ran.err);
+        assert!(ran.err.contains(said), "{lines}:\n{}\ndoes not say\n{said}", ran.err);
+    }
+    for lines in [
+        "openers = [\"human:cy\"]",
+        "openers = [\"human:bea\"]\nreviewers = [\"human:cy\"]\nminutes_max = 1",
+        "groups = [\"ops\"]\nreviewer_groups = [\"leads\"]\nminutes_max = 60",
+    ] {
+        with_approvals(&place, &format!("{approvers}{GLASS}{lines}\n{TOLD}"));
+        let ran = place.run("config check");
+        assert_eq!(ran.code, 0, "{lines}: {}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn break_glass_is_not_silent_nor_a_way_around_signatures_and_needs_a_way_to_open_it() {
+    let place = Place::new();
+    let table = format!("{GLASS}openers = [\"human:cy\"]\n");
+    let refused = |said: &str| {
+        let ran = place.run("config check");
+        assert_eq!(ran.code, 2, "{said}");
+        assert!(ran.err.contains(said), "{}\ndoes not say\n{said}", ran.err);
+    };
+    with_approvals(&place, &format!("{TABLE}approvers = [\"human:bea\"]\n{table}"));
+    refused("break_glass: nobody would be told that the glass is broken\n  hint: add [notifications]");
+    let signed = format!("{TABLE}approvers = [\"human:bea\"]\nsigned = true\n");
+    let passkeys = "[passkeys]\norigin = \"https://gateway.example:8443\"\n";
+    with_approvals(&place, &format!("{signed}{table}{TOLD}{passkeys}"));
+    refused("break_glass: approvals of this connection must be signed, and break-glass is not");
+    place.write("onrecord.toml", &format!("{CONFIG}\n{table}{TOLD}"));
+    for said in [
+        "there is no address where people could open it",
+        "people open it with a token of an issuer, and none is trusted",
+        "nobody could review it\n  hint: write reviewers",
+    ] {
+        refused(said);
+    }
+}
+
 /// The parser names the keys that it knows when it meets one that it does not; the schema must know the same.
 #[test]
 fn the_schema_knows_the_keys_that_the_parser_knows() {
@@ -315,6 +375,7 @@ fn the_schema_knows_the_keys_that_the_parser_knows() {
         ("receipts", "/properties/receipts"),
         ("connections.app", "/$defs/connection"),
         ("connections.app.approvals", "/$defs/approvals"),
+        ("connections.app.break_glass", "/$defs/break_glass"),
         ("identities.copilot-agent", "/$defs/identity"),
     ];
     for (table, pointer) in tables {

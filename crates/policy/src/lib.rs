@@ -5,10 +5,12 @@
 //! waiting, reading clocks or files; the time and all facts are arguments.
 //!
 //! Invariants: a [`Permit`] exists only because a rule allowed that command, because people approved it
-//! ([`approvals`]), or because the connection's rules are only observed. Its field is private, it cannot be cloned, and the gateway's upstream takes one for every command it forwards. What cannot be evaluated is denied, and what evaluation costs has a bound that is checked
-//! when the rules are loaded.
+//! ([`approvals`]), because its sender broke the glass ([`break_glass`]), or because the connection's rules are only
+//! observed. Its field is private, it cannot be cloned, and the gateway's upstream takes one for every command it forwards.
+//! What cannot be evaluated is denied, and what evaluation costs has a bound that is checked when the rules are loaded.
 
 pub mod approvals;
+pub mod break_glass;
 pub mod cases;
 mod check;
 mod decision;

@@ -1,4 +1,4 @@
-//! Approvals as the record tells them: the steps of each, in order, and whether the gateway's end was theirs.
+//! Approvals and break-glass as the record tells them: the steps of each, in order, and whether the gateway's end was theirs.
 //!
 //! What is remembered are the steps themselves, starts and stops: few beside the commands. Nothing is judged here; that is
 //! for `ledger::audit`.
@@ -6,7 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{Approval, ApprovalDecision, ApprovalStep, Body, CommandId, Digest, Entry, Kind, Peek, SessionId, Time};
+use model::{
+    Approval, ApprovalDecision, ApprovalStep, Body, BreakGlass, BreakGlassId, BreakGlassStep, CommandId, Digest, Entry,
+    Kind, Peek, SessionId, Time,
+};
 
 use crate::error::StoreError;
 use crate::reader::Reader;
@@ -37,12 +40,24 @@ pub struct ApprovalStory {
     pub void: Option<(u64, Time)>,
 }
 
-/// What has been read for approvals, and how far.
+/// A step of break-glass, as it was recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakGlassEntry {
+    /// The index of the entry.
+    pub index: u64,
+    /// When it was recorded.
+    pub time: Time,
+    /// The step.
+    pub step: BreakGlassStep,
+}
+
+/// What has been read for approvals and break-glass, and how far.
 #[derive(Default)]
 pub(crate) struct KnownApprovals {
     steps: HashMap<CommandId, Vec<Arc<ApprovalEntry>>>,
     /// Of commands that went ahead, the approvals that they used, by the session; each with its entry's index.
     used: HashMap<SessionId, Vec<(u64, CommandId)>>,
+    glasses: HashMap<BreakGlassId, Vec<Arc<BreakGlassEntry>>>,
     /// Stops, recoveries and starts.
     ends: Vec<(u64, Time)>,
     read: u64,
@@ -54,7 +69,7 @@ impl KnownApprovals {
         while let Step::Group(group) | Step::Altered(_, group) = walk.step()? {
             for (index, _, leaf) in group.entries().filter(|(index, _, _)| *index >= from) {
                 let kind = Peek::new(leaf).map(|peek| peek.kind);
-                if let Some(Kind::Approval | Kind::Stop | Kind::Recovery | Kind::Start) = kind
+                if let Some(Kind::Approval | Kind::BreakGlass | Kind::Stop | Kind::Recovery | Kind::Start) = kind
                     && let Ok(Entry { time, body }) = Entry::decode(leaf)
                 {
                     self.learn(index, time, ledger::leaf_hash(leaf), body);
@@ -66,8 +81,13 @@ impl KnownApprovals {
     }
 
     fn learn(&mut self, index: u64, time: Time, leaf: Digest, body: Body) {
-        let Body::Approval(Approval { of, step }) = body else {
-            return self.ends.push((index, time));
+        let Approval { of, step } = match body {
+            Body::Approval(approval) => approval,
+            Body::BreakGlass(BreakGlass { id, step }) => {
+                let entry = BreakGlassEntry { index, time, step };
+                return self.glasses.entry(id).or_default().push(Arc::new(entry));
+            }
+            _ => return self.ends.push((index, time)),
         };
         if let ApprovalStep::Used { command } = &step {
             self.used.entry(command.session).or_default().push((index, of));
@@ -121,6 +141,33 @@ impl Reader {
             let used = known.used.get(&session).into_iter().flatten();
             used.filter(|(index, _)| *index < size).map(|(_, of)| *of).collect()
         })
+    }
+
+    /// The steps of this break-glass, in order; none if there is no such.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn break_glass(&self, id: BreakGlassId) -> Result<Vec<Arc<BreakGlassEntry>>, StoreError> {
+        self.with_approvals(|known| known.glasses.get(&id).cloned().unwrap_or_default())
+    }
+
+    /// All steps of break-glass from this entry on, in order. Entries before it are not read.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn break_glass_from(&self, first: u64) -> Result<Vec<(BreakGlassId, BreakGlassEntry)>, StoreError> {
+        let mut steps = Vec::new();
+        let mut walk = Walk::new(self.disk(), first, Tail::Live)?;
+        while let Step::Group(group) | Step::Altered(_, group) = walk.step()? {
+            for (index, _, leaf) in group.entries().filter(|(index, _, _)| *index >= first) {
+                if Peek::new(leaf).is_some_and(|peek| peek.kind == Kind::BreakGlass)
+                    && let Ok(Entry { time, body: Body::BreakGlass(BreakGlass { id, step }) }) = Entry::decode(leaf)
+                {
+                    steps.push((id, BreakGlassEntry { index, time, step }));
+                }
+            }
+        }
+        Ok(steps)
     }
 
     /// Reads on to the end of the log as it is now, and asks what is known then.

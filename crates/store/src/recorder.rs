@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
-    Approval, ApprovalStep, Body, Cancel, Configuration, Digest, Entry, Export, Genesis, Heartbeat, IssuerKey, Outpost,
-    Passkey, PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop, StopReason, Token, Witnesses,
+    Approval, ApprovalStep, Body, BreakGlass, BreakGlassStep, Cancel, Configuration, Digest, Entry, Export, Genesis,
+    Heartbeat, IssuerKey, Outpost, Passkey, PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop,
+    StopReason, Token, Witnesses,
 };
 
 use crate::blob;
@@ -352,6 +353,19 @@ impl Recorder {
             ApprovalStep::Seen { .. } | ApprovalStep::Decided(_) | ApprovalStep::Ended { .. } => Purpose::Complete,
         };
         self.0.log.note(Body::Approval(approval), purpose)
+    }
+
+    /// Appends a step of break-glass. It begins only where something new may: it takes no room that is kept for the ends of
+    /// others.
+    ///
+    /// # Errors
+    /// Recording has stopped, or the disk is full and nothing new may begin.
+    pub fn note_break_glass(&self, step: BreakGlass) -> Result<Position, RecordError> {
+        let purpose = match &step.step {
+            BreakGlassStep::Opened(_) => Purpose::Begin,
+            BreakGlassStep::Closed { .. } | BreakGlassStep::Reviewed(_) => Purpose::Complete,
+        };
+        Ok(self.0.log.note(Body::BreakGlass(step), purpose)?.0)
     }
 
     /// A gate for one worker thread.

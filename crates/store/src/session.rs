@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ledger::{Frontier, leaf_hash};
 use model::seal::{SessionKey, seal};
 use model::{
-    AbsentReason, Body, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Facts,
-    Fidelity, Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd, SessionId,
-    SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via, Who,
+    AbsentReason, Body, BreakGlassId, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry,
+    Facts, Fidelity, Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd,
+    SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via, Who,
 };
 
 use crate::blob::{BlobKeys, BlobWriter};
@@ -71,10 +71,12 @@ pub struct IntentDraft<'a> {
     pub effects: Option<&'a Arc<Facts>>,
     /// The policy in force, if there is one.
     pub policy: Option<Digest>,
-    /// What a policy that only observes says of it, if that is not the decision.
+    /// What a policy says of it that only observes, or that break-glass lifts, if that is not the decision.
     pub observed: Option<Verdict>,
     /// The command under whose approval this one waits or runs, if it is not its own.
     pub approval: Option<CommandId>,
+    /// The break-glass that its sender had opened on the connection.
+    pub break_glass: Option<BreakGlassId>,
     /// How many bytes the client sent for it.
     pub bytes: u64,
 }
@@ -96,6 +98,7 @@ impl<'a> IntentDraft<'a> {
             policy: None,
             observed: None,
             approval: None,
+            break_glass: None,
             bytes: 0,
         }
     }
@@ -225,6 +228,7 @@ impl SessionLog {
             policy: None,
             observed: None,
             approval: None,
+            break_glass: None,
             durability: start.durability,
             bytes: 0,
             upstream: (start.upstream == UpstreamSecurity::Plaintext).then_some(start.upstream),
@@ -338,6 +342,7 @@ impl SessionLog {
             intent.policy = draft.policy;
             intent.observed = draft.observed;
             intent.approval = draft.approval;
+            intent.break_glass = draft.break_glass;
             intent.bytes = draft.bytes;
         }
         self.leaf.clear();

@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    Body, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Identity, Intent, Kind, Label, Outcome,
-    ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction,
-    UpstreamSecurity, Verdict, Via, Who, comment_claims,
+    Body, BreakGlassId, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Identity, Intent, Kind, Label,
+    Outcome, ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time,
+    Transaction, UpstreamSecurity, Verdict, Via, Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -27,6 +27,8 @@ pub struct Filter {
     pub status: Option<CommandStatus>,
     /// What was decided on the command.
     pub verdict: Option<Verdict>,
+    /// The break-glass under which it was sent.
+    pub break_glass: Option<BreakGlassId>,
     /// Not before this wall clock time, in microseconds since 1970.
     pub since_us: Option<i64>,
     /// Before this wall clock time, in microseconds since 1970.
@@ -101,10 +103,12 @@ pub struct CommandView {
     pub rules: Vec<String>,
     /// The policy in force, if there was one.
     pub policy: Option<Digest>,
-    /// What a policy that only observed said of it, if that was not the decision.
+    /// What a policy said of it that only observed, or that break-glass lifted, if that was not the decision.
     pub observed: Option<Verdict>,
     /// The command under whose approval it waits or runs, if it is not its own.
     pub approval: Option<CommandId>,
+    /// The break-glass that its sender had opened on the connection.
+    pub break_glass: Option<BreakGlassId>,
     /// The durability in force.
     pub durability: Durability,
     /// What was claimed and nobody checked: by the session when it began, and in the text's comment.
@@ -198,6 +202,13 @@ pub struct CloseView {
     pub bytes_down: u64,
 }
 
+/// As [`commands`], of those whose intents are between these entries; the log is read no further than to their outcomes.
+/// What a session said when it began is known only if that is there, too.
+#[must_use]
+pub fn commands_between(reader: &Reader, filter: Filter, first: u64, last: u64) -> Commands {
+    Commands { entries: reader.entries(first), last, ..commands(reader, filter) }
+}
+
 /// The commands that the filter wants, from the beginning of the log, each when its outcome is known, in the order of
 /// their intents; those that have none yet come last. Only when more than a few thousand commands wait behind one that
 /// runs long, they are not held back for it.
@@ -208,6 +219,7 @@ pub fn commands(reader: &Reader, filter: Filter) -> Commands {
         filter,
         entries: reader.entries(0),
         next: 0,
+        last: u64::MAX,
         held: VecDeque::new(),
         begun: HashMap::new(),
         late: HashMap::new(),
@@ -220,6 +232,8 @@ pub struct Commands {
     filter: Filter,
     entries: Entries,
     next: u64,
+    /// The last entry that can be an intent that is wanted.
+    last: u64,
     held: VecDeque<Held>,
     /// What each open session said when it began.
     begun: HashMap<SessionId, Arc<Begun>>,
@@ -267,7 +281,7 @@ impl Commands {
                 self.begun.insert(open.link.session, Arc::new(begun));
                 None
             }
-            Body::Intent(intent) if self.filter.wants_intent(time, &intent) => {
+            Body::Intent(intent) if stored.index <= self.last && self.filter.wants_intent(time, &intent) => {
                 let begun = self.begun.get(&intent.link.session).cloned().unwrap_or_default();
                 let command = Waiting { index: stored.index, time, intent, begun };
                 self.held.push_back(Held { command, outcome: None });
@@ -295,6 +309,12 @@ impl Commands {
             }
             _ => None,
         }
+    }
+
+    /// The next entry, unless none can say more.
+    fn more(&mut self) -> Option<Result<Stored, StoreError>> {
+        let all = self.next > self.last && self.held.is_empty() && self.late.is_empty();
+        if all { None } else { self.entries.next() }
     }
 
     fn ready(&mut self) -> Option<Held> {
@@ -331,6 +351,7 @@ impl Commands {
             policy: intent.policy,
             observed: intent.observed,
             approval: intent.approval,
+            break_glass: intent.break_glass,
             durability: intent.durability,
             outcome: outcome.map(|(index, time, o)| self.outcome(session, index, time, o)).transpose()?,
         };
@@ -368,7 +389,7 @@ impl Iterator for Commands {
         loop {
             let held = match self.ready() {
                 Some(held) => held,
-                None => match self.entries.next() {
+                None => match self.more() {
                     Some(Err(error)) => return Some(Err(error)),
                     Some(Ok(stored)) => match self.take(stored) {
                         Some(held) => held,
@@ -406,6 +427,7 @@ impl Filter {
             && self.wants_identity(intent.who.name.as_str(), intent.who.name.name())
             && self.wants_connection(&intent.connection)
             && self.verdict.is_none_or(|verdict| verdict == intent.verdict)
+            && self.break_glass.is_none_or(|id| intent.break_glass == Some(id))
     }
 
     fn wants(&self, view: &CommandView) -> bool {

@@ -60,10 +60,14 @@ impl Log {
         log
     }
 
+    /// The time of the next entry, microseconds since 1970.
+    pub fn now_us(&self) -> i64 {
+        1_763_804_101_000_000 + self.leaves.len() as i64 * 1000
+    }
+
     pub fn push(&mut self, body: Body) -> Digest {
         let n = self.leaves.len() as u64;
-        let entry =
-            Entry { time: Time { wall_us: 1_763_804_101_000_000 + n as i64 * 1000, boot_us: 5 + n * 1000 }, body };
+        let entry = Entry { time: Time { wall_us: self.now_us(), boot_us: 5 + n * 1000 }, body };
         let mut leaf = Vec::new();
         entry.encode(&mut leaf);
         let hash = leaf_hash(&leaf);
@@ -183,6 +187,20 @@ impl Log {
         })
     }
 
+    pub fn glass_step(&mut self, id: BreakGlassId, step: BreakGlassStep) {
+        self.push(Body::BreakGlass(BreakGlass { id, step }));
+    }
+
+    /// A command of the human `cy`, who has broken this glass.
+    pub fn under(&mut self, session: SessionId, id: BreakGlassId) -> CommandId {
+        let text = self.sealed(session, b"drop table users");
+        let (command, _) = self.intent_with(session, text, Field::NONE, |intent| {
+            intent.who.name = "human:cy".parse().unwrap();
+            (intent.observed, intent.break_glass) = (Some(Verdict::Hold), Some(id));
+        });
+        command
+    }
+
     pub fn step(&mut self, of: CommandId, step: ApprovalStep) -> Digest {
         self.push(Body::Approval(Approval { of, step }))
     }
@@ -217,6 +235,7 @@ impl Log {
             policy: None,
             observed: None,
             approval: None,
+            break_glass: None,
             durability: Durability::Intent,
             bytes: 20,
             upstream: None,

@@ -13,12 +13,10 @@
 //! itself, so a command that goes ahead once `used` is durable has the decision behind it.
 
 mod api;
-mod notify;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,12 +30,10 @@ use sha2::{Digest as _, Sha256};
 use store::{Pending, Position, RecordError, Recorder};
 use tokio::sync::watch;
 
+use crate::notify::{ApprovalNotice, Notice, Notifier};
 use crate::random;
 
-use notify::{Notice, Notifier};
-
 pub(crate) use api::{Signing, answer, problem};
-pub use notify::{Notify, NotifyForm};
 
 /// Open cases of one identity at a time.
 const OF_ONE_MAX: usize = 32;
@@ -58,7 +54,7 @@ pub(crate) struct Approvals {
     inner: Mutex<Inner>,
     /// Counts changes, for those who watch.
     revision: watch::Sender<u64>,
-    notifier: Option<Notifier>,
+    notifier: Option<Arc<Notifier>>,
 }
 
 #[derive(Default)]
@@ -170,20 +166,16 @@ pub(crate) struct Ticket {
 
 impl Approvals {
     /// None yet.
-    ///
-    /// # Errors
-    /// The system gives no thread for notifications.
-    pub(crate) fn new(recorder: Recorder, notify: Option<Notify>) -> io::Result<Self> {
+    pub(crate) fn new(recorder: Recorder, notifier: Option<Arc<Notifier>>) -> Self {
         let (inner, revision) = (Mutex::default(), watch::Sender::new(0));
-        let notifier = notify.map(Notifier::start).transpose()?;
-        Ok(Self { recorder, key: random::bytes(), inner, revision, notifier })
+        Self { recorder, key: random::bytes(), inner, revision, notifier }
     }
 
     /// Tells who is to be told, if anybody is.
     fn tell(&self, event: &'static str, of: CommandId, held: &Held, by: Option<&IdentityName>) {
         let Some(notifier) = &self.notifier else { return };
         let (requester, shown) = (held.case.requester(), &held.shown);
-        notifier.send(Notice {
+        notifier.send(Notice::Approval(ApprovalNotice {
             event,
             id: of.to_string(),
             requester: requester.name.to_string(),
@@ -194,7 +186,7 @@ impl Approvals {
             rules: shown.rules.clone(),
             expires: wall_text(held.case.expires_us()),
             by: by.map(ToString::to_string),
-        });
+        }));
     }
 
     /// Asks people for a command. `intend` writes its intent, which says under whose approval it waits, if that was asked
@@ -542,7 +534,7 @@ pub(crate) fn wait_of(rules: &ApprovalRules, transaction: Transaction) -> Durati
 }
 
 /// Microseconds since 1970.
-fn wall_us() -> i64 {
+pub(crate) fn wall_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -94,7 +94,7 @@ fn place() -> (tempfile::TempDir, Recorder, Arc<Approvals>) {
     let disk = Arc::new(RealDisk::new(dir.path()));
     let options = Options::new("gateway.example/1");
     let (recorder, _) = Recorder::open(disk, options, Arc::new(SystemClock), Box::new(SystemRandom)).unwrap();
-    let approvals = Arc::new(Approvals::new(recorder.clone(), None).unwrap());
+    let approvals = Arc::new(Approvals::new(recorder.clone(), None));
     (dir, recorder, approvals)
 }
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::{
-    AbsentReason, Cancel, CancelResult, Carried, Claim, CommandId, Copy, CopyDirection, Digest, Effective, Facts,
-    Field, Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
+    AbsentReason, BreakGlassId, Cancel, CancelResult, Carried, Claim, CommandId, Copy, CopyDirection, Digest,
+    Effective, Facts, Field, Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
 use policy::{Decision, Denial, Request, Ruling, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
@@ -98,6 +98,7 @@ impl<'a> Shape<'a> {
             policy: ruled.policy,
             observed: ruled.observed,
             approval: ruled.approval,
+            break_glass: ruled.break_glass,
             bytes: self.bytes,
         }
     }
@@ -120,12 +121,14 @@ pub(crate) struct Ruled<'a> {
     policy: Option<Digest>,
     observed: Option<Verdict>,
     approval: Option<CommandId>,
+    break_glass: Option<BreakGlassId>,
 }
 
 impl<'a> Ruled<'a> {
     /// Of a command that no policy was asked about, under this one.
     pub(crate) fn unasked(policy: Option<Digest>) -> Self {
-        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy, observed: None, approval: None }
+        let (approval, break_glass) = (None, None);
+        Self { verdict: Verdict::Allow, rules: &[], effects: None, policy, observed: None, approval, break_glass }
     }
 
     /// By the gateway's own rules, which no policy can change.
@@ -148,13 +151,18 @@ impl<'a> Ruled<'a> {
             policy: Some(policy.set.digest()),
             // What is denied because it cannot be held was not let through either.
             observed: (verdict == Verdict::Allow && wanted != verdict).then_some(wanted),
-            approval: None,
+            ..Self::unasked(None)
         }
     }
 
     /// The same, under the approval of another command.
     pub(crate) fn under(self, approval: Option<CommandId>) -> Self {
         Self { approval, ..self }
+    }
+
+    /// The same, while its sender has this break-glass open on the connection.
+    pub(crate) fn while_open(self, break_glass: Option<BreakGlassId>) -> Self {
+        Self { break_glass, ..self }
     }
 }
 

@@ -5,10 +5,11 @@
 //! through the gateway; that nothing went around it, no log can say.
 //!
 //! Pure, so that a data directory, a published log, an evidence bundle and a page in a browser are judged by the same
-//! code. Not for: finding the bytes. Memory is that of the sessions and of the approvals that are open at one time, and
-//! of those erased sessions whose blobs are gone.
+//! code. Not for: finding the bytes. Memory is that of the sessions and of the approvals that are open at one time, of
+//! break-glass that was not reviewed, and of those erased sessions whose blobs are gone.
 
 mod approvals;
+mod break_glass;
 mod published;
 mod report;
 mod session;
@@ -30,6 +31,7 @@ pub use report::{
 pub use state::StateError;
 
 use self::approvals::{Approvals, StepAt};
+use self::break_glass::{Before, Glasses};
 use self::session::{At, Connections, Found, Open};
 use crate::checkpoint::Checkpoint;
 use crate::frontier::Frontier;
@@ -102,6 +104,7 @@ pub struct Audit {
     signed_decisions: u64,
     signed_decisions_unchecked: u64,
     approvals: Approvals,
+    glasses: Glasses,
     completeness: Completeness,
     coverage: Coverage,
     last: Option<(u64, Kind, Time)>,
@@ -132,6 +135,7 @@ impl Audit {
             signed_decisions: 0,
             signed_decisions_unchecked: 0,
             approvals: Approvals::default(),
+            glasses: Glasses::default(),
             completeness: Completeness {
                 verdict: CompletenessVerdict::Ok,
                 gaps: Vec::new(),
@@ -149,6 +153,9 @@ impl Audit {
                 erased_fields: 0,
                 holds: BTreeSet::new(),
                 silences: Vec::new(),
+                break_glass_opened: 0,
+                break_glass_commands: 0,
+                break_glass_unreviewed: BTreeSet::new(),
                 stopped: false,
             },
             coverage: Coverage::default(),
@@ -262,6 +269,9 @@ impl Audit {
         if entry.held {
             self.approvals.intent(place.index, leaf, hash);
         }
+        if entry.break_glass.is_some() {
+            self.glasses.intent(place.index, leaf, &mut self.found);
+        }
         if entry.status.is_some() {
             self.approvals.outcome(place.index, entry.command, entry.executed, &mut self.found);
         }
@@ -306,7 +316,7 @@ impl Audit {
             Body::Recovery(recovery) => {
                 completeness.recoveries += 1;
                 completeness.torn_bytes_declared = completeness.torn_bytes_declared.saturating_add(recovery.torn_bytes);
-                self.approvals.void();
+                self.void();
             }
             Body::Witnesses(witnesses) => self.coverage.witnesses = Some(witnesses.clone()),
             Body::Erase(erase) => self.erase(erase, &at),
@@ -315,7 +325,12 @@ impl Audit {
                 PasskeyAction::Enrolled => drop(self.passkeys.insert(key.credential.clone(), key.clone())),
                 PasskeyAction::Removed => drop(self.passkeys.remove(&key.credential)),
             },
-            Body::Start(_) | Body::Stop(_) => self.approvals.void(),
+            Body::Start(_) | Body::Stop(_) => self.void(),
+            Body::BreakGlass(step) => {
+                let at = StepAt { index: place.index, wall_us: entry.time.wall_us, hash };
+                let before = if self.coverage.previous.is_some() { Before::Possible } else { Before::Nothing };
+                self.glasses.step(&at, step, before, &mut self.found);
+            }
             Body::Approval(step) => {
                 let step_at = StepAt { index: place.index, wall_us: entry.time.wall_us, hash };
                 let sessions = &self.sessions;
@@ -339,6 +354,12 @@ impl Audit {
             | Body::Shared(_)
             | Body::Outpost(_) => {}
         }
+    }
+
+    /// The gateway stopped, or started again: what people had decided holds no longer.
+    fn void(&mut self) {
+        self.approvals.void();
+        self.glasses.void();
     }
 
     fn begins_wrongly(&mut self, at: &At) {
@@ -573,6 +594,9 @@ impl Audit {
             }
         }
         self.completeness.holds = std::mem::take(&mut self.holds).into_keys().collect();
+        self.completeness.break_glass_opened = self.glasses.opened;
+        self.completeness.break_glass_commands = self.glasses.commands;
+        self.completeness.break_glass_unreviewed = self.glasses.unreviewed();
         self.coverage.connections = self.connections.into_spans();
         (self.completeness.gaps, self.completeness.gaps_count) = (self.found.gaps, self.found.gaps_count);
         self.completeness.verdict = match (&self.found.violation, self.completeness.gaps_count) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{CommandId, Digest, PreviousLog, Status, Time, Witnesses};
+use model::{BreakGlassId, CommandId, Digest, PreviousLog, Status, Time, Witnesses};
 
 /// At most this many violations of completeness, silences and the like are listed; all are counted.
 pub const GAPS_MAX: usize = 100;
@@ -95,6 +95,12 @@ pub struct Completeness {
     pub holds: BTreeSet<String>,
     /// Times at which the gateway was running and nothing was recorded, not even a heartbeat.
     pub silences: Vec<Silence>,
+    /// How many times break-glass was opened.
+    pub break_glass_opened: u64,
+    /// How many commands name break-glass.
+    pub break_glass_commands: u64,
+    /// Break-glass that waits for its review, or is still open.
+    pub break_glass_unreviewed: BTreeSet<BreakGlassId>,
     /// Whether the log ends with a clean stop.
     pub stopped: bool,
 }

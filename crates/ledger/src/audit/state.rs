@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Body, CommandId, Digest, Entry, Genesis, IdentityName, Kind, SessionId, Status, Time};
+use model::{Body, BreakGlassId, CommandId, Digest, Entry, Genesis, IdentityName, Kind, SessionId, Status, Time};
 use sha2::{Digest as _, Sha256};
 
 use super::approvals::{Asked, Asker, Held};
+use super::break_glass::{Glass, State};
 use super::report::{Away, AwayEnd, ClockStep, Silence};
 use super::session::{At, Open};
 use super::{Audit, Place, Scope};
@@ -17,7 +18,7 @@ use crate::frontier::Frontier;
 use crate::note::VerifierKey;
 
 /// The first line, version included.
-const MAGIC: &[u8] = b"onrecord/v2 audit\n";
+const MAGIC: &[u8] = b"onrecord/v3 audit\n";
 /// No log has as many entries as this.
 const COUNT_MAX: u64 = 1 << 62;
 /// No session has as many commands as this.
@@ -71,6 +72,9 @@ impl Audit {
         out.u64(self.signed_decisions_unchecked);
         out.each(&self.approvals.held, |out, (command, held)| out.held(*command, held));
         out.each(&self.approvals.open, |out, (command, asked)| out.asked(*command, asked));
+        out.each(&self.glasses.known, |out, (id, glass)| out.glass(*id, glass));
+        out.u64(self.glasses.opened);
+        out.u64(self.glasses.commands);
         self.save_findings(&mut out);
         let sum = Sha256::digest(&out.0);
         out.0.extend_from_slice(&sum);
@@ -205,6 +209,13 @@ impl Audit {
             self.approvals.open.insert(command, from.asked()?);
             Some(())
         })?;
+        from.each(|from| {
+            let id = BreakGlassId::from_bytes(from.take()?);
+            self.glasses.known.insert(id, from.glass()?);
+            Some(())
+        })?;
+        self.glasses.opened = from.count()?;
+        self.glasses.commands = from.count()?;
         self.load_findings(from)?;
         (self.frontier.size() == self.entries).then_some(())
     }
@@ -374,6 +385,20 @@ impl Out {
         self.each(&asked.denied, |out, name| out.text(name.as_str()));
     }
 
+    fn glass(&mut self, id: BreakGlassId, glass: &Glass) {
+        self.0.extend_from_slice(&id.to_bytes());
+        self.u64(glass.index);
+        self.text(glass.opener.as_str());
+        self.text(&glass.connection);
+        self.i64(glass.until_us);
+        self.u64(glass.commands);
+        self.0.push(match glass.state {
+            State::Open => 0,
+            State::Over => 1,
+            State::Closed => 2,
+        });
+    }
+
     fn session(&mut self, id: SessionId, open: &Open) {
         self.id(id);
         self.u32(open.next_number);
@@ -509,6 +534,22 @@ impl<'a> In<'a> {
             Some(())
         })?;
         Some(Asked { request, index, quorum, signed, expires_us, asker, approved, denied: self.optional(Self::name)? })
+    }
+
+    fn glass(&mut self) -> Option<Glass> {
+        Some(Glass {
+            index: self.count()?,
+            opener: self.name()?,
+            connection: self.text()?.to_owned(),
+            until_us: self.i64()?,
+            commands: self.count()?,
+            state: match self.take()? {
+                [0] => State::Open,
+                [1] => State::Over,
+                [2] => State::Closed,
+                _ => return None,
+            },
+        })
     }
 
     fn session(&mut self) -> Option<(SessionId, Open)> {

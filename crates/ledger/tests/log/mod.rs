@@ -19,6 +19,10 @@ pub(crate) fn id(session: u8) -> SessionId {
     SessionId::from_bytes([session; 16])
 }
 
+pub(crate) fn glass(id: u8) -> BreakGlassId {
+    BreakGlassId::from_bytes([id; 16])
+}
+
 pub(crate) fn agent() -> IdentityName {
     "agent:copilot".parse().unwrap()
 }
@@ -124,6 +128,7 @@ impl Log {
             policy: None,
             observed: None,
             approval: None,
+            break_glass: None,
             durability: Durability::Intent,
             bytes: 9,
             upstream: None,
@@ -259,6 +264,51 @@ impl Log {
         self.step(session, ApprovalStep::Used { command });
     }
 
+    pub(crate) fn glass_step(&mut self, id: u8, step: BreakGlassStep) {
+        self.push(Body::BreakGlass(BreakGlass { id: glass(id), step }));
+    }
+
+    /// Opens break-glass on the connection `app` for so many seconds.
+    pub(crate) fn opened(&mut self, id: u8, by: &str, seconds: u64) {
+        self.opened_so(id, seconds, |opening| opening.by.name = human(by));
+    }
+
+    pub(crate) fn opened_so(&mut self, id: u8, seconds: u64, change: impl FnOnce(&mut BreakGlassOpening)) {
+        // The step itself is a second later than what was before.
+        let until_us = 1_795_340_101_000_000 + i64::try_from(self.clock + (seconds + 1) * 1_000_000).unwrap();
+        let (connection, reason) = ("app".into(), "stuck".into());
+        let mut opening = BreakGlassOpening { connection, by: identity(human("cy")), reason, until_us };
+        change(&mut opening);
+        self.glass_step(id, BreakGlassStep::Opened(Box::new(opening)));
+    }
+
+    pub(crate) fn closed(&mut self, id: u8, by: Option<&str>) {
+        self.closed_so(id, BreakGlassEnd::Person, by);
+    }
+
+    pub(crate) fn closed_so(&mut self, id: u8, how: BreakGlassEnd, by: Option<&str>) {
+        let by = by.map(|by| Box::new(identity(human(by))));
+        self.glass_step(id, BreakGlassStep::Closed { how, by });
+    }
+
+    pub(crate) fn reviewed(&mut self, id: u8, by: &str) {
+        let (by, finding, comment) = (identity(human(by)), BreakGlassFinding::Justified, "fine".into());
+        self.glass_step(id, BreakGlassStep::Reviewed(Box::new(BreakGlassReview { by, finding, comment })));
+    }
+
+    /// A command of this human that names break-glass.
+    pub(crate) fn under(&mut self, session: u8, id: u8, who: &str) {
+        self.under_so(session, id, who, |_| {});
+    }
+
+    pub(crate) fn under_so(&mut self, session: u8, id: u8, who: &str, change: impl FnOnce(&mut Intent)) {
+        self.intent_with(session, Field::NONE, |intent| {
+            intent.who.name = human(who);
+            intent.break_glass = Some(glass(id));
+            change(intent);
+        });
+    }
+
     pub(crate) fn start(&mut self) {
         let (boot_id, program) = ("boot".into(), "onrecord 0.2".into());
         self.push(Body::Start(Start { boot_id, program, configuration: None, clock: ClockState::Synchronized }));
@@ -343,6 +393,14 @@ pub(crate) fn log() -> Log {
     log.vote(6, request, human("grace"), ApprovalDecision::Deny);
     log.ended(6, false);
     log.close(6);
+    log.open(7, "app");
+    log.opened(1, "cy", 600);
+    log.opened(2, "ada", 600);
+    log.under(7, 1, "cy");
+    log.outcome(7);
+    log.closed(1, Some("cy"));
+    log.close(7);
+    log.reviewed(1, "dora");
     log.push(Body::Stop(Stop { reason: StopReason::Requested, next: None }));
     log
 }

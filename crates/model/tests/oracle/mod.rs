@@ -182,6 +182,9 @@ impl<'a> Object<'a> {
                 by: self.optional("by", |o, _| o.actor())?,
             }),
             Kind::Approval => Body::Approval(Approval { of: self.command("of")?, step: self.approval_step()? }),
+            Kind::BreakGlass => {
+                Body::BreakGlass(BreakGlass { id: self.break_glass_id("id")?, step: self.break_glass_step()? })
+            }
             Kind::Passkey => Body::Passkey(Passkey {
                 action: self.word("action", PasskeyAction::parse)?,
                 identity: self.object("identity")?.identity()?,
@@ -234,6 +237,32 @@ impl<'a> Object<'a> {
             "ended" => ApprovalStep::Ended { how: self.word("how", ApprovalEnd::parse)? },
             _ => return Err(Bad("step")),
         })
+    }
+
+    fn break_glass_step(&self) -> Read<BreakGlassStep> {
+        let identity = |o: &Self, key| Ok(Box::new(o.object(key)?.identity()?));
+        Ok(match self.text("step")? {
+            "opened" => BreakGlassStep::Opened(Box::new(BreakGlassOpening {
+                connection: self.string("connection")?,
+                by: self.object("identity")?.identity()?,
+                reason: self.string("reason")?,
+                until_us: self.wall("until")?,
+            })),
+            "closed" => BreakGlassStep::Closed {
+                how: self.word("how", BreakGlassEnd::parse)?,
+                by: self.optional("identity", identity)?,
+            },
+            "reviewed" => BreakGlassStep::Reviewed(Box::new(BreakGlassReview {
+                by: self.object("identity")?.identity()?,
+                finding: self.word("finding", BreakGlassFinding::parse)?,
+                comment: self.string("comment")?,
+            })),
+            _ => return Err(Bad("step")),
+        })
+    }
+
+    fn break_glass_id(&self, key: &'static str) -> Read<BreakGlassId> {
+        self.text(key)?.parse().map_err(|_| Bad(key))
     }
 
     fn previous(&self) -> Read<PreviousLog> {
@@ -421,6 +450,7 @@ impl<'a> Object<'a> {
             policy: self.digest("policy")?,
             observed: self.optional("observed", |o, k| o.word(k, Verdict::parse))?,
             approval: self.optional("approval", |o, k| o.command(k))?,
+            break_glass: self.optional("break_glass", |o, k| o.break_glass_id(k))?,
             durability: self.word("durability", Durability::parse)?,
             bytes: self.number("bytes")?,
             upstream: self.optional("upstream", |o, k| o.word(k, UpstreamSecurity::parse))?,

@@ -11,7 +11,7 @@ mod proof;
 use std::path::PathBuf;
 
 use clap::Args;
-use model::CommandId;
+use model::{BreakGlassId, CommandId};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -160,6 +160,50 @@ impl Api {
     pub fn decide(&self, proof: &str, id: CommandId, decision: &Value) -> Result<Value, Failure> {
         let url = format!("{}/v1/approvals/{id}", self.url);
         self.well(self.client.post_json(&url, proof, decision, APPROVAL_BYTES_MAX))
+    }
+
+    /// The break-glass that is open or was not reviewed, as far as the bearer may see it.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses.
+    pub fn break_glasses(&self, proof: &str) -> Result<Value, Failure> {
+        let url = format!("{}/v1/break-glass", self.url);
+        self.well(self.client.get_long_json(&url, proof, APPROVAL_BYTES_MAX))
+    }
+
+    /// All that the gateway tells of one, with the commands under it.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses; or there is none of that name.
+    pub fn break_glass(&self, proof: &str, id: BreakGlassId) -> Result<Value, Failure> {
+        self.well(self.client.get_long_json(&format!("{}/v1/break-glass/{id}", self.url), proof, APPROVAL_BYTES_MAX))
+    }
+
+    /// Breaks the glass, and gives what is open then.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses.
+    pub fn break_the_glass(&self, proof: &str, opening: &Value) -> Result<Value, Failure> {
+        let url = format!("{}/v1/break-glass", self.url);
+        self.well(self.client.post_json(&url, proof, opening, APPROVAL_BYTES_MAX))
+    }
+
+    /// Closes one, and gives what it is then.
+    ///
+    /// # Errors
+    /// As [`Api::break_glass`]; or it is over.
+    pub fn close_break_glass(&self, proof: &str, id: BreakGlassId) -> Result<Value, Failure> {
+        let url = format!("{}/v1/break-glass/{id}/close", self.url);
+        self.well(self.client.post_json(&url, proof, &Value::Null, APPROVAL_BYTES_MAX))
+    }
+
+    /// Reviews one, and gives what it is then.
+    ///
+    /// # Errors
+    /// As [`Api::break_glass`]; or it is open, or was reviewed.
+    pub fn review_break_glass(&self, proof: &str, id: BreakGlassId, review: &Value) -> Result<Value, Failure> {
+        let url = format!("{}/v1/break-glass/{id}/review", self.url);
+        self.well(self.client.post_json(&url, proof, review, APPROVAL_BYTES_MAX))
     }
 
     /// What the gateway answered, if that is no refusal.

@@ -1,6 +1,7 @@
 //! The commands of the CLI, one a module: arguments in, results on the console.
 
 pub mod approvals;
+pub mod break_glass;
 #[allow(clippy::module_inception, reason = "every module here is named as its command")]
 pub mod commands;
 pub mod completions;

@@ -40,9 +40,12 @@ pub(super) struct Row {
     /// The rules that matched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) rules: Vec<String>,
-    /// What a policy that only observed said of it, if that was not the verdict.
+    /// What a policy said of it that only observed, or that break-glass lifted, if that was not the verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) observed: Option<&'static str>,
+    /// The break-glass that its sender had opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) break_glass: Option<String>,
     /// `pending` while there is no outcome.
     pub(super) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Which commands and sessions are asked for.
 
 use clap::Args;
-use model::Verdict;
+use model::{BreakGlassId, Verdict};
 use store::CommandStatus;
 
 use super::words;
@@ -24,6 +24,9 @@ pub struct Selection {
     /// That were decided so: allow, deny or hold
     #[arg(long, value_parser = verdict)]
     pub verdict: Option<Verdict>,
+    /// That were sent while this break-glass was open: its id, in full
+    #[arg(long, value_name = "ID")]
+    pub break_glass: Option<BreakGlassId>,
     /// Not before: 90s, 30m, 1h, 2d ago, a date or a time
     #[arg(long = "since", value_name = "WHEN", value_parser = words::moment)]
     pub since_us: Option<i64>,

@@ -43,6 +43,7 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     let intent = hash(reader, view.index)?;
     let outcome = view.outcome.as_ref().map(|outcome| hash(reader, outcome.index)).transpose()?;
     let approval = story::of(reader, &view)?;
+    let glass = story::glass_of(reader, &view)?;
     if console.format() != Format::Table {
         let mut value = serde_json::to_value(Row::from(view.clone())).map_err(Failure::new)?;
         if let (Some(fields), Some(more)) =
@@ -50,6 +51,7 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
         {
             fields.append(more);
             fields.insert("approval".to_owned(), approval.as_ref().map_or(Value::Null, story::as_json));
+            fields.insert("break_glass".to_owned(), glass.as_ref().map_or(Value::Null, story::glass_as_json));
         }
         return Ok(console.json(&value)?);
     }
@@ -71,6 +73,11 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
     decided(&mut facts, &view)?;
     approved(&mut facts, &view, approval.as_ref())?;
+    let mut name = "break-glass";
+    for (tone, line) in glass.as_ref().map(story::glass_told).unwrap_or_default() {
+        facts.toned(name, tone, &line)?;
+        name = "";
+    }
     facts.say("durability", view.durability.as_str())?;
     if let Some(upstream) = view.upstream {
         facts.toned("upstream", Tone::Warning, &format!("{upstream}: others on the way can read and change it"))?;
@@ -101,7 +108,11 @@ fn decided(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> {
     };
     facts.toned("verdict", tone, view.verdict.as_str())?;
     if let Some(observed) = view.observed {
-        facts.toned("observed", Tone::Warning, &format!("{observed}, had the policy been enforced"))?;
+        let otherwise = match view.break_glass {
+            Some(_) => "had the glass not been broken and the policy been enforced",
+            None => "had the policy been enforced",
+        };
+        facts.toned("observed", Tone::Warning, &format!("{observed}, {otherwise}"))?;
     }
     if !view.rules.is_empty() {
         facts.say("rules", &view.rules.join(", "))?;

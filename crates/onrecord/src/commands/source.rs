@@ -139,6 +139,7 @@ impl From<CommandView> for Row {
             verdict: view.verdict.as_str(),
             rules: view.rules.clone(),
             observed: view.observed.map(model::Verdict::as_str),
+            break_glass: view.break_glass.map(|id| id.to_string()),
             status,
             code: outcome.and_then(|outcome| outcome.code.clone()),
             message: outcome.and_then(|outcome| text(&outcome.message)),
@@ -169,6 +170,7 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
         session: selection.session.as_deref().map(|id| session(reader, id)).transpose()?,
         status: selection.status,
         verdict: selection.verdict,
+        break_glass: selection.break_glass,
         since_us: selection.since_us,
         until_us: selection.until_us,
         contains: selection.contains.clone(),
@@ -178,7 +180,7 @@ fn filter(reader: &Reader, selection: &Selection) -> Result<Filter, Failure> {
 
 /// A selection as a command line would say it, with whole ids and points in time.
 pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, Failure> {
-    let Filter { identity, connection, session, status, verdict, since_us, until_us, contains, claim } =
+    let Filter { identity, connection, session, status, verdict, break_glass, since_us, until_us, contains, claim } =
         filter(reader, selection)?;
     let words = [
         ("identity", identity),
@@ -186,6 +188,7 @@ pub(super) fn spelled(reader: &Reader, selection: &Selection) -> Result<String, 
         ("session", session.map(|session| session.to_string())),
         ("status", status.map(|status| status.as_str().to_owned())),
         ("verdict", verdict.map(|verdict| verdict.as_str().to_owned())),
+        ("break-glass", break_glass.map(|id| id.to_string())),
         ("since", since_us.map(model::wall_text)),
         ("until", until_us.map(model::wall_text)),
         ("contains", contains),
@@ -234,6 +237,7 @@ impl From<&evidence::Command> for Row {
             verdict: intent.verdict.as_str(),
             rules: intent.rules.clone(),
             observed: intent.observed.map(model::Verdict::as_str),
+            break_glass: intent.break_glass.map(|id| id.to_string()),
             status: outcome.map_or(CommandStatus::Pending, |outcome| CommandStatus::Ended(outcome.status)).as_str(),
             code: outcome.and_then(|outcome| outcome.code.clone()),
             message: text(&command.message),

@@ -1,11 +1,13 @@
-//! The story of an approval: what the record says of it, for people and for programs.
+//! The story of an approval or of break-glass: what the record says of it, for people and for programs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{ApprovalDecision, ApprovalStep, CommandId, Identity, wall_text};
+use model::{
+    ApprovalDecision, ApprovalStep, BreakGlassFinding, BreakGlassId, BreakGlassStep, CommandId, Identity, wall_text,
+};
 use serde_json::{Value, json};
-use store::{ApprovalEntry, ApprovalStory, CommandView, Reader};
+use store::{ApprovalEntry, ApprovalStory, BreakGlassEntry, CommandView, Reader};
 
 use super::{source, words};
 use crate::Failure;
@@ -141,6 +143,98 @@ fn state(story: &ApprovalStory) -> &'static str {
         (false, None, Ok(approved)) if approved < quorum => "waiting",
         (false, None, _) => "approved",
     }
+}
+
+/// The steps of break-glass, as the record or a bundle has them.
+pub(super) struct GlassStory {
+    pub(super) id: BreakGlassId,
+    steps: Vec<Arc<BreakGlassEntry>>,
+}
+
+/// The break-glass that a command's sender had opened, if one was.
+pub(super) fn glass_of(reader: &Reader, view: &CommandView) -> Result<Option<GlassStory>, Failure> {
+    let Some(id) = view.break_glass else { return Ok(None) };
+    let steps = reader.break_glass(id).map_err(source::unreadable)?;
+    Ok(Some(GlassStory { id, steps }))
+}
+
+/// All break-glass of a bundle.
+pub(super) fn glasses_in_bundle(bundle: &evidence::Report) -> Vec<GlassStory> {
+    let mut stories: Vec<GlassStory> = Vec::new();
+    for evidence::BreakGlassEntry { index, time, break_glass } in &bundle.break_glass {
+        let entry = Arc::new(BreakGlassEntry { index: *index, time: *time, step: break_glass.step.clone() });
+        match stories.iter_mut().find(|story| story.id == break_glass.id) {
+            Some(story) => story.steps.push(entry),
+            None => stories.push(GlassStory { id: break_glass.id, steps: vec![entry] }),
+        }
+    }
+    stories
+}
+
+/// The story in lines.
+pub(super) fn glass_told(story: &GlassStory) -> Vec<(Tone, String)> {
+    let mut lines = vec![(Tone::Warning, story.id.to_string())];
+    let mut reviewed = false;
+    for entry in &story.steps {
+        let at = words::in_full(entry.time.wall_us);
+        lines.push(match &entry.step {
+            BreakGlassStep::Opened(opening) => {
+                let until = words::in_full(opening.until_us);
+                let (by, connection) = (person(&opening.by), &opening.connection);
+                (Tone::Plain, format!("opened by {by} on {connection} at {at}, until {until}: {}", opening.reason))
+            }
+            BreakGlassStep::Closed { how, by: Some(by) } => {
+                (Tone::Plain, format!("closed at {at} ({how}) by {}", person(by)))
+            }
+            BreakGlassStep::Closed { how, by: None } => (Tone::Plain, format!("closed at {at} ({how})")),
+            BreakGlassStep::Reviewed(review) => {
+                reviewed = true;
+                let (tone, found) = match review.finding {
+                    BreakGlassFinding::Justified => (Tone::Good, "justified"),
+                    BreakGlassFinding::NotJustified => (Tone::Bad, "not justified"),
+                };
+                (tone, format!("reviewed by {} at {at}: {found}: {}", person(&review.by), review.comment))
+            }
+        });
+    }
+    if !reviewed {
+        lines.push((Tone::Warning, "not reviewed yet".to_owned()));
+    }
+    lines
+}
+
+/// The story for programs.
+pub(super) fn glass_as_json(story: &GlassStory) -> Value {
+    let (mut opened, mut closed, mut review) = (Value::Null, Value::Null, Value::Null);
+    for entry in &story.steps {
+        let (index, time) = (entry.index, wall_text(entry.time.wall_us));
+        match &entry.step {
+            BreakGlassStep::Opened(opening) => {
+                opened = json!({
+                    "entry": index,
+                    "time": time,
+                    "by": identity(&opening.by),
+                    "connection": opening.connection,
+                    "reason": opening.reason,
+                    "until": wall_text(opening.until_us),
+                });
+            }
+            BreakGlassStep::Closed { how, by } => {
+                let by = by.as_deref().map(identity);
+                closed = json!({"entry": index, "time": time, "how": how.as_str(), "by": by});
+            }
+            BreakGlassStep::Reviewed(told) => {
+                review = json!({
+                    "entry": index,
+                    "time": time,
+                    "by": identity(&told.by),
+                    "finding": told.finding.as_str(),
+                    "comment": told.comment,
+                });
+            }
+        }
+    }
+    json!({"id": story.id.to_string(), "opened": opened, "closed": closed, "review": review})
 }
 
 /// Who, and how that is known.

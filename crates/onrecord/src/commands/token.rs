@@ -62,7 +62,7 @@ impl Token {
 }
 
 /// Seconds, from a number with a unit.
-fn duration(text: &str) -> Result<u64, String> {
+pub(super) fn duration(text: &str) -> Result<u64, String> {
     let wrong = || "write a time such as 90s, 15m or 1h".to_owned();
     let unit = match text.as_bytes().last() {
         Some(b's') => 1,

@@ -185,6 +185,7 @@ fn of_connection(
     }
     of_way(config, name, connection, problem);
     of_approvals(config, name, connection, problem);
+    of_break_glass(config, name, connection, problem);
     // Issuers and certificates bring identities that are not in the file.
     let all_are_known = config.issuers.is_empty() && config.certificates.is_none();
     for identity in connection.identities.iter().filter(|_| all_are_known) {
@@ -218,6 +219,37 @@ fn of_approvals(
     if config.issuers.is_empty() {
         let hint = "add an [issuers.NAME]; see docs/identity.md";
         problem(&table, "people decide with a token of an issuer, and none is trusted".into(), hint);
+    }
+}
+
+/// Who may break the glass, and whether that could be done as it must be: by people, over the HTTP API, and not in silence.
+fn of_break_glass(
+    config: &Config,
+    name: &ConnectionName,
+    connection: &Connection,
+    problem: &mut impl FnMut(&str, String, &str),
+) {
+    let Some(break_glass) = &connection.break_glass else { return };
+    let table = format!("connections.{name}.break_glass");
+    break_glass.check(connection.approvals.as_ref(), |last, what, hint| match last {
+        "" => problem(&table, what, hint),
+        last => problem(&format!("{table}.{last}"), what, hint),
+    });
+    if config.notifications.is_none() {
+        let hint = "add [notifications] with a webhook that people look at";
+        problem(&table, "nobody would be told that the glass is broken".into(), hint);
+    }
+    if connection.approvals.as_ref().is_some_and(|approvals| approvals.signed) {
+        let what = "approvals of this connection must be signed, and break-glass is not".to_owned();
+        problem(&table, what, "take [break_glass] away, or `signed` in [approvals]");
+    }
+    if config.listen.api.is_empty() {
+        let hint = "add `api = [\"[::]:6443\"]` to [listen]";
+        problem(&table, "there is no address where people could open it".into(), hint);
+    }
+    if config.issuers.is_empty() {
+        let hint = "add an [issuers.NAME]; see docs/identity.md";
+        problem(&table, "people open it with a token of an issuer, and none is trusted".into(), hint);
     }
 }
 

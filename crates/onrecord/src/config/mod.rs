@@ -8,12 +8,14 @@
 //! Invariant: no secret is ever a value of the file; see [`SecretSource`].
 
 mod approvals;
+mod break_glass;
 mod check;
 mod issuers;
 mod problem;
 mod value;
 
 pub use approvals::Approvals;
+pub use break_glass::BreakGlass;
 pub use check::{SecretFinding, SecretState, resolve_secrets};
 pub use issuers::{Certificates, Issuer, KeysPlace, LoginWay};
 pub use problem::{ConfigError, Problem};
@@ -82,7 +84,7 @@ pub struct Config {
     pub witness: Option<Witness>,
     /// Where receipts are sent.
     pub receipts: Option<Receipts>,
-    /// Who is told that something waits for approval.
+    /// Who is told that something waits for approval, and that somebody broke the glass.
     pub notifications: Option<Notifications>,
     /// The keys with which people sign their decisions.
     pub passkeys: Option<PasskeySite>,
@@ -216,6 +218,8 @@ pub struct Connection {
     pub policy_mode: PolicyMode,
     /// Who approves what the policy holds; nobody unless given, and then it must hold nothing.
     pub approvals: Option<Approvals>,
+    /// Who may run what the policy holds without waiting; nobody unless given.
+    pub break_glass: Option<BreakGlass>,
 }
 
 /// `connections.NAME.policy_mode`.

@@ -14,11 +14,13 @@
 //! of a second task would cost more than what it does.
 //!
 //! Here: what a session is, and the pump. The way of the client's bytes is in `to_server`, that of the server's in
-//! `to_client`, what people must approve first in `waiting`, and how it all ends in `ending`.
+//! `to_client`, what people must approve first in `waiting`, what is said of break-glass in `glass`, and how it all ends in
+//! `ending`.
 //!
 //! Cancel safe in the sense that dropping it closes both sockets; its log then writes `unknown` for what was in flight.
 
 mod ending;
+mod glass;
 mod policing;
 mod to_client;
 mod to_server;
@@ -86,6 +88,8 @@ pub(crate) struct Session {
     held: VecDeque<Held>,
     /// The command that waits for people, if one does; nothing behind it is taken.
     waiting: Option<Box<Waiting>>,
+    /// What the client is to be told of break-glass, once there is a place for it.
+    glass_notice: Option<Vec<u8>>,
     /// Commands that are forwarded and have no outcome yet, in order.
     open: VecDeque<Open>,
     /// The last intent that was forwarded, for durability `held`.
@@ -181,6 +185,7 @@ impl Session {
             spool: None,
             held: VecDeque::new(),
             waiting: None,
+            glass_notice: None,
             open: VecDeque::new(),
             forwarded: None,
             sealed: HashMap::new(),
@@ -247,6 +252,7 @@ impl Session {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
         let mut moved = Moved::No;
         moved |= self.poll_waiting(cx)?;
+        moved |= self.tell_glass();
         moved |= self.admit(cx)?;
         match self.upstream.poll_drain(cx) {
             Poll::Ready(Ok(())) => moved = Moved::Yes,

@@ -25,6 +25,7 @@ use super::super::greet::Client;
 use super::super::{entries, is_setting};
 use crate::Shared;
 use crate::approvals::Approvals;
+use crate::break_glass::{BreakGlass, Covered};
 use crate::config::{Config, Connection, Policy};
 
 /// Decisions of one session that are remembered.
@@ -286,6 +287,16 @@ impl Policing {
     /// All that waits for people.
     pub(super) fn approvals(&self) -> &Arc<Approvals> {
         &self.shared.approvals
+    }
+
+    /// All break-glass of the gateway.
+    pub(super) fn break_glass(&self) -> Arc<BreakGlass> {
+        Arc::clone(&self.shared.break_glass)
+    }
+
+    /// What covers the session's commands now. While it is there, nothing closes it.
+    pub(super) fn covered_by<'g>(&self, glasses: &'g BreakGlass) -> Option<Covered<'g>> {
+        glasses.covering(&self.who, &self.connection)
     }
 
     /// Who sends the session's commands.

@@ -10,6 +10,7 @@ use super::super::downstream::Between;
 use super::super::entries::{self, Ruled};
 use super::ending::Fault;
 use super::{Moved, Open, SCRATCH, Session};
+use crate::break_glass::Covered;
 
 impl Session {
     pub(super) fn read_upstream(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
@@ -119,7 +120,11 @@ impl Session {
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
-                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, Ruled::unasked(self.policing.digest()));
+                    let glasses = self.policing.break_glass();
+                    let covered = self.policing.covered_by(&glasses);
+                    let glass = covered.as_ref().map(Covered::id);
+                    let ruled = Ruled::unasked(self.policing.digest()).while_open(glass);
+                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, ruled);
                     let draft = entries::outcome(&outcome, message, &[]);
                     match self.log.settled(&intent, &draft) {
                         Ok((_, position)) => last = Some(position),

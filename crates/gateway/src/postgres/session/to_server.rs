@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use model::{BlobForm, Durability, Field, SessionEnd};
+use model::{BlobForm, BreakGlassId, Durability, Field, SessionEnd};
 use policy::{Decision, Denial, Verdict};
 use store::{BlobReader, INLINE_BYTES_MAX, IntentDraft, Level, Pending};
 use wire::postgres::parameters::Parameters;
@@ -14,6 +14,7 @@ use super::super::entries::{self, Ruled};
 use super::ending::Fault;
 use super::policing::Next;
 use super::{Held, Moved, Open, SCRATCH, Said, Session, Spool};
+use crate::break_glass::Covered;
 
 /// SQLSTATE of what a policy refuses: insufficient_privilege.
 pub(super) const POLICY_CODE: &str = "42501";
@@ -28,12 +29,14 @@ pub(super) struct Taken<'a> {
     pub(super) text: &'a Field,
     pub(super) parameters: &'a Field,
     pub(super) said: &'a Said,
+    /// The break-glass that its sender has open.
+    pub(super) glass: Option<BreakGlassId>,
 }
 
 impl Taken<'_> {
     /// Its intent, so ruled.
     pub(super) fn intent<'a>(&'a self, ruled: Ruled<'a>) -> IntentDraft<'a> {
-        self.shape.intent(self.text, self.parameters, ruled)
+        self.shape.intent(self.text, self.parameters, ruled.while_open(self.glass))
     }
 
     /// What the policy says of it, if there is one.
@@ -152,10 +155,13 @@ impl Session {
                         continue;
                     };
                     let said = self.said(&draft);
-                    let taken_up = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
-                    match self.decide(&taken_up) {
+                    let glasses = self.policing.break_glass();
+                    let covered = self.policing.covered_by(&glasses);
+                    let glass = covered.as_ref().map(Covered::id);
+                    let taken_up = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
+                    match self.decide(&taken_up, covered.as_ref()) {
                         Verdict::Allow(permit) => {
-                            let pending = self.intend(&taken_up)?;
+                            let pending = self.intend(&taken_up, covered.as_ref())?;
                             let staged = self.upstream.stage(frames);
                             let ready = pending.position();
                             self.held.push_back(Held { key: draft.key, staged, permit, pending, ready });
@@ -202,8 +208,10 @@ impl Session {
             let (code, text) = violation.for_client();
             let message = self.log.seal(text.as_bytes());
             let rules = [entries::RULE_SIZE.to_owned()];
-            let intent =
-                shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, Ruled::refused(&rules, self.policing.digest()));
+            let glasses = self.policing.break_glass();
+            let covered = self.policing.covered_by(&glasses);
+            let ruled = Ruled::refused(&rules, self.policing.digest()).while_open(covered.as_ref().map(Covered::id));
+            let intent = shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, ruled);
             if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
                 return Fault::record(error);
             }
@@ -244,8 +252,11 @@ impl Session {
         match large.pass {
             LargePass::Passive(header) => {
                 if let Some(said) = self.policing.prepared_large(self.tap.transaction(), self.commands) {
-                    let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
-                    if let Verdict::Deny(denial) = self.decide(&taken) {
+                    let glasses = self.policing.break_glass();
+                    let covered = self.policing.covered_by(&glasses);
+                    let glass = covered.as_ref().map(Covered::id);
+                    let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
+                    if let Verdict::Deny(denial) = self.decide(&taken, covered.as_ref()) {
                         let refusal = self.refuse(&taken, &denial)?;
                         let substitute = self.tap.deny_parse_large(header, refusal);
                         self.upstream.pass(substitute);
@@ -274,10 +285,13 @@ impl Session {
                     return Err(Fault::new(SessionEnd::GatewayFault));
                 };
                 let said = self.policing.large(self.tap.transaction(), self.commands);
-                let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said };
-                match self.decide(&taken) {
+                let glasses = self.policing.break_glass();
+                let covered = self.policing.covered_by(&glasses);
+                let glass = covered.as_ref().map(Covered::id);
+                let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
+                match self.decide(&taken, covered.as_ref()) {
                     Verdict::Allow(permit) => {
-                        let pending = self.intend(&taken)?;
+                        let pending = self.intend(&taken, covered.as_ref())?;
                         let staged = self.upstream.stage_large(header, reader);
                         let ready = pending.position();
                         self.held.push_back(Held { key, staged, permit, pending, ready });
@@ -311,16 +325,24 @@ impl Session {
         }
     }
 
-    fn decide(&self, taken: &Taken<'_>) -> Verdict {
-        match &taken.said.policy {
+    /// What is to be done with a command. Where its sender has broken the glass, nothing is held.
+    fn decide(&self, taken: &Taken<'_>, covered: Option<&Covered<'_>>) -> Verdict {
+        let verdict = match &taken.said.policy {
             None => self.admission.decide(&taken.shape.request()),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
+        };
+        match covered {
+            Some(covered) => covered.lift(verdict),
+            None => verdict,
         }
     }
 
     /// Writes the intent of a command that may run.
-    fn intend(&mut self, taken: &Taken<'_>) -> Result<Pending, Fault> {
+    fn intend(&mut self, taken: &Taken<'_>, covered: Option<&Covered<'_>>) -> Result<Pending, Fault> {
         self.policing.runs(taken.said.facts.as_deref());
+        if let Some(covered) = covered {
+            self.runs_under(covered);
+        }
         let ruled = Ruled::by(model::Verdict::Allow, taken.said);
         self.log.intent(&taken.intent(ruled)).map_err(Fault::record)
     }
@@ -332,9 +354,11 @@ impl Session {
         let transaction = self.tap.transaction();
         let Some(said) = self.policing.prepared(text, transaction, self.commands) else { return Ok(None) };
         let shape = entries::Shape::of_parse(name, transaction);
-        let mut taken =
-            Taken { shape: &shape, text: &entries::NOT_SEEN, parameters: &entries::NO_PARAMETERS, said: &said };
-        match self.decide(&taken) {
+        let glasses = self.policing.break_glass();
+        let covered = self.policing.covered_by(&glasses);
+        let (glass, parameters) = (covered.as_ref().map(Covered::id), &entries::NO_PARAMETERS);
+        let mut taken = Taken { shape: &shape, text: &entries::NOT_SEEN, parameters, said: &said, glass };
+        match self.decide(&taken, covered.as_ref()) {
             // People decide on a command with its parameters: at its Bind.
             Verdict::Allow(_) | Verdict::Hold(_) => Ok(None),
             Verdict::Deny(denial) => {
@@ -370,7 +394,10 @@ impl Session {
     ) -> Result<(), Fault> {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
-        let intent = shape.intent(text, parameters, Ruled::refused(&rules, self.policing.digest()));
+        let glasses = self.policing.break_glass();
+        let covered = self.policing.covered_by(&glasses);
+        let ruled = Ruled::refused(&rules, self.policing.digest()).while_open(covered.as_ref().map(Covered::id));
+        let intent = shape.intent(text, parameters, ruled);
         self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! Invariant: a decision names the `request` of what was shown, whole, before it. Nothing is decided that was not shown.
 
 mod decide;
-mod shown;
+pub(super) mod shown;
 mod watch;
 
 use clap::{Args, Subcommand};
@@ -43,7 +43,7 @@ pub enum Approvals {
 
 /// Which gateway, and as whom.
 #[derive(Debug, Clone, Args)]
-struct Desk {
+pub(super) struct Desk {
     #[command(flatten)]
     place: GatewayPlace,
     #[command(flatten)]
@@ -51,9 +51,9 @@ struct Desk {
 }
 
 /// A gateway that can be asked, with a proof that holds now.
-struct Seat {
-    api: Api,
-    proof: zeroize::Zeroizing<String>,
+pub(super) struct Seat {
+    pub(super) api: Api,
+    pub(super) proof: zeroize::Zeroizing<String>,
 }
 
 /// Arguments of `approvals list`.
@@ -146,7 +146,7 @@ impl Show {
 
 impl Desk {
     /// Gets ready to ask.
-    fn sit(&self) -> Result<Seat, Failure> {
+    pub(super) fn sit(&self) -> Result<Seat, Failure> {
         let (api, proof) = ready(&self.place, self.source.clone().source())?;
         Ok(Seat { api, proof })
     }

@@ -11,7 +11,7 @@ const NAME: usize = 14;
 
 /// Everything that the gateway tells of an approval, a fact a line, safe to look at.
 pub(super) fn lines_of(detail: &Value, look: Look) -> Vec<String> {
-    let mut facts = Facts { look, lines: Vec::new() };
+    let mut facts = Facts::new(look);
     let of = |key: &str| text(detail, key);
     let state = of("state");
     let counted = format!("{state}, {} of {} approved", number(detail, "approvals"), number(detail, "quorum"));
@@ -52,7 +52,7 @@ pub(super) fn lines_of(detail: &Value, look: Look) -> Vec<String> {
     for (name, key) in [("policy", "policy"), ("intent", "intent"), ("request", "request")] {
         facts.digest(name, of(key));
     }
-    facts.lines
+    facts.lines()
 }
 
 /// What a state is to the reader.
@@ -74,13 +74,21 @@ fn in_utc(time: &str) -> String {
 }
 
 /// Facts, one a line, with their names in a column of their own.
-struct Facts {
+pub(in crate::commands) struct Facts {
     look: Look,
     lines: Vec<String>,
 }
 
 impl Facts {
-    fn say(&mut self, name: &str, value: &str) {
+    pub(in crate::commands) fn new(look: Look) -> Self {
+        Self { look, lines: Vec::new() }
+    }
+
+    pub(in crate::commands) fn lines(self) -> Vec<String> {
+        self.lines
+    }
+
+    pub(in crate::commands) fn say(&mut self, name: &str, value: &str) {
         self.toned(name, Tone::Plain, value);
     }
 
@@ -97,14 +105,14 @@ impl Facts {
         }
     }
 
-    fn toned(&mut self, name: &str, tone: Tone, value: &str) {
+    pub(in crate::commands) fn toned(&mut self, name: &str, tone: Tone, value: &str) {
         let name = single_line(name);
         let name = self.look.paint(Tone::Faint, &format!("{name:NAME$}"));
         self.lines.push(format!("{name}{}", self.look.paint(tone, &single_line(value))));
     }
 
     /// Content in its own lines.
-    fn content(&mut self, name: &str, content: &str) {
+    pub(in crate::commands) fn content(&mut self, name: &str, content: &str) {
         let mut name = name;
         for line in lines(content) {
             let column = self.look.paint(Tone::Faint, &format!("{name:NAME$}"));

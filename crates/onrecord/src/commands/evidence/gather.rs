@@ -5,7 +5,10 @@ use std::io::{IsTerminal as _, Write as _};
 
 use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId, Kind};
 use model::seal::FieldKey;
-use model::{ApprovalStep, Body, Digest, Entry, Evidence, Field, Identity, PasskeyAction, SessionId};
+use model::{
+    ApprovalStep, Body, BreakGlassId, BreakGlassStep, Digest, Entry, Evidence, Field, Identity, PasskeyAction,
+    SessionId,
+};
 use store::Reader;
 
 use super::super::selection::Selection;
@@ -46,8 +49,8 @@ pub(super) struct Touched {
     /// Starts, stops, recoveries and what the log says of its witnesses.
     around: BTreeMap<u64, (bool, Vec<u8>)>,
     holds: BTreeMap<u64, Vec<u8>>,
-    /// The last entry that decides on an approval of the sessions.
-    approvals_last: u64,
+    /// The first and the last entry about approvals and break-glass of the sessions.
+    people: (u64, u64),
     /// The first and the last entry of the sessions.
     range: (u64, u64),
     /// The last entry that must be covered.
@@ -78,7 +81,7 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
         entries: BTreeMap::new(),
         around: BTreeMap::new(),
         holds: BTreeMap::new(),
-        approvals_last: 0,
+        people: (u64::MAX, 0),
         range: (u64::MAX, 0),
         last: 0,
     };
@@ -87,6 +90,9 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
     let mut issuer_keys: HashMap<Digest, (u64, Vec<u8>)> = HashMap::new();
     // By the credential's id, the enrolment of each passkey: a signed decision names one.
     let mut passkeys: HashMap<String, (u64, Vec<u8>)> = HashMap::new();
+    // The steps of each break-glass, each with the key of whose token it tells, and those that commands here name.
+    let mut glasses: HashMap<BreakGlassId, Vec<Step>> = HashMap::new();
+    let mut named: BTreeSet<BreakGlassId> = BTreeSet::new();
     let mut progress = Progress::new("entries read");
     for stored in reader.entries(0) {
         let stored = stored.map_err(source::unreadable)?;
@@ -110,9 +116,18 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
                         touched.keep(*index, leaf.clone(), &mut left)?;
                     }
                 }
-                touched.approvals_last = index;
+                touched.people = (touched.people.0.min(index), index);
                 touched.last = touched.last.max(index);
                 touched.keep(index, stored.leaf, &mut left)?;
+            }
+            Body::BreakGlass(glass) => {
+                let by = match &glass.step {
+                    BreakGlassStep::Opened(opening) => Some(&opening.by),
+                    BreakGlassStep::Closed { by, .. } => by.as_deref(),
+                    BreakGlassStep::Reviewed(review) => Some(&review.by),
+                };
+                let key = by.and_then(|by| issuer_key(by, &issuer_keys)).cloned();
+                glasses.entry(glass.id).or_default().push(Step { index, leaf: stored.leaf, key });
             }
             Body::IssuerKey(key) => _ = issuer_keys.insert(key.thumbprint, (index, stored.leaf)),
             Body::Passkey(key) => match key.action {
@@ -128,6 +143,9 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
                 if let Body::SessionOpen(open) = body {
                     touched.keep_issuer_key(&open.identity, &issuer_keys, &mut left)?;
                 }
+                if let Body::Intent(intent) = body {
+                    named.extend(intent.break_glass);
+                }
                 touched.range = (touched.range.0.min(index), index);
                 touched.last = touched.last.max(index);
                 touched.keep(index, stored.leaf, &mut left)?;
@@ -136,6 +154,14 @@ pub(super) fn touch(reader: &Reader, sessions: &BTreeSet<SessionId>, size: u64) 
         }
     }
     progress.end();
+    for Step { index, leaf, key } in named.iter().filter_map(|id| glasses.remove(id)).flatten() {
+        if let Some((index, leaf)) = key {
+            touched.keep(index, leaf, &mut left)?;
+        }
+        touched.people = (touched.people.0.min(index), touched.people.1.max(index));
+        touched.last = touched.last.max(index);
+        touched.keep(index, leaf, &mut left)?;
+    }
     Ok(touched)
 }
 
@@ -155,14 +181,13 @@ impl Touched {
         keys: &HashMap<Digest, (u64, Vec<u8>)>,
         left: &mut usize,
     ) -> Result<(), Failure> {
-        let Some(Evidence::Token(token)) = &identity.proof.evidence else { return Ok(()) };
-        let Some((index, leaf)) = keys.get(&token.key) else { return Ok(()) };
+        let Some((index, leaf)) = issuer_key(identity, keys) else { return Ok(()) };
         self.keep(*index, leaf.clone(), left)
     }
 
     /// The entries of the bundle, under a checkpoint of this size.
     pub(super) fn within(self, size: u64) -> BTreeMap<u64, Vec<u8>> {
-        let (first, last) = (self.range.0, self.range.1.max(self.approvals_last));
+        let (first, last) = (self.range.0.min(self.people.0), self.range.1.max(self.people.1));
         let mut entries = self.entries;
         // The boot clock of an entry belongs to the start before it.
         let start = self.around.range(..first).rev().find(|(_, (is_start, _))| *is_start).map(|(index, _)| *index);
@@ -172,6 +197,22 @@ impl Touched {
         // A hold counts until it is released, wherever that is.
         entries.extend(self.holds.into_iter().filter(|(index, _)| *index < size));
         entries
+    }
+}
+
+/// A step of break-glass.
+struct Step {
+    index: u64,
+    leaf: Vec<u8>,
+    /// The entry of the key with which the token was signed of whoever took it.
+    key: Option<(u64, Vec<u8>)>,
+}
+
+/// The entry of the key with which somebody's token was signed.
+fn issuer_key<'a>(identity: &Identity, keys: &'a HashMap<Digest, (u64, Vec<u8>)>) -> Option<&'a (u64, Vec<u8>)> {
+    match &identity.proof.evidence {
+        Some(Evidence::Token(token)) => keys.get(&token.key),
+        Some(Evidence::Certificate(_)) | None => None,
     }
 }
 

@@ -70,7 +70,9 @@ impl Replay {
                 }
             };
             let decision = asked.decide(&set);
-            let (recorded, new) = (view.verdict.as_str(), decision.ruling().as_str());
+            // Break-glass is no rule: what it let through was decided otherwise by those.
+            let decided = view.break_glass.and(view.observed).unwrap_or(view.verdict);
+            let (recorded, new) = (decided.as_str(), decision.ruling().as_str());
             if recorded == new {
                 continue;
             }

@@ -242,6 +242,14 @@ fn completeness(report: &Report, lines: &mut Lines<'_>) -> Result<(), Failure> {
         let holds: Vec<&str> = completeness.holds.iter().map(String::as_str).take(LISTED_MAX).collect();
         lines.detail(&format!("holds in force: {}", holds.join(", ")))?;
     }
+    if completeness.break_glass_opened > 0 {
+        let times = words::counted(completeness.break_glass_opened, "time", "times");
+        let commands = words::counted(completeness.break_glass_commands, "command", "commands");
+        lines.detail(&format!("break-glass was opened {times}, with {commands} under it"))?;
+    }
+    for id in completeness.break_glass_unreviewed.iter().take(LISTED_MAX) {
+        lines.detail(&format!("break-glass {id} was not reviewed yet"))?;
+    }
     for silence in completeness.silences.iter().take(LISTED_MAX) {
         let (from, to) = (words::to_the_second(silence.from.wall_us), words::to_the_second(silence.to.wall_us));
         lines.detail(&format!("silence from {from} to {to}: the gateway was up and recorded nothing"))?;
@@ -310,6 +318,11 @@ fn disclosed(bundle: &evidence::Report, lines: &mut Lines<'_>) -> Result<(), Fai
     for (command, story) in story::in_bundle(bundle).iter().take(LISTED_MAX) {
         for (_, line) in story::told(story, *command) {
             lines.detail(&format!("approval for {command}: {line}"))?;
+        }
+    }
+    for story in story::glasses_in_bundle(bundle).iter().take(LISTED_MAX) {
+        for (_, line) in story::glass_told(story).iter().skip(1) {
+            lines.detail(&format!("break-glass {}: {line}", story.id))?;
         }
     }
     for file in bundle.unknown_files.iter().take(LISTED_MAX) {
@@ -419,6 +432,11 @@ fn as_json(verdicts: &Verdicts) -> Value {
             "erased_sessions": completeness.erased_sessions,
             "erased_fields": completeness.erased_fields,
             "holds": completeness.holds,
+            "break_glass": {
+                "opened": completeness.break_glass_opened,
+                "commands": completeness.break_glass_commands,
+                "unreviewed": completeness.break_glass_unreviewed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            },
             "silences": silences,
             "stopped": completeness.stopped,
         },

@@ -1,4 +1,4 @@
-//! Tells a webhook that something waits for people, and what became of it.
+//! Tells a webhook that something waits for people, and what became of it; and that somebody broke the glass.
 //!
 //! A notification says who asks for what kind of thing and how to look at it. The statement stays here: it may hold what
 //! no chat should, and nobody decides in a chat. What is not taken is tried again for as long as it is of use; nothing
@@ -44,37 +44,62 @@ pub enum NotifyForm {
     Teams,
 }
 
+/// What happened.
+pub(crate) enum Notice {
+    /// To an approval.
+    Approval(ApprovalNotice),
+    /// To break-glass.
+    BreakGlass(GlassNotice),
+}
+
 /// What happened to an approval.
-pub(super) struct Notice {
-    pub(super) event: &'static str,
-    pub(super) id: String,
-    pub(super) requester: String,
-    pub(super) on_behalf_of: Option<String>,
-    pub(super) connection: String,
-    pub(super) database: String,
-    pub(super) message: Option<String>,
-    pub(super) rules: Vec<String>,
-    pub(super) expires: String,
+pub(crate) struct ApprovalNotice {
+    pub(crate) event: &'static str,
+    pub(crate) id: String,
+    pub(crate) requester: String,
+    pub(crate) on_behalf_of: Option<String>,
+    pub(crate) connection: String,
+    pub(crate) database: String,
+    pub(crate) message: Option<String>,
+    pub(crate) rules: Vec<String>,
+    pub(crate) expires: String,
     /// Who decided, where somebody did.
-    pub(super) by: Option<String>,
+    pub(crate) by: Option<String>,
+}
+
+/// What happened to break-glass.
+pub(crate) struct GlassNotice {
+    /// `opened`, `closed` or `reviewed`.
+    pub(crate) event: &'static str,
+    pub(crate) id: String,
+    pub(crate) opener: String,
+    pub(crate) connection: String,
+    pub(crate) reason: String,
+    pub(crate) until: String,
+    /// Why it is over, or what the review found.
+    pub(crate) how: Option<&'static str>,
+    /// Who closed or reviewed it, where a person did.
+    pub(crate) by: Option<String>,
+    /// What the reviewer had to say.
+    pub(crate) comment: Option<String>,
 }
 
 /// The way to the thread that sends; the thread ends with it.
-pub(super) struct Notifier(SyncSender<Notice>);
+pub(crate) struct Notifier(SyncSender<Notice>);
 
 impl Notifier {
     /// Starts the thread.
     ///
     /// # Errors
     /// The system gives none.
-    pub(super) fn start(notify: Notify) -> io::Result<Self> {
+    pub(crate) fn start(notify: Notify) -> io::Result<Self> {
         let (sender, notices) = sync_channel(QUEUE_MAX);
         std::thread::Builder::new().name("notify".to_owned()).spawn(move || run(&notify, &notices))?;
         Ok(Self(sender))
     }
 
     /// Sends, soon.
-    pub(super) fn send(&self, notice: Notice) {
+    pub(crate) fn send(&self, notice: Notice) {
         if self.0.try_send(notice).is_err() {
             tracing::warn!("too many notifications wait to be sent: one is dropped");
         }
@@ -138,18 +163,7 @@ fn deliver(client: &Client, notify: &Notify, due: &mut Due) -> bool {
 
 fn body(form: NotifyForm, notice: &Notice) -> Value {
     match form {
-        NotifyForm::Json => json!({
-            "type": format!("onrecord.approval.{}", notice.event),
-            "approval": notice.id,
-            "requester": notice.requester,
-            "on_behalf_of": notice.on_behalf_of,
-            "connection": notice.connection,
-            "database": notice.database,
-            "message": notice.message,
-            "rules": notice.rules,
-            "expires": notice.expires,
-            "by": notice.by,
-        }),
+        NotifyForm::Json => for_programs(notice),
         NotifyForm::Slack => json!({"text": escaped_for_slack(&text(notice))}),
         NotifyForm::Teams => json!({
             "type": "message",
@@ -166,9 +180,66 @@ fn body(form: NotifyForm, notice: &Notice) -> Value {
     }
 }
 
+/// All of one notification.
+fn for_programs(notice: &Notice) -> Value {
+    match notice {
+        Notice::Approval(notice) => json!({
+            "type": format!("onrecord.approval.{}", notice.event),
+            "approval": notice.id,
+            "requester": notice.requester,
+            "on_behalf_of": notice.on_behalf_of,
+            "connection": notice.connection,
+            "database": notice.database,
+            "message": notice.message,
+            "rules": notice.rules,
+            "expires": notice.expires,
+            "by": notice.by,
+        }),
+        Notice::BreakGlass(notice) => json!({
+            "type": format!("onrecord.break_glass.{}", notice.event),
+            "break_glass": notice.id,
+            "opener": notice.opener,
+            "connection": notice.connection,
+            "reason": notice.reason,
+            "until": notice.until,
+            "how": notice.how,
+            "by": notice.by,
+            "comment": notice.comment,
+        }),
+    }
+}
+
 /// One notification in words.
 fn text(notice: &Notice) -> String {
-    let Notice { event, id, requester, connection, database, expires, .. } = notice;
+    match notice {
+        Notice::Approval(notice) => approval_text(notice),
+        Notice::BreakGlass(notice) => glass_text(notice),
+    }
+}
+
+fn glass_text(notice: &GlassNotice) -> String {
+    let GlassNotice { event, id, opener, connection, reason, until, how, .. } = notice;
+    let by = notice.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+    match *event {
+        "opened" => format!(
+            "OnRecord: {opener} broke the glass on {connection}, until {until}: {reason}. \
+             What has to be approved runs at once. `onrecord break-glass show {id}` tells more."
+        ),
+        "closed" => format!(
+            "OnRecord: break-glass {id} of {opener} on {connection} is over ({}{by}). \
+             Another person must review it: `onrecord break-glass review {id}`.",
+            how.unwrap_or_default()
+        ),
+        _ => {
+            let comment = notice.comment.clone().unwrap_or_default();
+            let found = how.unwrap_or_default().replace('_', " ");
+            format!("OnRecord: break-glass {id} of {opener} on {connection} was reviewed{by}: {found}. {comment}")
+        }
+    }
+}
+
+fn approval_text(notice: &ApprovalNotice) -> String {
+    let ApprovalNotice { event, id, requester, connection, database, expires, .. } = notice;
     let principal = notice.on_behalf_of.as_ref().map_or_else(String::new, |whom| format!(" (for {whom})"));
     if *event != "requested" {
         let by = notice.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
@@ -196,7 +267,7 @@ mod tests {
     use super::*;
 
     fn notice(event: &'static str) -> Notice {
-        Notice {
+        Notice::Approval(ApprovalNotice {
             event,
             id: "01K9ZZ3Q0V8C2M4N6P8R0T2W4Y.7".into(),
             requester: "agent:copilot".into(),
@@ -207,7 +278,7 @@ mod tests {
             rules: vec!["ask".into()],
             expires: "2026-11-27T12:00:00.000000Z".into(),
             by: (event != "requested").then(|| "human:dora".into()),
-        }
+        })
     }
 
     #[test]
@@ -219,5 +290,26 @@ mod tests {
         assert!(teams.contains(r"\\[x\\](http"), "{teams}");
         let denied = body(NotifyForm::Slack, &notice("denied")).to_string();
         assert!(denied.contains("is denied by human:dora"), "{denied}");
+        let glass = |event, how, by: Option<&str>| {
+            Notice::BreakGlass(GlassNotice {
+                event,
+                id: "01K9ZZ3Q0V8C2M4N6P8R0T2W4Y".into(),
+                opener: "human:cy".into(),
+                connection: "app".into(),
+                reason: "<!here> [x](http://evil.example)".into(),
+                until: "2026-11-27T12:00:00.000000Z".into(),
+                how,
+                by: by.map(Into::into),
+                comment: by.map(|_| "<!here>".into()),
+            })
+        };
+        let opened = body(NotifyForm::Slack, &glass("opened", None, None)).to_string();
+        assert!(opened.contains("human:cy broke the glass on app") && opened.contains("&lt;!here&gt;"), "{opened}");
+        assert!(body(NotifyForm::Teams, &glass("opened", None, None)).to_string().contains(r"\\[x\\](http"));
+        let closed = body(NotifyForm::Slack, &glass("closed", Some("expired"), None)).to_string();
+        assert!(closed.contains("is over (expired). Another person must review it"), "{closed}");
+        let reviewed =
+            body(NotifyForm::Slack, &glass("reviewed", Some("not_justified"), Some("human:dora"))).to_string();
+        assert!(reviewed.contains("was reviewed by human:dora: not justified. &lt;!here&gt;"), "{reviewed}");
     }
 }

@@ -1,0 +1,37 @@
+//! Break-glass as its opener's client sees it: each statement that runs under it comes with a notice.
+//!
+//! Not for: what it covers (that is `policy::break_glass`), what is open (that is `crate::break_glass`).
+
+use model::wall_text;
+use wire::postgres::message;
+
+use super::{Moved, Session};
+use crate::break_glass::Covered;
+
+impl Session {
+    /// A statement runs under break-glass: its client is to be told. What comes in one read of the client's bytes has one
+    /// notice, so that no more wait than that.
+    pub(super) fn runs_under(&mut self, covered: &Covered<'_>) {
+        let id = covered.id();
+        let text = format!(
+            "OnRecord: break-glass {id} is open until {}: nothing waits for an approval, and another person reviews what ran",
+            wall_text(covered.until_us())
+        );
+        let hint = format!("Close it as soon as you can: onrecord break-glass close {id}");
+        self.glass_notice = Some(message::notice("NOTICE", "01000", &text, Some(&hint)));
+    }
+
+    /// Tells the client, where between two messages of the server there is a place for it.
+    pub(super) fn tell_glass(&mut self) -> Moved {
+        if !self.tap.between_messages() {
+            return Moved::No;
+        }
+        match self.glass_notice.take() {
+            Some(notice) => {
+                self.client.push(&notice);
+                Moved::Yes
+            }
+            None => Moved::No,
+        }
+    }
+}
