@@ -27,6 +27,7 @@ pub struct Plan {
     message_bytes_max: u64,
     policy: Option<(String, &'static str)>,
     approvals: Option<String>,
+    break_glass: Option<String>,
 }
 
 /// One connection of the configuration.
@@ -70,6 +71,7 @@ impl Plan {
             message_bytes_max: 1 << 30,
             policy: None,
             approvals: None,
+            break_glass: None,
         }
     }
 
@@ -136,6 +138,12 @@ impl Plan {
     #[must_use]
     pub fn approvals(self, text: &str) -> Plan {
         Plan { approvals: Some(text.to_owned()), ..self }
+    }
+
+    /// Who may break the glass, for every connection: the inside of an inline table.
+    #[must_use]
+    pub fn break_glass(self, text: &str) -> Plan {
+        Plan { break_glass: Some(text.to_owned()), ..self }
     }
 
     /// The record in a directory of the test's own (a small file system, for example).
@@ -424,6 +432,9 @@ impl Gateway {
         let mut policy = policy.unwrap_or_default();
         if let Some(approvals) = &self.plan.approvals {
             policy += &format!("approvals = {{ {approvals} }}\n");
+        }
+        if let Some(break_glass) = &self.plan.break_glass {
+            policy += &format!("break_glass = {{ {break_glass} }}\n");
         }
         for connection in &self.plan.connections {
             let Connection { name, database, user, tls } = connection;

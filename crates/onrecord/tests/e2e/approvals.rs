@@ -31,9 +31,9 @@ rules:
 const APPROVALS: &str = r#"approvers = ["human:dora@example.com", "human:bea@example.com"], groups = ["dbas"]"#;
 
 pub(crate) struct Place {
-    server: Postgres,
+    pub(crate) server: Postgres,
     pub(crate) gateway: Gateway,
-    issuer: Issuer,
+    pub(crate) issuer: Issuer,
     home: tempfile::TempDir,
 }
 
@@ -42,6 +42,11 @@ fn place(more: &str) -> Place {
 }
 
 pub(crate) fn place_of(plan: Plan, more: &str) -> Place {
+    place_for(plan, &["agents"], more)
+}
+
+/// A place where these groups may use the connection.
+pub(crate) fn place_for(plan: Plan, groups: &[&str], more: &str) -> Place {
     let (issuer, server) = (Issuer::start(), Postgres::start());
     server.create_database("shop");
     server.sql_in(
@@ -69,7 +74,7 @@ groups = ["{{claims.groups}}"]
         issuer.url()
     );
     let approvals = if more.is_empty() { APPROVALS.to_owned() } else { format!("{APPROVALS}, {more}") };
-    let plan = plan.groups(&["agents"]).policy(ASK, "enforce").approvals(&approvals).tables(&people);
+    let plan = plan.groups(groups).policy(ASK, "enforce").approvals(&approvals).tables(&people);
     let gateway = plan.start(&server);
     Place { server, gateway, issuer, home: tempfile::tempdir().unwrap() }
 }
@@ -86,17 +91,28 @@ impl Place {
         Target { user: "token".into(), password, ..self.gateway.secure_target().with_database("app/shop") }
     }
 
+    /// What becomes of it when its gateway is killed and started again.
+    pub(crate) fn killed(self) -> Self {
+        let Self { server, mut gateway, issuer, home } = self;
+        gateway.kill9();
+        Self { gateway: gateway.restart(), server, issuer, home }
+    }
+
     pub(crate) fn person(&self, name: &str) -> String {
         let email = format!("{name}@example.com");
         self.issuer.mint(json!({"aud": "onrecord", "sub": email, "email": email, "groups": "staff"}))
     }
 
-    /// `onrecord approvals`, as whoever has this token.
-    fn approvals_as(&self, token: &str, args: &[&str]) -> Finished {
+    /// `onrecord NOUN`, as whoever has this token.
+    pub(crate) fn as_bearer(&self, token: &str, noun: &str, args: &[&str]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onrecord"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.home.path());
         command.env("ONRECORD_GATEWAY", self.gateway.api()).env("ONRECORD_CA", self.gateway.authority().ca());
-        process::run(command.env("ONRECORD_TOKEN", token).arg("approvals").args(args), "")
+        process::run(command.env("ONRECORD_TOKEN", token).arg(noun).args(args), "")
+    }
+
+    fn approvals_as(&self, token: &str, args: &[&str]) -> Finished {
+        self.as_bearer(token, "approvals", args)
     }
 
     pub(crate) fn approvals(&self, name: &str, args: &[&str]) -> Finished {
@@ -124,7 +140,7 @@ impl Place {
         poll("what waits for approval", || Some(self.waiting()).filter(|waiting| waiting.len() == count))
     }
 
-    fn psql(&self, target: &Target, text: &str) -> Finished {
+    pub(crate) fn psql(&self, target: &Target, text: &str) -> Finished {
         let mut psql = Command::new(binary("psql"));
         process::run(target.libpq(&mut psql).args(["-XAtqc", text]), "")
     }
@@ -139,7 +155,7 @@ impl Place {
         self.server.log().ran("shop").iter().filter(|ran| ran.text.contains(part)).count()
     }
 
-    fn notes(&self) -> String {
+    pub(crate) fn notes(&self) -> String {
         self.server.sql_in("shop", "select string_agg(distinct note, ',' order by note) from orders").trim().to_owned()
     }
 }
@@ -154,7 +170,7 @@ fn code(answer: &[Message]) -> Option<String> {
 }
 
 /// With what may come at any time, which [`kinds`] leaves out.
-fn all_kinds(answer: &[Message]) -> String {
+pub(crate) fn all_kinds(answer: &[Message]) -> String {
     answer.iter().map(|message| char::from(message.kind)).collect()
 }
 
@@ -398,9 +414,7 @@ fn an_approval_does_not_outlive_its_policy_its_time_or_the_gateway() {
 
     // The gateway is killed between the decision and the command: it never runs by itself, nor without asking anew.
     let (update, id) = ask(&place, "killed");
-    let Place { server, mut gateway, issuer, home } = place;
-    gateway.kill9();
-    let place = Place { gateway: gateway.restart(), server, issuer, home };
+    let place = place.killed();
     assert!(place.psql(&place.target(), &update).stderr.contains("still waits"), "it is asked for anew");
     assert_eq!(place.ran("note = 'killed'"), 0);
     assert!(!place.approvals("dora", &["approve", &id, "--yes"]).status.success());
@@ -435,7 +449,7 @@ fn what_cannot_be_shown_or_is_too_much_is_not_held() {
 }
 
 /// Takes what is posted, but not at the first try.
-fn sink() -> (String, Receiver<Value>) {
+pub(crate) fn sink() -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook/secret-path", listener.local_addr().unwrap());
     let (sender, posted) = channel();

@@ -5,6 +5,7 @@
 
 mod access;
 mod approvals;
+mod break_glass;
 mod cancel;
 mod clients;
 mod custody;
