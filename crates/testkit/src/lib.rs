@@ -15,6 +15,7 @@
 pub mod agree;
 pub mod browser;
 pub mod clients;
+pub mod corpus;
 mod gateway;
 /// Requests over HTTP, byte by byte.
 pub mod http;
