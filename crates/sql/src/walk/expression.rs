@@ -22,6 +22,7 @@ impl Walk {
                 }
                 self.parts(node);
             }
+            "AIndirection" => self.indirection(node),
             "SubLink" => {
                 let operator = self.field(node, "oper_name");
                 self.operator(operator);
@@ -62,8 +63,29 @@ impl Walk {
     fn call(&mut self, call: &Node) {
         let name = self.field(call, "funcname");
         let parts: Vec<&str> = name.items().iter().filter_map(Tree::text).collect();
-        self.functions.insert(dotted(&parts));
-        let (schema, name) = match parts.as_slice() {
+        let name = self.called(&parts);
+        let first = self.field(call, "args").items().first();
+        self.named_by_argument(first, name);
+        self.unlocked(call);
+    }
+
+    /// A field of an expression: `(x).f` is `f(x)` where there is no such field.
+    fn indirection(&mut self, node: &Node) {
+        let mut argument = Some(self.field(node, "arg"));
+        for field in self.field(node, "indirection").items() {
+            if let Some(field) = field.text() {
+                let name = self.called(&[field]);
+                self.named_by_argument(argument, name);
+            }
+            argument = None;
+        }
+        self.unlocked(node);
+    }
+
+    /// Notes the call of the function that is named so. Returns its name if it may be one of PostgreSQL's own.
+    fn called<'t>(&mut self, parts: &[&'t str]) -> &'t str {
+        self.functions.insert(dotted(parts));
+        let (schema, name) = match parts {
             [name] | ["pg_catalog", name] => (true, *name),
             _ => (false, ""),
         };
@@ -76,18 +98,16 @@ impl Walk {
                 reasons.iter().for_each(|reason| self.opaque(*reason));
             }
         }
-        self.named_by_argument(call, name);
-        self.unlocked(call);
+        name
     }
 
     /// Functions whose first argument names a relation.
-    fn named_by_argument(&mut self, call: &Node, name: &str) {
+    fn named_by_argument(&mut self, first: Option<&Tree>, name: &str) {
         let access = match name {
             "nextval" | "setval" => Access::Write,
             "currval" | "table_to_xml" | "table_to_xmlschema" | "table_to_xml_and_xmlschema" => Access::Read,
             _ => return,
         };
-        let first = self.field(call, "args").items().first();
         // A cast to regclass or text around it is no disguise.
         let mut argument = first;
         while let Some(cast) = argument.and_then(|argument| argument.as_kind("TypeCast")) {

@@ -4,7 +4,7 @@
 
 use model::{Access, Effect, Opaque, Operation};
 use pg_query::protobuf::{
-    AlterTableType, DiscardMode, DropBehavior, GrantTargetType, ReindexObjectType, VariableSetKind,
+    AlterTableType, DiscardMode, DropBehavior, GrantTargetType, ReindexObjectType, TransactionStmtKind, VariableSetKind,
 };
 
 use super::Walk;
@@ -44,6 +44,7 @@ impl Walk {
         match node.kind {
             "VariableSetStmt" => self.set(node),
             "DiscardStmt" => self.discard(node),
+            "TransactionStmt" => self.transaction(node),
             "FetchStmt" => self.opaque(Opaque::Cursor),
             "LockStmt" => {
                 let relations = self.field(node, "relations");
@@ -62,6 +63,15 @@ impl Walk {
         let all = is(kind, VariableSetKind::VarResetAll);
         if all || !(mode || builtins::harmless_setting(name)) {
             self.opaque(Opaque::Settings);
+        }
+    }
+
+    /// What was prepared is another transaction's, and not in sight.
+    fn transaction(&mut self, transaction: &Node) {
+        let kind = self.field(transaction, "kind");
+        let prepared = [TransactionStmtKind::TransStmtCommitPrepared, TransactionStmtKind::TransStmtRollbackPrepared];
+        if prepared.into_iter().any(|member| is(kind, member)) {
+            self.opaque(Opaque::Prepared);
         }
     }
 

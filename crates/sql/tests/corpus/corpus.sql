@@ -38,6 +38,9 @@ create function leak(other) returns text language sql as 'select secret from cus
 create function lower(other) returns text language sql as 'select secret from customers where id = 1';
 create function f_plus(other, int) returns text language sql as 'select secret from customers where id = 1';
 create operator + (leftarg = other, rightarg = int, function = f_plus);
+create function f_text_plus(text, int) returns text language sql as 'select secret from customers where id = 1';
+create operator + (leftarg = text, rightarg = int, function = f_text_plus);
+create function abs(text) returns text language sql as 'select secret from customers where id = 1';
 create schema evil_schema;
 create function evil_schema.upper(text) returns text language sql as 'select secret from public.customers where id = 1';
 analyze customers;
