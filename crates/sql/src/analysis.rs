@@ -5,10 +5,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use model::{Facts, Opaque};
+use model::{Facts, Opaque, Operation};
 use pg_query::ParserOptions;
 
-use crate::{Encoding, Settings, Strings, fingerprint, tree, union, walk};
+use crate::shape::Shape;
+use crate::tree::{self, Tree};
+use crate::{Encoding, Settings, Strings, fingerprint, union, walk};
 
 /// The longest text that is analysed, bytes. Beyond it, the analysis would take longer than a command should wait.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -42,6 +44,46 @@ pub fn analyze(text: &[u8], settings: Settings) -> Facts {
     facts.within_an_entry()
 }
 
+/// What facts hold for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// The text that they were made from.
+    Text,
+    /// Every text of its [`Shape`]: none of its integers was looked at for them.
+    Shape,
+}
+
+/// As [`analyze`], and says what the facts hold for.
+pub(crate) fn analyze_shape(text: &[u8], settings: Settings) -> (Facts, Holds) {
+    let facts = analyze(text, settings);
+    let holds = match Shape::of(text) {
+        Some(shape) if are_of_shape(&facts, text, &shape) => Holds::Shape,
+        _ => Holds::Text,
+    };
+    (facts, holds)
+}
+
+/// Statements whose integers are constants in expressions, but for a few types that have one.
+const WITH_SHAPES: [Operation; 5] =
+    [Operation::Select, Operation::Insert, Operation::Update, Operation::Delete, Operation::Merge];
+
+/// The least integer that a text with a shape can have; a negative one is a minus and an integer.
+const LEAST: &str = "0";
+/// The greatest.
+const GREATEST: &str = "999999999";
+
+/// Whether these facts of a text are those of every text of its shape: facts are made from the tree alone, and the tree is
+/// the same with the least integers and the greatest. The grammar's own look at an integer would show at one of these.
+fn are_of_shape(facts: &Facts, text: &[u8], shape: &Shape) -> bool {
+    if !facts.operations.iter().all(|operation| WITH_SHAPES.contains(operation)) {
+        return false;
+    }
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let tree = |text: &str| parse(text, ParserOptions::DEFAULT).ok();
+    let Some(own) = tree(text) else { return false };
+    [LEAST, GREATEST].into_iter().all(|integer| tree(&shape.with(integer)).as_ref() == Some(&own))
+}
+
 /// Why a text is not analysed at all, if it is not.
 pub(crate) fn refused(text: &[u8], settings: Settings) -> Option<Opaque> {
     if text.len() > TEXT_BYTES_MAX {
@@ -61,17 +103,17 @@ fn plain_names(facts: &Facts) -> bool {
 
 /// Analyses a text that is read in one way.
 fn read(text: &str, options: ParserOptions) -> Facts {
+    match parse(text, options) {
+        Ok(parsed) => Facts { fingerprint: Some(fingerprint::of(&parsed)), ..walk::facts(&parsed) },
+        Err(reason) => Facts::unknown(reason),
+    }
+}
+
+fn parse(text: &str, options: ParserOptions) -> Result<Tree, Opaque> {
     // The parser's own reading of its answer panics on trees that it did not expect.
     let parsed = catch_unwind(AssertUnwindSafe(|| pg_query::parse(text, options)));
-    let parsed = match parsed {
-        Ok(Ok(parsed)) => parsed,
-        Ok(Err(error)) => return Facts::unknown(reason(&error)),
-        Err(_) => return Facts::unknown(Opaque::Failed),
-    };
-    let Ok(parsed) = tree::of(&parsed.protobuf) else { return Facts::unknown(Opaque::Failed) };
-    let mut facts = walk::facts(&parsed);
-    facts.fingerprint = Some(fingerprint::of(&parsed));
-    facts
+    let parsed = parsed.map_err(|_| Opaque::Failed)?.map_err(|error| reason(&error))?;
+    tree::of(&parsed.protobuf).map_err(|_| Opaque::Failed)
 }
 
 fn reason(error: &pg_query::Error) -> Opaque {

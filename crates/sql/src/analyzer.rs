@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use model::{Facts, Opaque};
 use tokio::sync::oneshot;
 
-use crate::cache::{Cache, Key, key};
+use crate::analysis::Holds;
+use crate::cache::{Cache, Key, key, shape_key};
 use crate::child::{Child, Unanswered};
+use crate::shape::Shape;
 use crate::{Settings, analysis, codec};
 
 /// The most questions that wait, of all processes together. One more is answered with [`Opaque::Timeout`] at once: it would
@@ -63,10 +65,17 @@ struct Queue {
 }
 
 struct Job {
-    key: Key,
+    keys: Keys,
     question: Vec<u8>,
     due: Instant,
     answer: oneshot::Sender<Arc<Facts>>,
+}
+
+/// What a text's facts can be remembered by.
+struct Keys {
+    text: Key,
+    /// If it has a shape.
+    shape: Option<Key>,
 }
 
 impl Analyzer {
@@ -93,10 +102,11 @@ impl Analyzer {
         Arc::new(Self { shared, threads })
     }
 
-    /// The facts of a text that was analysed before under these settings.
+    /// The facts of a text, if it was analysed before under these settings, or one whose facts are also this one's.
     #[must_use]
     pub fn known(&self, text: &[u8], settings: Settings) -> Option<Arc<Facts>> {
-        self.shared.cache.get(&key(text, settings))
+        let cache = &self.shared.cache;
+        cache.get(&key(text, settings)).or_else(|| cache.get(&shape_key(&Shape::of(text)?, settings)))
     }
 
     /// Has a text analysed. Whatever happens, facts arrive within the deadline, if only [`Facts::unknown`].
@@ -112,7 +122,7 @@ impl Analyzer {
             return asked;
         };
         let due = Instant::now() + self.shared.config.deadline;
-        let job = Job { key: key(text, settings), question, due, answer };
+        let job = Job { keys: Keys::of(text, settings), question, due, answer };
         let mut queue = self.shared.queue();
         if queue.closed {
             drop(queue);
@@ -145,6 +155,21 @@ impl std::fmt::Debug for Analyzer {
     }
 }
 
+impl Keys {
+    fn of(text: &[u8], settings: Settings) -> Self {
+        let shape = Shape::of(text);
+        Self { text: key(text, settings), shape: shape.map(|shape| shape_key(&shape, settings)) }
+    }
+
+    /// What facts that hold for this are remembered by.
+    fn of_what(&self, holds: Holds) -> Key {
+        match holds {
+            Holds::Shape => self.shape.unwrap_or(self.text),
+            Holds::Text => self.text,
+        }
+    }
+}
+
 impl Job {
     fn end(self, facts: Arc<Facts>) {
         // Who asked may have gone.
@@ -153,6 +178,10 @@ impl Job {
 }
 
 impl Shared {
+    fn known(&self, keys: &Keys) -> Option<Arc<Facts>> {
+        self.cache.get(&keys.text).or_else(|| self.cache.get(&keys.shape?))
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +227,7 @@ impl<'a> Worker<'a> {
     fn run(mut self) {
         while let Some(job) = self.shared.next() {
             // Somebody may have asked the same in the meantime.
-            let facts = self.shared.cache.get(&job.key).unwrap_or_else(|| self.analyse(&job));
+            let facts = self.shared.known(&job.keys).unwrap_or_else(|| self.analyse(&job));
             job.end(facts);
         }
     }
@@ -211,9 +240,9 @@ impl<'a> Worker<'a> {
             }
             let Some(child) = self.child() else { return Arc::new(Facts::unknown(Opaque::Failed)) };
             match child.ask(&job.question, job.due) {
-                Ok(facts) => {
+                Ok((facts, holds)) => {
                     let facts = Arc::new(facts);
-                    self.shared.cache.put(job.key, Arc::clone(&facts));
+                    self.shared.cache.put(job.keys.of_what(holds), Arc::clone(&facts));
                     return facts;
                 }
                 Err(error @ Unanswered::Late) => {
@@ -229,7 +258,7 @@ impl<'a> Worker<'a> {
         }
         // Not again: each time costs processes.
         let facts = Arc::new(Facts::unknown(Opaque::Failed));
-        self.shared.cache.put(job.key, Arc::clone(&facts));
+        self.shared.cache.put(job.keys.text, Arc::clone(&facts));
         facts
     }
 

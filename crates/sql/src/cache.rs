@@ -1,4 +1,5 @@
-//! What was found out, remembered by the exact text and what changes its meaning.
+//! What was found out, remembered by the exact text and what changes its meaning; or by the text's shape, where whoever
+//! analysed it says that it holds for all texts of that.
 //!
 //! Never by a fingerprint: two texts that look alike can do different things. Bounded in entries and in bytes; what was
 //! not asked for in a while goes first.
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use model::Facts;
 use sha2::{Digest as _, Sha256};
 
+use crate::shape::Shape;
 use crate::{Settings, codec};
 
 /// The most texts that are remembered.
@@ -16,13 +18,23 @@ pub(crate) const ENTRIES_MAX: usize = 65_536;
 /// The most memory that what is remembered takes, bytes, roughly.
 pub(crate) const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A text under the settings it was read with.
+/// A text, or a shape of texts, under the settings it was read with.
 pub(crate) type Key = [u8; 32];
+
+/// Tells the keys of shapes from those of texts. No settings have this bit.
+const OF_SHAPE: u8 = 0x80;
 
 pub(crate) fn key(text: &[u8], settings: Settings) -> Key {
     let mut hash = Sha256::new();
     hash.update([codec::settings_byte(settings)]);
     hash.update(text);
+    hash.finalize().into()
+}
+
+pub(crate) fn shape_key(shape: &Shape, settings: Settings) -> Key {
+    let mut hash = Sha256::new();
+    hash.update([codec::settings_byte(settings) | OF_SHAPE]);
+    hash.update(shape.form());
     hash.finalize().into()
 }
 
@@ -139,5 +151,8 @@ mod tests {
     fn settings_are_part_of_the_key() {
         let other = Settings { strings: Strings::Escapes, ..SETTINGS };
         assert_ne!(key(b"x", SETTINGS), key(b"x", other));
+        let shape = Shape::of(b"1").unwrap();
+        assert_ne!(shape_key(&shape, SETTINGS), shape_key(&shape, other));
+        assert_ne!(shape_key(&shape, SETTINGS), key(shape.form(), SETTINGS));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits without a deadline. Not for deciding what a failure means: that is the analyzer's.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -12,7 +13,11 @@ use std::time::Instant;
 use model::Facts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::analysis::Holds;
 use crate::codec::{self, ANSWER_BYTES_MAX, LENGTH_BYTES};
+
+/// What is read of an answer at once, bytes: nearly all are shorter.
+const CHUNK_BYTES: usize = 4096;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +69,7 @@ impl Child {
     }
 
     /// Asks a question. After an error the process is of no more use.
-    pub(crate) fn ask(&mut self, question: &[u8], deadline: Instant) -> Result<Facts, Unanswered> {
+    pub(crate) fn ask(&mut self, question: &[u8], deadline: Instant) -> Result<(Facts, Holds), Unanswered> {
         let mut rest = question;
         while !rest.is_empty() {
             match self.questions.write(rest) {
@@ -74,27 +79,35 @@ impl Child {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut length = [0; LENGTH_BYTES];
-        self.fill(&mut length, deadline)?;
-        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        if length > ANSWER_BYTES_MAX {
-            return Err(io::Error::other("an answer is longer than any may be").into());
-        }
-        let mut answer = vec![0; length];
-        self.fill(&mut answer, deadline)?;
-        codec::answered(&answer).ok_or_else(|| io::Error::other("an answer is no facts").into())
+        let answer = self.answer(deadline)?;
+        let facts = answer.get(LENGTH_BYTES..).and_then(codec::answered);
+        facts.ok_or_else(|| io::Error::other("an answer is no facts").into())
     }
 
-    fn fill(&mut self, mut rest: &mut [u8], deadline: Instant) -> Result<(), Unanswered> {
-        while !rest.is_empty() {
-            match self.answers.read(rest) {
+    /// One answer, with its length.
+    fn answer(&mut self, deadline: Instant) -> Result<Vec<u8>, Unanswered> {
+        let mut answer = Vec::new();
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            // It never is there at once: to look before waiting would be a call more.
+            wait(&self.answers, PollFlags::IN, deadline)?;
+            match self.answers.read(&mut chunk) {
                 Ok(0) => return Err(ended().into()),
-                Ok(read) => rest = rest.get_mut(read..).unwrap_or_default(),
-                Err(error) if retry(&error) => wait(&self.answers, PollFlags::IN, deadline)?,
+                Ok(read) => answer.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+                Err(error) if retry(&error) => continue,
                 Err(error) => return Err(error.into()),
             }
+            let Some(length) = answer.first_chunk() else { continue };
+            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+            if length > ANSWER_BYTES_MAX {
+                return Err(io::Error::other("an answer is longer than any may be").into());
+            }
+            match answer.len().cmp(&(LENGTH_BYTES + length)) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(answer),
+                Ordering::Greater => return Err(io::Error::other("more is answered than was asked").into()),
+            }
         }
-        Ok(())
     }
 }
 

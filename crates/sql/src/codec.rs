@@ -10,6 +10,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::Holds;
 use crate::{Encoding, Settings, Strings, TEXT_BYTES_MAX};
 
 /// The longest question, bytes, without its length.
@@ -69,6 +70,7 @@ pub(crate) fn asked(question: &[u8]) -> Option<(Settings, &[u8])> {
 
 #[derive(Serialize, Deserialize)]
 struct Answer<'a> {
+    holds: Cow<'a, str>,
     operation: Cow<'a, str>,
     operations: Vec<Cow<'a, str>>,
     effects: Vec<Cow<'a, str>>,
@@ -86,14 +88,15 @@ struct Named<'a> {
     access: Vec<Cow<'a, str>>,
 }
 
-/// Facts with their length.
-pub(crate) fn answer(facts: &Facts) -> std::io::Result<Vec<u8>> {
+/// Facts, and what they hold for, with their length.
+pub(crate) fn answer(facts: &Facts, holds: Holds) -> std::io::Result<Vec<u8>> {
     let named = |relation: &'_ Relation| Named {
         schema: relation.schema.clone().map(Cow::Owned),
         name: Cow::Owned(relation.name.clone()),
         access: relation.access.iter().map(|access| Cow::Borrowed(access.as_str())).collect(),
     };
     let answer = Answer {
+        holds: of_holds(holds).into(),
         operation: facts.operation.as_str().into(),
         operations: facts.operations.iter().map(|operation| operation.as_str().into()).collect(),
         effects: facts.effects.iter().map(|effect| effect.as_str().into()).collect(),
@@ -112,9 +115,17 @@ pub(crate) fn answer(facts: &Facts) -> std::io::Result<Vec<u8>> {
     Ok(frame)
 }
 
+fn of_holds(holds: Holds) -> &'static str {
+    match holds {
+        Holds::Text => "text",
+        Holds::Shape => "shape",
+    }
+}
+
 /// The facts of an answer, if they are such.
-pub(crate) fn answered(answer: &[u8]) -> Option<Facts> {
+pub(crate) fn answered(answer: &[u8]) -> Option<(Facts, Holds)> {
     let answer: Answer<'_> = serde_json::from_slice(answer).ok()?;
+    let holds = [Holds::Text, Holds::Shape].into_iter().find(|holds| of_holds(*holds) == answer.holds)?;
     let relation = |named: &Named<'_>| {
         let access = set(&named.access, Access::parse)?;
         let fits = |name: &str| name.len() <= OBJECT_NAME_BYTES_MAX;
@@ -140,7 +151,7 @@ pub(crate) fn answered(answer: &[u8]) -> Option<Facts> {
     let sorted = facts.relations.is_sorted_by(names) && facts.functions.is_sorted_by(|one, other| one < other);
     let few = facts.relations.len() <= RELATIONS_MAX && facts.functions.len() <= FUNCTIONS_MAX;
     let short = facts.functions.iter().all(|name| name.len() <= FUNCTION_BYTES_MAX);
-    (sorted && few && short).then_some(facts)
+    (sorted && few && short).then_some((facts, holds))
 }
 
 /// A sorted list without repetition of members of a closed set.
@@ -167,19 +178,22 @@ mod tests {
 
     #[test]
     fn facts_come_back_as_they_went() {
-        let frame = answer(&facts()).unwrap();
-        assert_eq!(answered(&frame[LENGTH_BYTES..]), Some(facts()));
+        for holds in [Holds::Text, Holds::Shape] {
+            let frame = answer(&facts(), holds).unwrap();
+            assert_eq!(answered(&frame[LENGTH_BYTES..]), Some((facts(), holds)));
+        }
     }
 
     #[test]
     fn what_are_no_facts_is_refused() {
-        let frame = answer(&facts()).unwrap();
+        let frame = answer(&facts(), Holds::Text).unwrap();
         let text = String::from_utf8(frame[LENGTH_BYTES..].to_vec()).unwrap();
         for (from, to) in [
             ("\"read\",\"lock\"", "\"lock\",\"read\""),
             ("\"read\",\"lock\"", ""),
             ("\"function\"", "\"nonsense\""),
             ("\"other\"", "\"none\""),
+            ("\"text\"", "\"all\""),
             ("\"f\",\"s.g\"", "\"s.g\",\"f\""),
         ] {
             assert!(text.contains(from));

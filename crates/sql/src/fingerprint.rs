@@ -27,6 +27,7 @@ fn write(tree: &Tree, constants: Constants, form: &mut Vec<u8>) {
         // Absent and empty are not told apart: that keeps the form small.
         Tree::Nothing => {}
         Tree::Bool(value) => form.push(if *value { b'+' } else { b'-' }),
+        Tree::Integer => form.push(b'?'),
         Tree::Int(value) => form.extend_from_slice(&value.to_le_bytes()),
         Tree::Text(text) => {
             form.extend_from_slice(text.as_bytes());
@@ -61,13 +62,12 @@ fn fields(node: &Node, constants: Constants, form: &mut Vec<u8>) {
     form.push(b'(');
     form.extend_from_slice(node.kind.as_bytes());
     for (name, tree) in &node.fields {
-        let place = name.ends_with("location") || matches!(*name, "stmt_len" | "rexpr_list_start" | "rexpr_list_end");
         let there = match tree {
             Tree::Bool(value) => *value,
             Tree::Int(value) => *value != 0,
             other => other.is_there(),
         };
-        if there && !place {
+        if there {
             form.push(b':');
             form.extend_from_slice(name.as_bytes());
             form.push(b'=');

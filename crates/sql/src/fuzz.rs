@@ -2,6 +2,8 @@
 
 use model::{Effect, Facts, OBJECT_NAME_BYTES_MAX, Opaque};
 
+use crate::analysis::{Holds, analyze_shape};
+use crate::shape::Shape;
 use crate::{Encoding, Settings, Strings, analyze, codec};
 
 /// The first byte is the settings, the rest a text.
@@ -21,8 +23,13 @@ pub fn text(data: &[u8]) {
     holds(&facts);
     // The same twice, and over the pipe.
     assert_eq!(analyze(text, settings), facts);
-    let frame = codec::answer(&facts).unwrap_or_default();
-    assert_eq!(frame.get(codec::LENGTH_BYTES..).and_then(codec::answered).as_ref(), Some(&facts));
+    let (again, holds) = analyze_shape(text, settings);
+    assert_eq!(again, facts);
+    let frame = codec::answer(&facts, holds).unwrap_or_default();
+    assert_eq!(frame.get(codec::LENGTH_BYTES..).and_then(codec::answered), Some((again, holds)));
+    if holds == Holds::Shape {
+        shape(text, settings, &facts);
+    }
     if let Some(frame) = codec::question(text, settings) {
         assert_eq!(frame.get(codec::LENGTH_BYTES..).and_then(codec::asked), Some((settings, text)));
     }
@@ -36,6 +43,17 @@ pub fn text(data: &[u8]) {
             assert!(known.effects.iter().all(|effect| facts.effects.contains(effect)));
             assert!(known.complete() || !facts.complete());
         }
+    }
+}
+
+/// Facts that hold for a shape are those of every text of it.
+fn shape(text: &[u8], settings: Settings, facts: &Facts) {
+    let shape = Shape::of(text).expect("facts that hold for a shape are of a text that has one");
+    for integer in ["0", "1", "7", "00", "24", "25", "53", "54", "32768", "65536", "000000001", "2147483", "999999998"]
+    {
+        let other = shape.with(integer);
+        assert!(Shape::of(other.as_bytes()).as_ref() == Some(&shape));
+        assert_eq!(&analyze(other.as_bytes(), settings), facts, "{other}");
     }
 }
 

@@ -19,6 +19,7 @@ mod codec;
 mod fingerprint;
 #[doc(hidden)]
 pub mod fuzz;
+mod shape;
 mod tree;
 mod union;
 mod walk;

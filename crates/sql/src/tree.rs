@@ -4,6 +4,9 @@
 //! forget one. This form has every field of every node, so a walk reaches what it was not told of. It is made through
 //! `serde`, which the parser's types offer.
 //!
+//! Two things of the parser's are not in it, so that nothing that is found out from a tree can depend on them: where in the
+//! text something stands, and which integer a constant is ([`Tree::Integer`]).
+//!
 //! Not for printing statements or changing them: it cannot be turned back.
 
 use std::fmt::Display;
@@ -18,6 +21,9 @@ pub(crate) enum Tree {
     Nothing,
     Bool(bool),
     Int(i64),
+    /// The value of a constant in an expression that is an integer. Which one is not in the tree, unless it is what a `SET`
+    /// sets.
+    Integer,
     Text(String),
     List(Vec<Tree>),
     Node(Node),
@@ -94,7 +100,7 @@ impl Tree {
 
 /// Makes the tree of a parser's value.
 pub(crate) fn of(value: &impl Serialize) -> Result<Tree, Unexpected> {
-    value.serialize(Planter)
+    value.serialize(Planter { constants: Constants::Alike })
 }
 
 /// The parser's types have something that the tree has no place for.
@@ -108,7 +114,21 @@ impl ser::Error for Unexpected {
     }
 }
 
-struct Planter;
+#[derive(Clone, Copy)]
+struct Planter {
+    constants: Constants,
+}
+
+/// What becomes of an integer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Constants {
+    /// It is in the tree, unless it is a constant's.
+    Alike,
+    /// It is a constant's, and is not in the tree.
+    Blank,
+    /// It is in the tree.
+    Apart,
+}
 
 /// Integers of all widths.
 macro_rules! integers {
@@ -193,48 +213,67 @@ impl ser::Serializer for Planter {
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Items, Unexpected> {
-        Ok(Items(Vec::with_capacity(length.unwrap_or(0))))
+        Ok(Items { items: Vec::with_capacity(length.unwrap_or(0)), planter: self })
     }
 
     fn serialize_struct(self, kind: &'static str, length: usize) -> Result<Fields, Unexpected> {
-        Ok(Fields(Node { kind, fields: Vec::with_capacity(length) }))
+        // What is set is what the statement is.
+        let constants = if kind == "VariableSetStmt" { Constants::Apart } else { self.constants };
+        Ok(Fields { node: Node { kind, fields: Vec::with_capacity(length) }, planter: Planter { constants } })
     }
 }
 
-struct Items(Vec<Tree>);
+struct Items {
+    items: Vec<Tree>,
+    planter: Planter,
+}
 
 impl ser::SerializeSeq for Items {
     type Ok = Tree;
     type Error = Unexpected;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unexpected> {
-        self.0.push(value.serialize(Planter)?);
+        self.items.push(value.serialize(self.planter)?);
         Ok(())
     }
 
     fn end(self) -> Result<Tree, Unexpected> {
-        Ok(Tree::List(self.0))
+        Ok(Tree::List(self.items))
     }
 }
 
-struct Fields(Node);
+struct Fields {
+    node: Node,
+    planter: Planter,
+}
 
 impl ser::SerializeStruct for Fields {
     type Ok = Tree;
     type Error = Unexpected;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unexpected> {
-        self.0.fields.push((name, value.serialize(Planter)?));
+        let tree = match (self.node.kind, name, self.planter.constants) {
+            _ if is_place(name) => return Ok(()),
+            ("Integer", "ival", Constants::Blank) => Tree::Integer,
+            ("AConst", "val", Constants::Alike) => value.serialize(Planter { constants: Constants::Blank })?,
+            _ => value.serialize(self.planter)?,
+        };
+        self.node.fields.push((name, tree));
         Ok(())
     }
 
     fn end(mut self) -> Result<Tree, Unexpected> {
         // The wrapper around every node that can be one of several.
-        if self.0.kind == "Node"
-            && let Some((_, inner)) = self.0.fields.pop()
+        if self.node.kind == "Node"
+            && let Some((_, inner)) = self.node.fields.pop()
         {
             return Ok(inner);
         }
-        Ok(Tree::Node(self.0))
+        Ok(Tree::Node(self.node))
     }
+}
+
+/// Whether a field of this name says where in the text something stands.
+fn is_place(name: &str) -> bool {
+    name.ends_with("location") || matches!(name, "stmt_len" | "rexpr_list_start" | "rexpr_list_end")
 }

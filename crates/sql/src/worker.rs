@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use model::{Facts, Opaque};
 
-use crate::analyze;
+use crate::analysis::{Holds, analyze_shape};
 use crate::codec::{self, LENGTH_BYTES, QUESTION_BYTES_MAX};
 
 /// The stack of the thread that analyses, bytes. PostgreSQL's parser stops itself long before; what walks its answer needs
@@ -63,11 +63,11 @@ fn serve(mut questions: impl Read, mut answers: impl Write) -> io::Result<()> {
         }
         question.resize(length, 0);
         questions.read_exact(&mut question)?;
-        let facts = match codec::asked(&question) {
-            Some((settings, text)) => analyze(text, settings),
-            None => Facts::unknown(Opaque::Failed),
+        let (facts, holds) = match codec::asked(&question) {
+            Some((settings, text)) => analyze_shape(text, settings),
+            None => (Facts::unknown(Opaque::Failed), Holds::Text),
         };
-        answers.write_all(&codec::answer(&facts)?)?;
+        answers.write_all(&codec::answer(&facts, holds)?)?;
         answers.flush()?;
     }
 }

@@ -41,10 +41,24 @@ fn make_the_corpus() {
             }
         }
     }
+    for (number, text) in WITH_INTEGERS.iter().enumerate() {
+        std::fs::write(Path::new(CORPUS).join(format!("integers-{number}")), [&[0], text.as_bytes()].concat()).unwrap();
+    }
     for (name, text) in [("parentheses", "(".repeat(2000)), ("arrays", format!("select {}", "array[".repeat(2000)))] {
         std::fs::write(Path::new(CORPUS).join(name), [&[0], text.as_bytes()].concat()).unwrap();
     }
 }
+
+/// Texts whose facts may be those of others, and texts that are close to one.
+const WITH_INTEGERS: &[&str] = &[
+    "select a1 from t where b = 4711 and c < -2 order by 1 limit 3",
+    "insert into t values (1, -2), (3, 4) returning 5",
+    "update t set a = a + -12 where b in (1, 2, 3)",
+    "delete from t where a[1] = 2::varchar(3)::int[4] and b = 5::float(6)",
+    "select current_time(1), 2 * 3, x.y1 <> 4",
+    "select 1.5, 1e5, 0x1F, 1_000, 1..2, 2147483648",
+    "fetch 1 from c; set work_mem = 2",
+];
 
 #[test]
 fn long_and_deep_texts_are_answered() {
@@ -70,6 +84,9 @@ fn long_and_deep_texts_are_answered() {
         repeat("explain ", "explain ", "select 1"),
         repeat("select U&'", "\\0041", "'"),
         repeat("insert into t values ", "(1),", "(1)"),
+        // Of the length that a shape may have.
+        format!("select 1{}", "+1".repeat(2000)),
+        format!("insert into t values (1){}", ",(1)".repeat(1000)),
     ];
     on_a_large_stack(move || texts.iter().for_each(|text| sql::fuzz::text(&[&[0], text.as_bytes()].concat())));
 }

@@ -137,7 +137,7 @@ impl Walk {
         match tree {
             Tree::List(items) => items.iter().for_each(|item| self.tree(item)),
             Tree::Node(node) => self.node(node),
-            Tree::Nothing | Tree::Bool(_) | Tree::Int(_) | Tree::Text(_) => {}
+            Tree::Nothing | Tree::Bool(_) | Tree::Int(_) | Tree::Integer | Tree::Text(_) => {}
         }
     }
 
