@@ -260,7 +260,7 @@ fn replay_says_what_would_have_changed_and_guesses_nothing() {
 #[test]
 fn the_examples_of_the_manual_do_what_their_cases_say() {
     let place = Place::new();
-    for name in ["read-only-agents", "rules"] {
+    for name in ["read-only-agents", "read-only-tables", "rules"] {
         let ran = place.run(&format!("policy test {EXAMPLES}/{name}.cases.yaml --policy {EXAMPLES}/{name}.yaml"));
         assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     }

@@ -8,6 +8,7 @@ mod approvals;
 mod break_glass;
 mod cancel;
 mod clients;
+mod corpus;
 mod custody;
 mod differential;
 mod faults;
