@@ -6,4 +6,6 @@
 //! Invariant: the bytes that are framed here are the bytes that are forwarded. Nothing is decoded and encoded
 //! again; what cannot be understood is not forwarded.
 
+mod cursor;
 pub mod postgres;
+pub mod ssh;

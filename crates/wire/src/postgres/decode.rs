@@ -1,6 +1,6 @@
 //! The binary forms of the types that drivers send most, as text.
 
-use super::cursor::Cursor;
+use crate::cursor::Cursor;
 use std::borrow::Cow;
 
 /// Numbers with more digits than this (4 per step of weight) are not written out.

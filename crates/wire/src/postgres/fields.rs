@@ -1,6 +1,6 @@
 //! The fields of ErrorResponse and NoticeResponse.
 
-use super::cursor::Cursor;
+use crate::cursor::Cursor;
 
 /// Longest message text that is kept.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;

@@ -3,7 +3,6 @@
 //! [`startup`] reads what comes before a session, [`message`] builds the few messages that the gateway says
 //! itself, and [`tap`] follows an authenticated session in both directions.
 
-mod cursor;
 mod decode;
 mod fields;
 mod lexer;

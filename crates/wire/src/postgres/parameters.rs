@@ -2,9 +2,9 @@
 //!
 //! Invariant: a value that is not understood is written as its bytes; nothing is guessed and nothing is lost.
 
-use super::cursor::Cursor;
 use super::decode;
 use super::tap::Prepared;
+use crate::cursor::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! For: reading exactly one packet, within the length that it declares. Not for: deciding what is answered.
 //! Invariant: never asks for more than [`STARTUP_BYTES_MAX`] bytes, and never reads past the declared length.
 
-use super::cursor::Cursor;
+use crate::cursor::Cursor;
 
 /// Longest startup packet, as the server has it (`MAX_STARTUP_PACKET_LENGTH` in pqcomm.h).
 pub const STARTUP_BYTES_MAX: usize = 10_000;

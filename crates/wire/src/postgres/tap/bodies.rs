@@ -1,6 +1,6 @@
 //! The bodies of Parse and Bind: exactly their fields, or nothing.
 
-use crate::postgres::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::postgres::parameters::Parameters;
 
 pub(super) struct ParseBody<'b> {

@@ -9,7 +9,7 @@ use super::types::{
     Violation,
 };
 use super::{Kind, Tap};
-use crate::postgres::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::postgres::lexer::{self, Class};
 use crate::postgres::message;
 use crate::postgres::parameters::Parameters;

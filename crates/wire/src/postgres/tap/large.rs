@@ -7,7 +7,7 @@ use super::bodies::oids;
 use super::names::Prepared;
 use super::types::{CommandKey, LargeKind, Passive, Refusal, TxStatus, Via, Violation};
 use super::{Kind, Tap, Text};
-use crate::postgres::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::postgres::lexer::Class;
 use std::ops::Range;
 

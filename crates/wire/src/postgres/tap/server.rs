@@ -2,7 +2,7 @@
 
 use super::types::{CopyDirection, Effective, Event, ParseText, Refusal, ServerStep, TxStatus, Violation};
 use super::{CommandOutcome, Entry, Kind, Tap};
-use crate::postgres::cursor::Cursor;
+use crate::cursor::Cursor;
 use crate::postgres::fields::{ErrorFields, error_fields};
 
 /// The longest server message that is waited for as a whole; of a longer error, what is looked at. The caller's

@@ -31,6 +31,10 @@ impl<'b> Cursor<'b> {
         self.array().map(u32::from_be_bytes)
     }
 
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
     pub(crate) fn i32(&mut self) -> Option<i32> {
         self.array().map(i32::from_be_bytes)
     }
@@ -41,6 +45,12 @@ impl<'b> Cursor<'b> {
         let (_, rest) = self.0.split_at_checked(text.len().checked_add(1)?)?;
         self.0 = rest;
         Some(text)
+    }
+
+    /// A string with its length before it, as SSH has them.
+    pub(crate) fn counted(&mut self) -> Option<&'b [u8]> {
+        let length = self.u32()?;
+        self.take(usize::try_from(length).ok()?)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
