@@ -27,7 +27,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 18] = [
+const NEEDS: [Need; 22] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
@@ -45,6 +45,18 @@ const NEEDS: [Need; 18] = [
     Need { what: "Debian's cargo", package: "cargo-web", present: wasm::toolchain },
     Need { what: "Rust's sources", package: "rust-web-src", present: wasm::toolchain },
     Need { what: "a linker for WASM", package: "lld-19", present: || on_path("wasm-ld-19") },
+    Need {
+        what: "SSH clients",
+        package: "openssh-client",
+        present: || ["ssh", "sftp", "scp"].into_iter().all(on_path),
+    },
+    Need { what: "SSH server", package: "openssh-server", present: || Path::new("/usr/sbin/sshd").is_file() },
+    Need {
+        what: "SFTP server",
+        package: "openssh-sftp-server",
+        present: || Path::new("/usr/lib/openssh/sftp-server").is_file(),
+    },
+    Need { what: "passwords for ssh", package: "sshpass", present: || on_path("sshpass") },
     Need { what: "a C compiler", package: "gcc", present: || on_path("cc") || on_path("gcc") },
 ];
 
@@ -70,6 +82,10 @@ fn packages() -> Result<()> {
     if packages.contains(&"postgresql") {
         fs::create_dir_all(drop_in).context("createcluster.d")?;
         fs::write(drop_in.join("onrecord.conf"), "create_main_cluster = false\n")?;
+    }
+    if packages.contains(&"openssh-server") {
+        fs::create_dir_all("/etc/ssh").context("/etc/ssh")?;
+        fs::write("/etc/ssh/sshd_not_to_be_run", "").context("sshd_not_to_be_run")?;
     }
     shell::run(apt().arg("update").arg("-qq"))?;
     let mut install = apt();

@@ -82,13 +82,27 @@ fn what_the_server_did_not_write_has_no_digest() {
 }
 
 #[test]
-fn what_is_appended_has_no_digest() {
-    let mut session = Session::greeted();
-    session.client(&open(1, "log", 6)).unwrap();
-    session.server(&handle_reply(1, "h")).unwrap();
-    session.client(&[write(2, "h", 0, "abc"), close(3, "h")].concat()).unwrap();
-    session.server(&[status(2, 0), status(3, 0)].concat()).unwrap();
-    assert_eq!(session.said(), ["open 0 Change log write+append", "outcome 0 SSH_FX_OK written=3 no-digest"]);
+fn what_is_appended_has_a_digest_if_it_came_in_order() {
+    for (writes, said) in [
+        ([(7, "abc"), (10, "de")], "written=5@7:36bbe50e"),
+        ([(0, "abc"), (0, "de")], "written=5 no-digest"),
+        ([(3, "de"), (0, "abc")], "written=5 no-digest"),
+        ([(0, "abc"), (9, "de")], "written=5 no-digest"),
+    ] {
+        let mut session = Session::greeted();
+        session.client(&open(1, "log", 6)).unwrap();
+        session.server(&handle_reply(1, "h")).unwrap();
+        for (offset, text) in writes {
+            session.client(&write(2, "h", offset, text)).unwrap();
+            session.server(&status(2, 0)).unwrap();
+        }
+        session.client(&close(3, "h")).unwrap();
+        session.server(&status(3, 0)).unwrap();
+        assert_eq!(
+            session.said(),
+            ["open 0 Change log write+append".to_owned(), format!("outcome 0 SSH_FX_OK {said}")]
+        );
+    }
 }
 
 #[test]

@@ -121,11 +121,9 @@ impl Files {
         if let Some(file) = self.files.get_mut(&key) {
             file.unanswered += 1;
             file.written.begin(offset);
-            if file.appends {
-                // The server writes at an offset that only it knows.
-                file.written.break_up(&mut self.room);
-            }
-            file.written.add(offset, data, &mut self.room);
+            // Where it is appended only the server knows, and in which order it came: there none may wait for another.
+            let mut none = 0;
+            file.written.add(offset, data, if file.appends { &mut none } else { &mut self.room });
         }
     }
 

@@ -445,15 +445,15 @@ impl Outcome {
 pub struct Transferred {
     /// Bytes, each time that they were sent.
     pub bytes: u64,
-    /// Of content that is one piece: each byte once, from some offset on. `None` too for what was appended, what was
-    /// refused in part, what is written by `copy-data`, and when nothing was asked for.
+    /// Of content that is one piece: each byte once, from the first offset on. `None` too for what was refused in part,
+    /// what is written by `copy-data`, and when nothing was asked for.
     pub digest: Option<ContentDigest>,
 }
 
 /// The digest of one piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentDigest {
-    /// Where in the file it begins.
+    /// Where in the file it begins, as the client says: servers put what a file is opened to append to at its end.
     pub offset: u64,
     /// SHA-256 of it.
     pub sha256: [u8; 32],
