@@ -1,6 +1,12 @@
 //! Replays the fuzzers' committed corpora on the stable compiler.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/scp.rs"]
+mod scp_support;
+#[path = "support/sftp.rs"]
+mod sftp;
+#[path = "support/sftp_targets.rs"]
+mod sftp_targets;
 mod support;
 #[path = "support/targets.rs"]
 mod targets;
@@ -28,4 +34,19 @@ fn pg_frontend() {
 #[test]
 fn pg_backend() {
     replay("pg_backend", targets::pg_backend);
+}
+
+#[test]
+fn sftp_client() {
+    replay("sftp_client", sftp_targets::sftp_client);
+}
+
+#[test]
+fn sftp_server() {
+    replay("sftp_server", sftp_targets::sftp_server);
+}
+
+#[test]
+fn scp() {
+    replay("scp", scp_support::scp);
 }

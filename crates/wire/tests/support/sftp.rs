@@ -151,7 +151,7 @@ impl Session {
         for event in self.tap.abandon() {
             self.log.push(show_event(&event));
         }
-        assert!(self.tap.idle());
+        assert!(self.tap.abandon().is_empty());
     }
 
     /// What was written down since the last call.
