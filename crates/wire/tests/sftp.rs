@@ -462,6 +462,7 @@ fn violations_of_the_client() {
         session.to_server.clear();
         assert_eq!(session.client(&bytes), Err(violation));
         assert!(session.to_server.is_empty());
+        assert!(!violation.by_server());
         assert!(violation.for_client().starts_with("OnRecord ends this SFTP session: "));
     }
     for (bytes, violation) in [
@@ -511,6 +512,7 @@ fn violations_of_the_server() {
         let mut session = Session::with_open(&["h"]);
         session.client(&request).unwrap();
         assert_eq!(session.server(&reply), Err(violation));
+        assert!(violation.by_server());
         assert!(session.to_client.is_empty());
         // What it should have answered has an outcome all the same.
         session.said();

@@ -313,7 +313,8 @@ pub enum ClientStep<'b> {
     Wait,
     /// A whole packet that needs no decision: these bytes, all consumed, go to the server.
     Pass(&'b [u8]),
-    /// An operation: it is forwarded once its intent is on record, or denied.
+    /// An operation: it is forwarded once its intent is on record, or denied. A caller bounds what it holds by not asking
+    /// for further steps; each is at most [`super::PACKET_BYTES_MAX`] long.
     Operation(Held<'b>, Box<Operation>),
     /// An operation that the tap refuses: recorded as denied, never forwarded.
     Refuse {
@@ -545,6 +546,24 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether it is the server's; all others are the client's.
+    pub fn by_server(&self) -> bool {
+        match self {
+            Self::ServerHandle
+            | Self::ServerLength { .. }
+            | Self::ServerMalformed { .. }
+            | Self::ServerUnexpected { .. }
+            | Self::ServerVersion { .. } => true,
+            Self::ClientLength { .. }
+            | Self::ClientMalformed { .. }
+            | Self::ClientUnexpected { .. }
+            | Self::ClientVersion { .. }
+            | Self::IdInUse
+            | Self::NameTooLong { .. }
+            | Self::NulInName { .. } => false,
+        }
+    }
+
     /// What the client may read, before its channel is closed.
     pub fn for_client(&self) -> String {
         format!("OnRecord ends this SFTP session: {self}")
