@@ -600,6 +600,10 @@ class Bundle:
                 fields += [(entry["id"], "statement", entry["text"]), (entry["id"], "parameters", entry["parameters"])]
             elif entry["k"] == "outcome":
                 fields.append((entry["of"], "message", entry["message"]))
+                if "transcript" in entry:
+                    fields.append((entry["of"], "output", entry["transcript"]["content"]))
+                if "file" in entry:
+                    fields.append((entry["of"], "output", entry["file"]["sha256"]))
         missing = selected - {command for command, _, _ in fields}
         if missing:
             raise Bad(f"command {min(missing)} was selected, and is not in the bundle")

@@ -27,7 +27,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 22] = [
+const NEEDS: [Need; 24] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
@@ -56,6 +56,8 @@ const NEEDS: [Need; 22] = [
         package: "openssh-sftp-server",
         present: || Path::new("/usr/lib/openssh/sftp-server").is_file(),
     },
+    Need { what: "rsync", package: "rsync", present: || on_path("rsync") },
+    Need { what: "git", package: "git", present: || on_path("git") },
     Need { what: "passwords for ssh", package: "sshpass", present: || on_path("sshpass") },
     Need { what: "a C compiler", package: "gcc", present: || on_path("cc") || on_path("gcc") },
 ];

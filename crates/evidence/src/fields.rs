@@ -13,6 +13,8 @@ use model::{BlobField, Body, CommandId, Digest, Entry, Erase, Field, SealedField
 pub enum Kind {
     /// The messages of the server.
     Message,
+    /// What went over the streams of programs, and the digests of files.
+    Output,
     /// The parameters of commands.
     Parameters,
     /// The text of commands.
@@ -21,7 +23,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Message, Self::Parameters, Self::Statement];
+    pub const ALL: [Self; 4] = [Self::Message, Self::Output, Self::Parameters, Self::Statement];
 
     /// The kind's name.
     #[must_use]
@@ -30,6 +32,7 @@ impl Kind {
             Self::Statement => "statement",
             Self::Parameters => "parameters",
             Self::Message => "message",
+            Self::Output => "output",
         }
     }
 
@@ -56,7 +59,12 @@ pub(crate) fn of(entry: &Entry) -> Vec<(CommandId, Kind, &Field)> {
             (intent.command, Kind::Statement, &intent.text),
             (intent.command, Kind::Parameters, &intent.parameters),
         ],
-        Body::Outcome(outcome) => vec![(outcome.of, Kind::Message, &outcome.message)],
+        Body::Outcome(outcome) => {
+            let transcript = outcome.transcript.iter().map(|transcript| &transcript.content);
+            let output = transcript.chain(outcome.file.iter().map(|file| &file.sha256));
+            let output = output.map(|field| (outcome.of, Kind::Output, field));
+            std::iter::once((outcome.of, Kind::Message, &outcome.message)).chain(output).collect()
+        }
         Body::Genesis(_)
         | Body::Start(_)
         | Body::Stop(_)

@@ -136,7 +136,7 @@ fn command(command: &Command) -> Value {
         "known": who.known.as_str(),
         "on_behalf_of": who.on_behalf_of.as_ref().map(|principal| principal.name.to_string()),
         "connection": command.intent.connection,
-        "database": command.intent.database.to_string(),
+        "database": command.intent.database.as_ref().map(ToString::to_string),
         "verdict": command.intent.verdict.as_str(),
         "observed": command.intent.observed.map(model::Verdict::as_str),
         "approval": command.intent.approval.as_ref().map(CommandId::to_string),

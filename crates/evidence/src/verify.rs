@@ -423,6 +423,8 @@ impl State {
                         command.parameters = content;
                     }
                 }
+                // Checked like the rest; it is read with `onrecord output`.
+                (Body::Outcome(_), Kind::Output) => {}
                 (Body::Outcome(outcome), _) => {
                     if let Some(command) = commands.get_mut(&outcome.of) {
                         command.outcome = Some(outcome.clone());

@@ -64,7 +64,7 @@ fn an_approval_is_proven_by_the_bundle_alone() {
             ApprovalStep::Requested(Box::new(ApprovalRequest {
                 intent,
                 connection: "app".into(),
-                database: Label::new(b"app"),
+                database: Some(Label::new(b"app")),
                 role: "app_owner".into(),
                 policy: Digest([4; 32]),
                 quorum,

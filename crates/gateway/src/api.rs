@@ -280,16 +280,15 @@ async fn exchange(
         let text = "a connection token cannot be exchanged for another; use what proved you first";
         return Err(OauthError::new("invalid_grant", text));
     }
-    let connection = config.connections.get(asked);
-    let admitted = connection.filter(|known| known.grants.admit(&identity.name, &identity.groups).is_some());
-    let Some(connection) = admitted else {
+    let grants = config.grants(asked);
+    if grants.is_none_or(|grants| grants.admit(&identity.name, &identity.groups).is_none()) {
         let named = Named::new(identity.name.as_str().as_bytes(), asked.as_bytes());
         shared.refuse_named(Reason::NotPermitted, peer, named);
         // One answer, so that nobody learns which connections there are.
         let text = format!("connection \"{asked}\" does not exist, or {} may not use it", identity.name);
         return Err(OauthError::new("invalid_target", text));
-    };
-    let issued = shared.access.issue(&identity, &connection.name, peer.ip(), ttl);
+    }
+    let issued = shared.access.issue(&identity, asked, peer.ip(), ttl);
     let (text, token) = issued.map_err(|error| match error {
         AccessError::Token(error) => OauthError::new("invalid_request", error),
         error => {
@@ -313,7 +312,7 @@ async fn exchange(
             "id": token.id,
             "identity": identity.name.as_str(),
             "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| whom.name.as_str()),
-            "connection": connection.name,
+            "connection": asked,
         }),
     ))
 }
@@ -322,10 +321,9 @@ fn whoami(config: &Config, proven: &Proven) -> Value {
     let identity = &proven.identity;
     let may = |name: &str| proven.only.as_deref().is_none_or(|only| only == name);
     let connections = config
-        .connections
-        .values()
-        .filter(|known| may(&known.name) && known.grants.admit(&identity.name, &identity.groups).is_some())
-        .map(|known| known.name.as_str());
+        .all_grants()
+        .filter(|(name, grants)| may(name) && grants.admit(&identity.name, &identity.groups).is_some())
+        .map(|(name, _)| name);
     let known = |name: &str, known: model::Known| json!({"value": name, "known": known.as_str()});
     json!({
         "identity": known(identity.name.as_str(), identity.known),

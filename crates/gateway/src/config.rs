@@ -20,6 +20,7 @@ use crate::notify::Notify;
 use crate::outposts::Via;
 use crate::passkeys::Site;
 use crate::scram::{SaltedCache, Secret};
+use crate::ssh::keys::{PrivateKey, PublicKey};
 use crate::tls::{ClientTls, ServerTls, Verify};
 
 /// Everything that a gateway needs besides its recorder.
@@ -27,6 +28,10 @@ use crate::tls::{ClientTls, ServerTls, Verify};
 pub struct Config {
     /// Where PostgreSQL clients are listened for; port 0 takes a free one.
     pub listen_postgres: Vec<SocketAddr>,
+    /// Where SSH clients are listened for; nowhere, unless given.
+    pub listen_ssh: Vec<SocketAddr>,
+    /// By what the gateway proves itself to SSH clients; none take part, unless given.
+    pub ssh_host_key: Option<PrivateKey>,
     /// Where outposts are listened for; nowhere, unless given.
     pub listen_outposts: Vec<SocketAddr>,
     /// Where the HTTP API is listened for; nowhere, unless given.
@@ -45,6 +50,8 @@ pub struct Config {
     pub identities: BTreeMap<String, Identity>,
     /// The connections by name.
     pub connections: BTreeMap<String, Arc<Connection>>,
+    /// The hosts that are reached over SSH, by name. No connection has the name of another.
+    pub hosts: BTreeMap<String, Arc<Host>>,
     /// The limits in force.
     pub limits: Limits,
     /// What analyses statements, where a connection has a policy.
@@ -69,18 +76,33 @@ pub struct Policy {
 impl Config {
     /// Whether an identity that was proven under an earlier configuration may use a connection under this one.
     pub(crate) fn permits(&self, identity: &model::Identity, connection: &str) -> bool {
-        let connection = self.connections.get(connection);
+        let grants = self.grants(connection);
         self.still_knows(identity)
-            && connection.is_some_and(|known| known.grants.admit(&identity.name, &identity.groups).is_some())
+            && grants.is_some_and(|grants| grants.admit(&identity.name, &identity.groups).is_some())
+    }
+
+    /// Who may use a connection, of whatever kind.
+    pub(crate) fn grants(&self, connection: &str) -> Option<&Grants> {
+        let host = || self.hosts.get(connection).map(|host| &host.grants);
+        self.connections.get(connection).map(|known| &known.grants).or_else(host)
+    }
+
+    /// Who may use which connection, of all kinds.
+    pub(crate) fn all_grants(&self) -> impl Iterator<Item = (&str, &Grants)> {
+        let hosts = self.hosts.values().map(|host| (host.name.as_str(), &host.grants));
+        self.connections.values().map(|known| (known.name.as_str(), &known.grants)).chain(hosts)
     }
 
     /// Whether somebody may use a connection, and open break-glass there.
     pub(crate) fn may_break_glass(&self, by: &model::Identity, connection: &str) -> bool {
-        let connection = self.connections.get(connection);
-        connection.is_some_and(|known| {
-            known.break_glass.as_ref().is_some_and(|rules| rules.may_open(by).is_ok())
-                && known.grants.admit(&by.name, &by.groups).is_some()
-        })
+        self.glass_rules(connection).is_some_and(|rules| rules.may_open(by).is_ok())
+            && self.grants(connection).is_some_and(|grants| grants.admit(&by.name, &by.groups).is_some())
+    }
+
+    /// By which rules break-glass is opened and reviewed on a connection, of whatever kind.
+    pub(crate) fn glass_rules(&self, connection: &str) -> Option<&GlassRules> {
+        let host = || self.hosts.get(connection).and_then(|host| host.break_glass.as_ref());
+        self.connections.get(connection).and_then(|known| known.break_glass.as_ref()).or_else(host)
     }
 
     /// Whether its key is still there.
@@ -90,6 +112,10 @@ impl Config {
                 .identities
                 .get(identity.name.name())
                 .is_some_and(|known| known.name == identity.name && known.credential == identity.proof.credential),
+            ProofMethod::PublicKey => self.identities.get(identity.name.name()).is_some_and(|known| {
+                known.name == identity.name
+                    && known.ssh_keys.iter().any(|key| key.credential() == identity.proof.credential)
+            }),
             ProofMethod::Jwt | ProofMethod::ConnectionToken | ProofMethod::Certificate => true,
         }
     }
@@ -119,6 +145,8 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// What is kept of its API key; none if it proves itself otherwise.
     pub secret: Option<Secret>,
+    /// The SSH keys that prove it.
+    pub ssh_keys: Vec<PublicKey>,
 }
 
 /// A PostgreSQL resource as clients reach it.
@@ -158,6 +186,83 @@ pub struct Connection {
     pub break_glass: Option<GlassRules>,
     /// Remembers the outcome of the upstream's key derivation.
     pub salted: SaltedCache,
+}
+
+/// A host as SSH clients reach it.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name: the user name that clients give.
+    pub name: String,
+    /// Where it is.
+    pub address: Address,
+    /// The outposts through which it is reached; straight, unless given.
+    pub outpost: Option<Via>,
+    /// The keys by which it proves itself.
+    pub host_keys: Vec<PublicKey>,
+    /// The user to log in as.
+    pub user: String,
+    /// Further users that may be asked for.
+    pub users: Vec<String>,
+    /// By what the gateway proves itself to it.
+    pub login: HostLogin,
+    /// When a command may be forwarded.
+    pub durability: Durability,
+    /// Who may use it.
+    pub grants: Grants,
+    /// Whether commands may have a terminal.
+    pub terminals: Terminals,
+    /// How many bytes of what goes over a command's streams are kept.
+    pub kept_bytes_max: u64,
+    /// What policies can say of it.
+    pub labels: BTreeMap<String, String>,
+    /// Its policy; every command may run unless given.
+    pub policy: Option<Arc<Policy>>,
+    /// Who approves what its policy holds; nobody can unless given.
+    pub approvals: Option<ApprovalRules>,
+    /// Who may run that without waiting; nobody can unless given.
+    pub break_glass: Option<GlassRules>,
+}
+
+/// Whether commands may have a terminal: in one, a program can be made to do what its command does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminals {
+    /// They may.
+    Allowed,
+    /// They may not, and run without one.
+    Refused,
+}
+
+/// By what the gateway proves itself to a host.
+pub enum HostLogin {
+    /// A key that the host lets in.
+    Key(PrivateKey),
+    /// A password.
+    Password(Zeroizing<String>),
+}
+
+impl std::fmt::Debug for HostLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(key) => f.debug_tuple("Key").field(key).finish(),
+            Self::Password(_) => f.write_str("Password"),
+        }
+    }
+}
+
+impl Host {
+    /// The user to log in as, or `None` where the one that is asked for is not to be had.
+    pub(crate) fn user_for(&self, asked: Option<&str>) -> Option<String> {
+        match asked {
+            None => Some(self.user.clone()),
+            Some(asked) if asked == self.user => Some(asked.to_owned()),
+            Some(asked) => self.users.iter().find(|user| *user == asked).cloned(),
+        }
+    }
+
+    /// How safe the way to it is: its key is always checked.
+    pub(crate) fn security(&self) -> UpstreamSecurity {
+        UpstreamSecurity::Verified
+    }
 }
 
 /// Which databases of a server a connection reaches beside its own.

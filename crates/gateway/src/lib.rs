@@ -28,8 +28,10 @@ mod postgres;
 mod random;
 mod refusals;
 pub mod scram;
+mod ssh;
 mod stream;
 pub mod tls;
+mod words;
 mod worker;
 
 use std::io;
@@ -47,10 +49,13 @@ use tokio_util::task::TaskTracker;
 
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
 pub use break_glass::{BreakGlass, BreakGlassError};
-pub use config::{Address, Config, Connection, Databases, Identity, Limits, Plaintext, Policy};
+pub use config::{
+    Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Terminals,
+};
 pub use notify::{Notify, NotifyForm};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
 pub use passkeys::Site;
+pub use ssh::keys::{KeyError, PrivateKey as SshPrivateKey, PublicKey as SshPublicKey};
 
 use notify::Notifier;
 use refusals::{Named, Reason, Refusals};
@@ -70,6 +75,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     api_addresses: Vec<SocketAddr>,
+    ssh_addresses: Vec<SocketAddr>,
     outpost_addresses: Vec<SocketAddr>,
     accepting: CancellationToken,
     stopping: CancellationToken,
@@ -159,7 +165,11 @@ impl Gateway {
         let stopping = CancellationToken::new();
         let workers = config.workers.max(1);
         let postgres = config.listen_postgres.iter().map(|address| (Port::Postgres, *address));
-        let listen = postgres.chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address))).collect();
+        let ssh = config.listen_ssh.iter().map(|address| (Port::Ssh, *address));
+        let listen = postgres
+            .chain(ssh)
+            .chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address)))
+            .collect();
         let listen_api = config.listen_api.clone();
         let notifier = config.notify.take().map(Notifier::start).transpose().map_err(StartError::Worker)?.map(Arc::new);
         let shared = Arc::new(Shared {
@@ -191,10 +201,19 @@ impl Gateway {
         match addresses.recv() {
             Ok(Ok(bound)) => {
                 let of = |port| bound.iter().filter(move |(of, _)| *of == port).map(|(_, address)| *address);
-                let (addresses, outpost_addresses): (Vec<_>, _) =
-                    (of(Port::Postgres).collect(), of(Port::Outposts).collect());
+                let [addresses, ssh_addresses, outpost_addresses] =
+                    [Port::Postgres, Port::Ssh, Port::Outposts].map(|port| of(port).collect::<Vec<_>>());
                 let api_addresses = api(&shared, listen_api, addresses.first(), &mut threads)?;
-                Ok(Self { shared, addresses, api_addresses, outpost_addresses, accepting, stopping, threads })
+                Ok(Self {
+                    shared,
+                    addresses,
+                    ssh_addresses,
+                    api_addresses,
+                    outpost_addresses,
+                    accepting,
+                    stopping,
+                    threads,
+                })
             }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::Worker(io::Error::other("the listening thread ended"))),
@@ -219,6 +238,12 @@ impl Gateway {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// As [`Gateway::addresses`], for SSH.
+    #[must_use]
+    pub fn ssh_addresses(&self) -> &[SocketAddr] {
+        &self.ssh_addresses
     }
 
     /// As [`Gateway::addresses`], of the HTTP API.

@@ -59,7 +59,7 @@ pub(crate) struct ApprovalNotice {
     pub(crate) requester: String,
     pub(crate) on_behalf_of: Option<String>,
     pub(crate) connection: String,
-    pub(crate) database: String,
+    pub(crate) database: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) rules: Vec<String>,
     pub(crate) expires: String,
@@ -245,9 +245,10 @@ fn approval_text(notice: &ApprovalNotice) -> String {
         let by = notice.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
         return format!("OnRecord: approval {id} of {requester}{principal} on {connection} is {event}{by}.");
     }
+    let database = database.as_ref().map_or_else(String::new, |name| format!(", database {name}"));
     let why = notice.message.clone().unwrap_or_else(|| notice.rules.join(", "));
     format!(
-        "OnRecord: {requester}{principal} asks for approval on {connection}, database {database}: {why}. \
+        "OnRecord: {requester}{principal} asks for approval on {connection}{database}: {why}. \
          Look at it with `onrecord approvals show {id}` until {expires}."
     )
 }
@@ -273,7 +274,7 @@ mod tests {
             requester: "agent:copilot".into(),
             on_behalf_of: Some("human:bea".into()),
             connection: "app".into(),
-            database: "<!channel> [x](http://evil.example)".into(),
+            database: Some("<!channel> [x](http://evil.example)".into()),
             message: Some("look & see".into()),
             rules: vec!["ask".into()],
             expires: "2026-11-27T12:00:00.000000Z".into(),

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Shared;
 use crate::postgres::Busy;
-use crate::{outposts, postgres};
+use crate::{outposts, postgres, ssh};
 use tokio_util::sync::CancellationToken;
 
 /// Accepted connections that wait for their worker.
@@ -37,6 +37,7 @@ pub(crate) struct Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     Postgres,
+    Ssh,
     Outposts,
 }
 
@@ -93,6 +94,10 @@ pub(crate) async fn run(shared: Arc<Shared>, number: usize, mut arrivals: mpsc::
         match arrival.port {
             Port::Postgres => {
                 let serving = postgres::serve(shared.clone(), gate.clone(), running.join(), stream, arrival.peer);
+                sessions.spawn(shared.sessions.track_future(serving));
+            }
+            Port::Ssh => {
+                let serving = ssh::serve(shared.clone(), gate.clone(), stream, arrival.peer);
                 sessions.spawn(shared.sessions.track_future(serving));
             }
             Port::Outposts => {

@@ -80,7 +80,7 @@ pub struct ApprovalRequest {
     /// Over which connection.
     pub connection: String,
     /// To which database.
-    pub database: Label,
+    pub database: Option<Label>,
     /// As which user the gateway is logged in there.
     pub role: String,
     /// The policy that asks for the approval.

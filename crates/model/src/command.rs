@@ -35,6 +35,14 @@ closed! {
         Parse = "parse",
         /// A function call message.
         Function = "function",
+        /// A program that a host was asked to run (RFC 4254, 6.5 `exec`).
+        Exec = "exec",
+        /// A shell that a host was asked to start (RFC 4254, 6.5 `shell`).
+        Shell = "shell",
+        /// A subsystem that a host was asked to start (RFC 4254, 6.5 `subsystem`).
+        Subsystem = "subsystem",
+        /// An operation on a file (SFTP).
+        File = "file",
     }
 }
 
@@ -112,8 +120,8 @@ pub struct Intent {
     pub who: Who,
     /// Over which connection.
     pub connection: String,
-    /// To which database.
-    pub database: Label,
+    /// To which database, where there are any. Logs of versions before 0.6 always have one.
+    pub database: Option<Label>,
     /// By which message.
     pub via: Via,
     /// Its text.
@@ -124,8 +132,8 @@ pub struct Intent {
     pub statement: Option<Label>,
     /// The portal's name, if the protocol has one here.
     pub portal: Option<Label>,
-    /// The state of the transaction.
-    pub transaction: Transaction,
+    /// The state of the transaction, where there are any. Logs of versions before 0.6 always have one.
+    pub transaction: Option<Transaction>,
     /// What it does, as far as that was analysed.
     pub effects: Effects,
     /// How exactly it is known.
@@ -243,6 +251,8 @@ closed! {
         Parameters = "parameters",
         /// The body of a protocol message, as it came.
         Message = "message",
+        /// What went over the streams of a program, in the order in which it did: see `docs/format.md`.
+        Transcript = "transcript",
     }
 }
 
@@ -311,4 +321,34 @@ pub struct Outcome {
     pub notices: u32,
     /// Whether it was executed at all.
     pub executed: bool,
+    /// What went over its streams, if it is a program. Logs of versions before 0.6 have none.
+    pub transcript: Option<Transcript>,
+    /// What went in and out of the file, if it is an operation on an open one. Logs of versions before 0.6 have none.
+    pub file: Option<FileContent>,
+}
+
+/// What went over the streams of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// The bytes with their times, as far as they are kept; a blob's form is [`BlobForm::Transcript`].
+    pub content: Field,
+    /// Bytes of its standard input.
+    pub stdin: u64,
+    /// Bytes of its standard output.
+    pub stdout: u64,
+    /// Bytes of its standard error.
+    pub stderr: u64,
+    /// How many of them, from the first on, are in `content`.
+    pub kept: u64,
+}
+
+/// What went in and out of a file while it was open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileContent {
+    /// Bytes that were read.
+    pub read: u64,
+    /// Bytes that were written.
+    pub written: u64,
+    /// SHA-256 of the content in hexadecimal digits, if it was read or written as a whole and in order.
+    pub sha256: Field,
 }

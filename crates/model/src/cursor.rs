@@ -143,10 +143,6 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    pub(crate) fn label(&mut self, key: &'static str) -> Read<Label> {
-        self.at(key, Self::label_value)
-    }
-
     #[inline(always)]
     pub(crate) fn digest(&mut self, key: &'static str) -> Read<Digest> {
         self.at(key, Self::base64_digest)

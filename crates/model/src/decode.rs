@@ -191,7 +191,7 @@ impl Cursor<'_> {
             link,
             identity,
             connection: self.string("connection")?,
-            database: self.label("database")?,
+            database: self.optional("database", Self::label_value)?,
             upstream_user: self.string("upstream_user")?,
             protocol: self.string("protocol")?,
             client: self.string("client")?,
@@ -247,13 +247,13 @@ impl Cursor<'_> {
             command,
             who,
             connection: self.string("connection")?,
-            database: self.label("database")?,
+            database: self.optional("database", Self::label_value)?,
             via: self.word("via", Via::parse_bytes)?,
             text: self.field("text")?,
             parameters: self.field("parameters")?,
             statement: self.optional("statement", Self::label_value)?,
             portal: self.optional("portal", Self::label_value)?,
-            transaction: self.word("transaction", Transaction::parse_bytes)?,
+            transaction: self.optional("transaction", |c| c.word_value(Transaction::parse_bytes))?,
             effects: self.effects()?,
             fidelity: self.word("fidelity", Fidelity::parse_bytes)?,
             verdict: self.word("verdict", Verdict::parse_bytes)?,
@@ -340,8 +340,24 @@ impl Cursor<'_> {
             effective: self.word("effective", Effective::parse_bytes)?,
             notices: self.small("notices")?,
             executed: self.truth("executed")?,
+            transcript: self.optional("transcript", |c| c.object(Self::transcript))?,
+            file: self.optional("file", |c| c.object(Self::file_content))?,
         };
         Ok((time, Body::Outcome(body)))
+    }
+
+    fn transcript(&mut self) -> Read<Transcript> {
+        Ok(Transcript {
+            content: self.field("content")?,
+            stdin: self.number("stdin")?,
+            stdout: self.number("stdout")?,
+            stderr: self.number("stderr")?,
+            kept: self.number("kept")?,
+        })
+    }
+
+    fn file_content(&mut self) -> Read<FileContent> {
+        Ok(FileContent { read: self.number("read")?, written: self.number("written")?, sha256: self.field("sha256")? })
     }
 
     fn refused(&mut self) -> Read<Refused> {
@@ -563,7 +579,7 @@ impl Cursor<'_> {
             ApprovalWord::Requested => ApprovalStep::Requested(Box::new(ApprovalRequest {
                 intent: self.digest("intent")?,
                 connection: self.string("connection")?,
-                database: self.label("database")?,
+                database: self.optional("database", Self::label_value)?,
                 role: self.string("role")?,
                 policy: self.digest("policy")?,
                 quorum: self.number("quorum")?,

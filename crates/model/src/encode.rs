@@ -103,7 +103,7 @@ fn session_open(j: &mut Json<'_>, t: Time, b: &SessionOpen) {
     time(j, t);
     identity(j, &b.identity);
     j.key("connection").string(&b.connection);
-    label(j.key("database"), &b.database);
+    optional_label(j, "database", b.database.as_ref());
     j.key("upstream_user").string(&b.upstream_user).key("protocol").string(&b.protocol);
     j.key("client").string(&b.client).key("tls");
     match &b.tls {
@@ -147,17 +147,15 @@ fn intent(j: &mut Json<'_>, t: Time, b: &Intent) {
     j.key("known").plain(b.who.known.as_str().as_bytes());
     on_behalf_of(j, b.who.on_behalf_of.as_ref());
     j.raw(b"}").key("connection").string(&b.connection);
-    label(j.key("database"), &b.database);
+    optional_label(j, "database", b.database.as_ref());
     j.key("via").plain(b.via.as_str().as_bytes());
     field(j, "text", &b.text);
     field(j, "parameters", &b.parameters);
-    if let Some(statement) = &b.statement {
-        label(j.key("statement"), statement);
+    optional_label(j, "statement", b.statement.as_ref());
+    optional_label(j, "portal", b.portal.as_ref());
+    if let Some(transaction) = b.transaction {
+        j.key("transaction").plain(transaction.as_str().as_bytes());
     }
-    if let Some(portal) = &b.portal {
-        label(j.key("portal"), portal);
-    }
-    j.key("transaction").plain(b.transaction.as_str().as_bytes());
     effects(j, &b.effects);
     j.key("fidelity").plain(b.fidelity.as_str().as_bytes()).key("verdict").plain(b.verdict.as_str().as_bytes());
     j.key("rules").raw(b"[");
@@ -263,6 +261,23 @@ fn outcome(j: &mut Json<'_>, t: Time, b: &Outcome) {
     j.key("fetches").number(b.fetches.into()).key("suspended").truth(b.suspended);
     j.key("effective").plain(b.effective.as_str().as_bytes()).key("notices").number(b.notices.into());
     j.key("executed").truth(b.executed);
+    if let Some(transcript) = &b.transcript {
+        j.key("transcript").raw(b"{");
+        field(j, "content", &transcript.content);
+        j.key("stdin").number(transcript.stdin).key("stdout").number(transcript.stdout);
+        j.key("stderr").number(transcript.stderr).key("kept").number(transcript.kept).raw(b"}");
+    }
+    if let Some(file) = &b.file {
+        j.key("file").raw(b"{").key("read").number(file.read).key("written").number(file.written);
+        field(j, "sha256", &file.sha256);
+        j.raw(b"}");
+    }
+}
+
+fn optional_label(j: &mut Json<'_>, key: &str, it: Option<&Label>) {
+    if let Some(it) = it {
+        label(j.key(key), it);
+    }
 }
 
 fn refused(j: &mut Json<'_>, t: Time, b: &Refused) {
@@ -271,12 +286,8 @@ fn refused(j: &mut Json<'_>, t: Time, b: &Refused) {
     j.key("first").raw(b"\"");
     write_wall(b.first_us, j.out());
     j.raw(b"\"");
-    if let Some(user) = &b.user {
-        label(j.key("user"), user);
-    }
-    if let Some(connection) = &b.connection {
-        label(j.key("connection"), connection);
-    }
+    optional_label(j, "user", b.user.as_ref());
+    optional_label(j, "connection", b.connection.as_ref());
 }
 
 fn cancel(j: &mut Json<'_>, t: Time, b: &Cancel) {
@@ -497,7 +508,7 @@ fn approval(j: &mut Json<'_>, t: Time, b: &Approval) {
     match &b.step {
         ApprovalStep::Requested(request) => {
             j.key("intent").base64(&request.intent.0).key("connection").string(&request.connection);
-            label(j.key("database"), &request.database);
+            optional_label(j, "database", request.database.as_ref());
             j.key("role").string(&request.role).key("policy").base64(&request.policy.0);
             j.key("quorum").number(request.quorum).key("signed").truth(request.signed).key("expires").raw(b"\"");
             write_wall(request.expires_us, j.out());

@@ -344,8 +344,8 @@ pub struct SessionOpen {
     pub identity: Identity,
     /// Which connection it uses.
     pub connection: String,
-    /// Which database.
-    pub database: Label,
+    /// Which database, where there are any. Logs of versions before 0.6 always have one.
+    pub database: Option<Label>,
     /// As which user the gateway logged in there.
     pub upstream_user: String,
     /// The protocol.

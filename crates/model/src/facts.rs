@@ -74,6 +74,20 @@ closed! {
         Maintain = "maintain",
         /// A call of a function by its number.
         Function = "function",
+        /// A program is run on a host.
+        Exec = "exec",
+        /// A shell is started on a host.
+        Shell = "shell",
+        /// A subsystem is started on a host.
+        Subsystem = "subsystem",
+        /// A file's content or a directory is read.
+        FileRead = "file_read",
+        /// A file's content is changed.
+        FileWrite = "file_write",
+        /// A file or a directory is made, renamed, linked, or its attributes are changed.
+        FileChange = "file_change",
+        /// A file or a directory is removed.
+        FileRemove = "file_remove",
         /// There is no statement.
         Empty = "empty",
         /// What is none of these, or was not understood.
@@ -150,6 +164,8 @@ closed! {
         Settings = "settings",
         /// A kind of statement whose effects are not analysed.
         Statement = "statement",
+        /// A program does what it does.
+        Exec = "exec",
     }
 }
 

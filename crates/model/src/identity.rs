@@ -43,6 +43,8 @@ closed! {
         ConnectionToken = "connection-token",
         /// A client certificate (TLS).
         Certificate = "certificate",
+        /// The signature of an SSH public key that is registered for the identity (RFC 4252, 7).
+        PublicKey = "public-key",
     }
 }
 

@@ -29,6 +29,7 @@ mod peek;
 pub mod seal;
 mod skim;
 mod time;
+pub mod transcript;
 
 pub use access::{
     Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
@@ -42,8 +43,8 @@ pub use break_glass::{
     BreakGlassOpening, BreakGlassReview, BreakGlassStep, BreakGlassWord,
 };
 pub use command::{
-    BlobForm, Copy, CopyDirection, Durability, Effective, Effects, Fidelity, Intent, Outcome, Packing, RESULTS_MAX,
-    Reason, StatementResult, Status, Transaction, Verdict, Via, Who,
+    BlobForm, Copy, CopyDirection, Durability, Effective, Effects, Fidelity, FileContent, Intent, Outcome, Packing,
+    RESULTS_MAX, Reason, StatementResult, Status, Transaction, Transcript, Verdict, Via, Who,
 };
 pub use comment::{COMMENT_BYTES_MAX, COMMENT_CLAIMS_MAX, comment_claims, fuzz_comment};
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};

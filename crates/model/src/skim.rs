@@ -92,7 +92,12 @@ impl From<Entry> for Skim {
                 held: false,
                 break_glass: None,
                 executed: outcome.executed,
-                blobs: blobs(vec![outcome.message]),
+                blobs: blobs(
+                    [Some(outcome.message), outcome.transcript.map(|it| it.content), outcome.file.map(|it| it.sha256)]
+                        .into_iter()
+                        .flatten()
+                        .collect(),
+                ),
             }),
             body => Self::Other(Box::new(Entry { time, body })),
         }
@@ -111,14 +116,14 @@ impl Cursor<'_> {
             })
         })?;
         self.at("connection", Self::skip_text)?;
-        self.at("database", Self::skip_label)?;
+        self.optional("database", Self::skip_label)?;
         self.word("via", Via::parse_bytes)?;
         let mut blobs = Vec::new();
         self.skim_field("text", &mut blobs)?;
         self.skim_field("parameters", &mut blobs)?;
         self.optional("statement", Self::skip_label)?;
         self.optional("portal", Self::skip_label)?;
-        self.word("transaction", Transaction::parse_bytes)?;
+        self.optional("transaction", |c| c.word_value(Transaction::parse_bytes))?;
         self.effects()?;
         self.word("fidelity", Fidelity::parse_bytes)?;
         let verdict = self.word("verdict", Verdict::parse_bytes)?;
@@ -165,6 +170,22 @@ impl Cursor<'_> {
         self.word("effective", Effective::parse_bytes)?;
         self.small("notices")?;
         let executed = self.truth("executed")?;
+        self.optional("transcript", |c| {
+            c.object(|c| {
+                c.skim_field("content", &mut blobs)?;
+                for key in ["stdin", "stdout", "stderr", "kept"] {
+                    c.number(key)?;
+                }
+                Ok(())
+            })
+        })?;
+        self.optional("file", |c| {
+            c.object(|c| {
+                c.number("read")?;
+                c.number("written")?;
+                c.skim_field("sha256", &mut blobs)
+            })
+        })?;
         self.end()?;
         Ok(SkimmedCommand { time, link, command, status, held: false, break_glass: None, executed, blobs })
     }

@@ -97,10 +97,10 @@ fn command() -> impl Strategy<Value = CommandId> {
 }
 
 fn intent() -> impl Strategy<Value = Body> {
-    let names = (any::<String>(), label(), prop::option::of(label()), prop::option::of(label()));
+    let names = (any::<String>(), prop::option::of(label()), prop::option::of(label()), prop::option::of(label()));
     let sets = (
         prop::sample::select(Via::ALL),
-        prop::sample::select(Transaction::ALL),
+        prop::option::of(prop::sample::select(Transaction::ALL)),
         prop::sample::select(Fidelity::ALL),
         prop::sample::select(Verdict::ALL),
         prop::sample::select(Durability::ALL),
@@ -150,6 +150,7 @@ fn outcome() -> impl Strategy<Value = Body> {
         any::<bool>(),
         any::<bool>(),
     );
+    let content = (prop::option::of((field(), any::<[u64; 4]>())), prop::option::of((field(), any::<[u64; 2]>())));
     (
         link(),
         sets,
@@ -160,8 +161,9 @@ fn outcome() -> impl Strategy<Value = Body> {
         copy,
         any::<[u32; 2]>(),
         1..u32::MAX,
+        content,
     )
-        .prop_map(|(link, sets, code, message, results, n, copy, m, ordinal)| {
+        .prop_map(|(link, sets, code, message, results, n, copy, m, ordinal, (transcript, file))| {
             Body::Outcome(Outcome {
                 link,
                 of: CommandId { session: link.session, ordinal },
@@ -181,6 +183,14 @@ fn outcome() -> impl Strategy<Value = Body> {
                 effective: sets.2,
                 notices: m[1],
                 executed: sets.4,
+                transcript: transcript.map(|(content, n)| Transcript {
+                    content,
+                    stdin: n[0],
+                    stdout: n[1],
+                    stderr: n[2],
+                    kept: n[3],
+                }),
+                file: file.map(|(sha256, n)| FileContent { read: n[0], written: n[1], sha256 }),
             })
         })
 }
@@ -339,7 +349,7 @@ fn session_open() -> impl Strategy<Value = Body> {
         prop::option::of(any::<[String; 2]>()),
         prop::sample::select(Durability::ALL),
     );
-    let rest = (any::<[String; 4]>(), maybe(), label(), any::<u64>(), digest());
+    let rest = (any::<[String; 4]>(), maybe(), prop::option::of(label()), any::<u64>(), digest());
     (link(), identity(), claims, way, rest).prop_map(
         |(link, identity, claims, (upstream, outpost, durability), rest)| {
             let [connection, upstream_user, protocol, client] = rest.0;
@@ -406,14 +416,19 @@ fn access() -> impl Strategy<Value = Body> {
 }
 
 fn approval() -> impl Strategy<Value = Body> {
-    let requested =
-        (any::<[[u8; 32]; 3]>(), any::<[String; 2]>(), label(), any::<(u64, bool)>(), 0..4_000_000_000_000_000i64)
-            .prop_map(|([intent, policy, nonce], [connection, role], database, (quorum, signed), expires_us)| {
-                let [intent, policy, nonce] = [intent, policy, nonce].map(Digest);
-                let request =
-                    ApprovalRequest { intent, connection, database, role, policy, quorum, signed, expires_us, nonce };
-                ApprovalStep::Requested(Box::new(request))
-            });
+    let requested = (
+        any::<[[u8; 32]; 3]>(),
+        any::<[String; 2]>(),
+        prop::option::of(label()),
+        any::<(u64, bool)>(),
+        0..4_000_000_000_000_000i64,
+    )
+        .prop_map(|([intent, policy, nonce], [connection, role], database, (quorum, signed), expires_us)| {
+            let [intent, policy, nonce] = [intent, policy, nonce].map(Digest);
+            let request =
+                ApprovalRequest { intent, connection, database, role, policy, quorum, signed, expires_us, nonce };
+            ApprovalStep::Requested(Box::new(request))
+        });
     let seen = identity().prop_map(|by| ApprovalStep::Seen { by: Box::new(by) });
     let signature = (any::<String>(), any::<[Vec<u8>; 3]>()).prop_map(
         |(credential, [authenticator_data, client_data, signature])| {

@@ -87,6 +87,8 @@ enum Command {
     Sessions(commands::sessions::Sessions),
     /// Show everything known of a command or a session
     Show(commands::show::Show),
+    /// Show what a program wrote
+    Output(commands::output::Output),
     /// Play a session, command by command
     Replay(commands::replay::Replay),
     /// Erase the content of a session; its entries stay and still verify
@@ -159,6 +161,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Commands(commands) => commands.run(context),
         Command::Sessions(sessions) => sessions.run(context),
         Command::Show(show) => show.run(context),
+        Command::Output(output) => output.run(context),
         Command::Replay(replay) => replay.run(context),
         Command::Erase(erase) => erase.run(context),
         Command::Redact(redact) => redact.run(context),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
-use gateway::{Access, BreakGlass, Databases, Gateway};
+use gateway::{Access, BreakGlass, Databases, Gateway, HostLogin, SshPrivateKey, SshPublicKey, Terminals};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
 use sha2::{Digest as _, Sha256};
 use sql::AnalyzerConfig;
@@ -24,8 +24,8 @@ use store::{
 
 use crate::Failure;
 use crate::config::{
-    Address, Approvals, Config, Connection, Issuer, KeysPlace, LoginWay, NotificationFormat, Notifications, Plaintext,
-    PolicyMode, SecretSource, UpstreamTls, Via,
+    Address, Approvals, Config, Connection, ConnectionKind, ConnectionName, Issuer, KEPT_BYTES, KeysPlace, LoginWay,
+    NotificationFormat, Notifications, Plaintext, PolicyMode, SecretSource, UpstreamTls, Via,
 };
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
@@ -122,6 +122,7 @@ pub fn start(config: &Config) -> Result<Running, Failure> {
 pub fn start_again(config: &Config, addresses: Addresses, before: &Access, opened: Opened) -> Result<Running, Failure> {
     let told = gateway::Config {
         listen_postgres: addresses.postgres,
+        listen_ssh: addresses.ssh,
         listen_api: addresses.api,
         listen_outposts: addresses.outposts,
         ..gateway_config(config)?
@@ -135,6 +136,8 @@ pub fn start_again(config: &Config, addresses: Addresses, before: &Access, opene
 pub struct Addresses {
     /// For PostgreSQL.
     pub postgres: Vec<SocketAddr>,
+    /// For SSH.
+    pub ssh: Vec<SocketAddr>,
     /// For the HTTP API.
     pub api: Vec<SocketAddr>,
     /// For outposts.
@@ -257,6 +260,7 @@ impl Running {
     pub fn addresses(&self) -> Addresses {
         Addresses {
             postgres: self.gateway.addresses().to_vec(),
+            ssh: self.gateway.ssh_addresses().to_vec(),
             api: self.gateway.api_addresses().to_vec(),
             outposts: self.gateway.outpost_addresses().to_vec(),
             publish: self.publish_addresses.clone(),
@@ -370,15 +374,23 @@ impl Running {
 
 fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     let limits = &config.limits;
-    let connections = config.connections.iter().map(|(name, connection)| {
-        let policy = config.policies.get(name).map(|set| {
+    let policy_of = |name: &ConnectionName, connection: &Connection| {
+        config.policies.get(name).map(|set| {
             let mode = match connection.policy_mode {
                 PolicyMode::Enforce => policy::Mode::Enforce,
                 PolicyMode::Observe => policy::Mode::Observe,
             };
             Arc::new(gateway::Policy { set: Arc::clone(set), mode })
-        });
+        })
+    };
+    let of_kind = |kind| config.connections.iter().filter(move |(_, connection)| connection.kind == kind);
+    let connections = of_kind(ConnectionKind::Postgres).map(|(name, connection)| {
+        let policy = policy_of(name, connection);
         Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection, policy)?)))
+    });
+    let hosts = of_kind(ConnectionKind::Ssh).map(|(name, connection)| {
+        let policy = policy_of(name, connection);
+        Ok((name.to_string(), Arc::new(host(name.as_str(), connection, policy)?)))
     });
     let identities = config.identities.iter().filter_map(|(user, identity)| {
         let told = gateway::Identity {
@@ -387,11 +399,14 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
             groups: identity.groups.clone(),
             credential: identity.secret.as_ref().map(Verifier::credential).unwrap_or_default(),
             secret: identity.secret.as_ref().map(|secret| secret.secret().clone()),
+            ssh_keys: identity.ssh_keys.iter().filter_map(|line| SshPublicKey::from_openssh(line).ok()).collect(),
         };
         Some((user.clone(), told))
     });
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
+        listen_ssh: config.listen.ssh.clone(),
+        ssh_host_key: ssh_host_key(config)?,
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
@@ -407,6 +422,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         notify: config.notifications.as_ref().map(notify).transpose()?,
         identities: identities.collect(),
         connections: connections.collect::<Result<_, Failure>>()?,
+        hosts: hosts.collect::<Result<_, Failure>>()?,
         limits: gateway::Limits {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
@@ -498,14 +514,8 @@ fn upstream(
     };
     Ok(gateway::Connection {
         name: name.to_owned(),
-        address: match &connection.address {
-            Address::Tcp { host, port } => gateway::Address::Tcp { host: host.clone(), port: *port },
-            Address::Unix(directory) => gateway::Address::Unix(directory.clone()),
-        },
-        outpost: connection.outpost.as_ref().map(|via| match via {
-            Via::Name(name) => gateway::Via::Name(name.clone()),
-            Via::Label(label) => gateway::Via::Label(label.clone()),
-        }),
+        address: address(&connection.address),
+        outpost: connection.outpost.as_ref().map(via),
         server_name: connection.server_name.clone(),
         tls: match connection.tls() {
             UpstreamTls::Disable => None,
@@ -529,6 +539,81 @@ fn upstream(
         break_glass: connection.break_glass.as_ref().map(|glass| glass.rules(connection.approvals.as_ref())),
         salted: Default::default(),
     })
+}
+
+fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>>) -> Result<gateway::Host, Failure> {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    let not_a_key = |last: &str, error: gateway::KeyError| Failure::usage(format_args!("{}: {error}", key(last)));
+    let text = |last: &str, source: &SecretSource| {
+        let bytes = read(&key(last), source)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(zeroize::Zeroizing::new(text.to_owned())),
+            Err(_) => Err(Failure::usage(format_args!("{}: it is not text", key(last)))),
+        }
+    };
+    let login = match (&connection.key, &connection.password) {
+        (Some(source), _) => {
+            let private = SshPrivateKey::from_openssh(&text("key", source)?);
+            HostLogin::Key(private.map_err(|error| not_a_key("key", error))?)
+        }
+        (None, Some(source)) => HostLogin::Password(text("password", source)?),
+        (None, None) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
+    };
+    let host_keys = connection.host_keys.iter().map(|line| SshPublicKey::from_openssh(line));
+    Ok(gateway::Host {
+        name: name.to_owned(),
+        address: address(&connection.address),
+        outpost: connection.outpost.as_ref().map(via),
+        host_keys: host_keys.collect::<Result<_, _>>().map_err(|error| not_a_key("host_keys", error))?,
+        user: connection.user.clone(),
+        users: connection.users.clone(),
+        login,
+        durability: connection.durability,
+        grants: policy::Grants::new(connection.identities.iter().cloned(), connection.groups.iter().cloned()),
+        terminals: match connection.terminals {
+            true => Terminals::Allowed,
+            false => Terminals::Refused,
+        },
+        kept_bytes_max: connection.kept_bytes_max.unwrap_or(KEPT_BYTES),
+        labels: connection.labels.clone(),
+        policy,
+        approvals: connection.approvals.as_ref().map(Approvals::rules),
+        break_glass: connection.break_glass.as_ref().map(|glass| glass.rules(connection.approvals.as_ref())),
+    })
+}
+
+fn address(address: &Address) -> gateway::Address {
+    match address {
+        Address::Tcp { host, port } => gateway::Address::Tcp { host: host.clone(), port: *port },
+        Address::Unix(directory) => gateway::Address::Unix(directory.clone()),
+    }
+}
+
+fn via(via: &Via) -> gateway::Via {
+    match via {
+        Via::Name(name) => gateway::Via::Name(name.clone()),
+        Via::Label(label) => gateway::Via::Label(label.clone()),
+    }
+}
+
+/// The key by which the gateway proves itself to SSH clients, made at the first start that wants one, so that clients can
+/// pin it. None where no SSH is spoken.
+fn ssh_host_key(config: &Config) -> Result<Option<SshPrivateKey>, Failure> {
+    if config.listen.ssh.is_empty() {
+        return Ok(None);
+    }
+    let directory = config.gateway.data.join("ssh");
+    let file = directory.join("host_key");
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format_args!("{}: {error}", file.display()));
+    if !file.exists() {
+        let made = SshPrivateKey::generate();
+        let private = made.to_openssh().map_err(|error| failed(&error))?;
+        let public = format!("{}\n", made.public().to_openssh());
+        keep(&directory, &[(&file, &private), (&directory.join("host_key.pub"), &public)])
+            .map_err(|error| failed(&error))?;
+    }
+    let text = zeroize::Zeroizing::new(fs::read_to_string(&file).map_err(|error| failed(&error))?);
+    SshPrivateKey::from_openssh(&text).map(Some).map_err(|error| failed(&error))
 }
 
 /// The configured certificate; else the one that was made at the first start, so that clients can pin it.

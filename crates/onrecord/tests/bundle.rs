@@ -72,7 +72,7 @@ fn begin_as(recorder: &Recorder, name: &str) -> SessionLog {
             run: None,
         },
         connection: "app".to_owned(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         upstream_user: "app_owner".to_owned(),
         protocol: "postgres".to_owned(),
         client: "192.0.2.7:50123".to_owned(),
@@ -149,7 +149,7 @@ fn approvals(place: &Place) -> [CommandId; 3] {
             ApprovalStep::Requested(Box::new(ApprovalRequest {
                 intent,
                 connection: "app".to_owned(),
-                database: Label::new(b"app"),
+                database: Some(Label::new(b"app")),
                 role: "app_owner".to_owned(),
                 policy: Digest([4; 32]),
                 quorum: 1,
@@ -474,7 +474,7 @@ fn what_is_withheld_is_not_in_the_file() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["bundle"]["disclosure"]["statement"], json!({"disclosed": 0, "withheld": 6, "erased": 0}));
-    assert_eq!(report["bundle"]["withheld"], json!(["message", "parameters", "statement"]));
+    assert_eq!(report["bundle"]["withheld"], json!(["message", "output", "parameters", "statement"]));
     let shown = place.run("evidence show none.zip").out;
     assert_eq!(shown.matches("(withheld)").count(), 6, "{shown}");
     assert_eq!(python(&place, "none.zip").code, 0);

@@ -78,7 +78,7 @@ fn session(recorder: &Recorder) -> String {
             run: None,
         },
         connection: "app".to_owned(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         upstream_user: "app_owner".to_owned(),
         protocol: "postgres".to_owned(),
         client: "192.0.2.7:50123".to_owned(),

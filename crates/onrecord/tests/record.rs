@@ -123,7 +123,7 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
             run: None,
         },
         connection: "app".to_owned(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         upstream_user: "app_owner".to_owned(),
         protocol: "postgres".to_owned(),
         client: "192.0.2.7:50123".to_owned(),
@@ -142,6 +142,7 @@ fn session(recorder: &Recorder, user: &str, principal: Option<&str>, commands: &
         let results: Vec<_> =
             said.tags.iter().map(|tag| StatementResult { tag: (*tag).to_owned(), rows: Some(1) }).collect();
         let intent = IntentDraft {
+            transaction: Some(model::Transaction::Idle),
             statement: (said.via == Via::Extended).then_some(b"s1"),
             portal: (said.via == Via::Extended).then_some(b""),
             bytes: 60,

@@ -6,7 +6,7 @@ use crate::input::{GROUPS_MAX, WEEKDAYS};
 use crate::labels::LABELS_MAX;
 
 /// The kinds of connection that there are.
-pub(crate) const CONNECTION_KINDS: [&str; 1] = ["postgres"];
+pub(crate) const CONNECTION_KINDS: [&str; 2] = ["postgres", "ssh"];
 
 /// The variables.
 pub(crate) const VARIABLES: [(&str, Record); 5] = [

@@ -130,7 +130,7 @@ fn conditions_that_can_never_hold() {
         ("cmd.effects.all(e, e in [\"read\", \"wirte\"])", "it is never \"wirte\"; write `\"write\"`"),
         ("cmd.relations.exists(r, \"reads\" in r.access)", "it is never \"reads\"; write `\"read\"`"),
         ("identity.kind == \"agents\"", "it is never \"agents\"; write `\"agent\"`"),
-        ("conn.kind == \"kubernetes\"", "it is never \"kubernetes\"; write `\"postgres\"`"),
+        ("conn.kind == \"kubernetes\"", "it is never \"kubernetes\"; write one of `\"postgres\"` or `\"ssh\"`"),
         (
             "time.weekday in [\"monday\"]",
             "it is never \"monday\"; write one of `\"mon\"`, `\"tue\"`, `\"wed\"`, `\"thu\"`, `\"fri\"`, `\"sat\"` or `\"sun\"`",

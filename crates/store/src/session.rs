@@ -9,8 +9,9 @@ use ledger::{Frontier, leaf_hash};
 use model::seal::{SessionKey, seal};
 use model::{
     AbsentReason, Body, BreakGlassId, Carried, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry,
-    Facts, Fidelity, Field, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose, SessionEnd,
-    SessionId, SessionOpen, StatementResult, Status, Time, Transaction, UpstreamSecurity, Verdict, Via, Who,
+    Facts, Fidelity, Field, FileContent, Identity, Intent, Label, Link, Outcome, RESULTS_MAX, Reason, SessionClose,
+    SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time, Transaction, Transcript, UpstreamSecurity,
+    Verdict, Via, Who,
 };
 
 use crate::blob::{BlobKeys, BlobWriter};
@@ -28,8 +29,8 @@ pub struct SessionStart {
     pub identity: Identity,
     /// Which connection it uses.
     pub connection: String,
-    /// Which database.
-    pub database: Label,
+    /// Which database, where there are any.
+    pub database: Option<Label>,
     /// As which user the gateway logged in there.
     pub upstream_user: String,
     /// The protocol.
@@ -62,7 +63,7 @@ pub struct IntentDraft<'a> {
     /// The portal's name, if the protocol has one here.
     pub portal: Option<&'a [u8]>,
     /// The state of the transaction.
-    pub transaction: Transaction,
+    pub transaction: Option<Transaction>,
     /// The decision.
     pub verdict: Verdict,
     /// The rules that matched.
@@ -91,7 +92,7 @@ impl<'a> IntentDraft<'a> {
             parameters,
             statement: None,
             portal: None,
-            transaction: Transaction::Idle,
+            transaction: None,
             verdict: Verdict::Allow,
             rules: &[],
             effects: None,
@@ -137,6 +138,10 @@ pub struct OutcomeDraft<'a> {
     pub notices: u32,
     /// Whether it was executed at all.
     pub executed: bool,
+    /// What went over its streams, if it is a program.
+    pub transcript: Option<Transcript>,
+    /// What went in and out of the file, if it is an operation on an open one.
+    pub file: Option<FileContent>,
 }
 
 impl OutcomeDraft<'_> {
@@ -159,6 +164,8 @@ impl OutcomeDraft<'_> {
             effective: Effective::Unknown,
             notices: 0,
             executed: false,
+            transcript: None,
+            file: None,
         }
     }
 }
@@ -220,7 +227,7 @@ impl SessionLog {
             parameters: Field::NONE,
             statement: None,
             portal: None,
-            transaction: Transaction::Idle,
+            transaction: None,
             effects: Effects::NotEstablished,
             fidelity: Fidelity::Exact,
             verdict: Verdict::Allow,
@@ -493,5 +500,7 @@ fn outcome_of(link: Link, of: CommandId, duration_us: u64, draft: &OutcomeDraft<
         effective: draft.effective,
         notices: draft.notices,
         executed: draft.executed,
+        transcript: draft.transcript.clone(),
+        file: draft.file.clone(),
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    Body, BreakGlassId, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Identity, Intent, Kind, Label,
-    Outcome, ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult, Status, Time,
-    Transaction, UpstreamSecurity, Verdict, Via, Who, comment_claims,
+    Body, BreakGlassId, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Fidelity, Identity, Intent,
+    Kind, Label, Outcome, ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult,
+    Status, Time, Transaction, Transcript, UpstreamSecurity, Verdict, Via, Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -81,8 +81,8 @@ pub struct CommandView {
     pub proof: Option<ProofMethod>,
     /// Over which connection.
     pub connection: String,
-    /// To which database.
-    pub database: Label,
+    /// To which database, where there are any.
+    pub database: Option<Label>,
     /// By which message.
     pub via: Via,
     /// Its text.
@@ -93,8 +93,10 @@ pub struct CommandView {
     pub statement: Option<Label>,
     /// The portal's name.
     pub portal: Option<Label>,
-    /// The state of the transaction.
-    pub transaction: Transaction,
+    /// The state of the transaction, where there are any.
+    pub transaction: Option<Transaction>,
+    /// How exactly it is known.
+    pub fidelity: Fidelity,
     /// What it does, as far as that was analysed.
     pub effects: Effects,
     /// The decision.
@@ -117,6 +119,17 @@ pub struct CommandView {
     pub upstream: Option<UpstreamSecurity>,
     /// What became of it; none yet if it is pending.
     pub outcome: Option<OutcomeView>,
+}
+
+/// What went in and out of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileView {
+    /// Bytes that were read.
+    pub read: u64,
+    /// Bytes that were written.
+    pub written: u64,
+    /// SHA-256 of the content in hexadecimal digits, if it went as a whole and in order.
+    pub sha256: Opened,
 }
 
 /// What became of a command.
@@ -158,6 +171,10 @@ pub struct OutcomeView {
     pub notices: u32,
     /// Whether it was executed at all.
     pub executed: bool,
+    /// What went over its streams, if it is a program.
+    pub transcript: Option<Transcript>,
+    /// What went in and out of the file, if it is an operation on an open one.
+    pub file: Option<FileView>,
 }
 
 impl CommandView {
@@ -345,6 +362,7 @@ impl Commands {
             statement: intent.statement,
             portal: intent.portal,
             transaction: intent.transaction,
+            fidelity: intent.fidelity,
             effects: intent.effects,
             verdict: intent.verdict,
             rules: intent.rules,
@@ -378,6 +396,15 @@ impl Commands {
             effective: o.effective,
             notices: o.notices,
             executed: o.executed,
+            transcript: o.transcript,
+            file: match o.file {
+                Some(file) => Some(FileView {
+                    read: file.read,
+                    written: file.written,
+                    sha256: self.reader.open_field(session, &file.sha256)?,
+                }),
+                None => None,
+            },
         })
     }
 }

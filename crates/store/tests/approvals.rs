@@ -25,7 +25,7 @@ fn held(recorder: &Recorder, session: &mut SessionLog) -> (CommandId, Digest) {
     let request = ApprovalRequest {
         intent: pending.leaf(),
         connection: "app".into(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         role: "app_owner".into(),
         policy: Digest([1; 32]),
         quorum: 1,

@@ -89,7 +89,7 @@ fn make_version_1() {
         portal: Some(b""),
         rules: &rules,
         via: model::Via::Extended,
-        transaction: model::Transaction::Open,
+        transaction: Some(model::Transaction::Open),
         ..intent(&text, &parameters)
     };
     let recorded = admit(&gate, session.intent(&draft).unwrap()).unwrap();

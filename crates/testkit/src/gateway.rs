@@ -283,6 +283,14 @@ impl Gateway {
         line.1.trim().to_owned()
     }
 
+    /// The port on 127.0.0.1 where it speaks SSH, as it said at its last start.
+    #[track_caller]
+    pub fn ssh_port(&self) -> u16 {
+        let said = fs::read_to_string(self.stderr_path(self.starts)).unwrap();
+        let line = said.lines().find_map(|l| l.split_once("ssh on 127.0.0.1:")).expect("it speaks SSH");
+        line.1.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    }
+
     /// The URL of its HTTP API, as it said at its last start.
     #[track_caller]
     pub fn api(&self) -> String {

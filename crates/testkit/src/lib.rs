@@ -34,6 +34,7 @@ pub mod scram;
 mod server_log;
 /// A disk in memory that crashes and fails on request.
 pub mod sim_disk;
+pub mod sshd;
 mod target;
 mod tls;
 mod witness;

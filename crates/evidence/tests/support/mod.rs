@@ -108,7 +108,7 @@ impl Log {
             link: self.link(session),
             identity,
             connection: connection.into(),
-            database: Label::new(b"app"),
+            database: Some(Label::new(b"app")),
             upstream_user: "app_owner".into(),
             protocol: "postgres".into(),
             client: "127.0.0.1:50000".into(),
@@ -221,13 +221,13 @@ impl Log {
             command,
             who: Who { name: "agent:copilot-agent".parse().unwrap(), known: Known::Verified, on_behalf_of: None },
             connection: "app".into(),
-            database: Label::new(b"app"),
+            database: Some(Label::new(b"app")),
             via: Via::Simple,
             text,
             parameters,
             statement: None,
             portal: None,
-            transaction: Transaction::Idle,
+            transaction: Some(Transaction::Idle),
             effects: Effects::NotEstablished,
             fidelity: Fidelity::Exact,
             verdict: Verdict::Allow,
@@ -250,6 +250,23 @@ impl Log {
     }
 
     pub fn ended(&mut self, of: CommandId, status: Status, message: Field, executed: bool) {
+        self.ended_with(of, status, message, executed, None);
+    }
+
+    /// The end of a program that wrote this.
+    pub fn wrote(&mut self, of: CommandId, content: Field) {
+        let transcript = Transcript { content, stdin: 0, stdout: 9, stderr: 0, kept: 9 };
+        self.ended_with(of, Status::Ok, Field::NONE, true, Some(transcript));
+    }
+
+    fn ended_with(
+        &mut self,
+        of: CommandId,
+        status: Status,
+        message: Field,
+        executed: bool,
+        transcript: Option<Transcript>,
+    ) {
         let outcome = Outcome {
             link: self.link(of.session),
             of,
@@ -269,6 +286,8 @@ impl Log {
             effective: Effective::Committed,
             notices: 0,
             executed,
+            transcript,
+            file: None,
         };
         self.push_linked(of.session, Body::Outcome(outcome));
     }
@@ -398,7 +417,8 @@ pub fn log() -> (Log, Vec<CommandId>) {
     log.outcome(three, Status::Ok, Field::NONE);
     let long = log.blob(a, &b"insert into t values (1); ".repeat(20), Some(Packing::Deflate));
     let four = log.intent(a, long, Field::NONE);
-    log.outcome(four, Status::Ok, Field::NONE);
+    let output = log.sealed(a, b"\x01\x00\x09INSERT 20");
+    log.wrote(four, output);
     let long = log.blob(a, &b"select 'x' ".repeat(12), None);
     let five = log.intent(a, long, Field::NONE);
     log.outcome(five, Status::Ok, Field::NONE);

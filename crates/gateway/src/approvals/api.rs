@@ -270,7 +270,7 @@ fn detail(of: CommandId, held: &Held, by: &Identity) -> Value {
     };
     let more = json!({
         "parameters": held.shown.parameters,
-        "transaction": held.shown.transaction.as_str(),
+        "transaction": held.shown.transaction.map(model::Transaction::as_str),
         "opaque": held.shown.opaque.iter().map(|why| why.as_str()).collect::<Vec<_>>(),
         "policy": held.case.policy().hex(),
         "intent": held.intent.hex(),

@@ -99,12 +99,14 @@ struct Vote {
 /// What people see of a command before they decide. Nothing of it is shortened.
 pub(crate) struct Shown {
     pub(crate) connection: String,
-    pub(crate) database: String,
+    /// Where there are any.
+    pub(crate) database: Option<String>,
     pub(crate) role: String,
     pub(crate) statement: String,
     /// A JSON array, if there are any.
     pub(crate) parameters: Option<serde_json::Value>,
-    pub(crate) transaction: Transaction,
+    /// Where there are any.
+    pub(crate) transaction: Option<Transaction>,
     pub(crate) rules: Vec<String>,
     pub(crate) message: Option<String>,
     /// Why the statement may do more than it says; empty if it does not.
@@ -237,7 +239,7 @@ impl Approvals {
         let request = ApprovalRequest {
             intent: pending.leaf(),
             connection: asked.shown.connection.clone(),
-            database: Label::new(asked.shown.database.as_bytes()),
+            database: asked.shown.database.as_ref().map(|name| Label::new(name.as_bytes())),
             role: asked.shown.role.clone(),
             policy: asked.policy,
             quorum: u64::from(asked.rules.quorum),
@@ -365,7 +367,8 @@ impl Approvals {
         }
         let principal = who.on_behalf_of.as_ref().map_or("", |whom| whom.name.as_str());
         let mut hash = Sha256::new_with_prefix(self.key);
-        let texts = [who.name.as_str(), principal, &shown.connection, &shown.database, &shown.role, &shown.statement];
+        let database = shown.database.as_deref().unwrap_or_default();
+        let texts = [who.name.as_str(), principal, &shown.connection, database, &shown.role, &shown.statement];
         for part in texts.map(str::as_bytes).into_iter().chain([raw_parameters.as_slice()]) {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
@@ -526,10 +529,10 @@ impl Drop for Ticket {
 }
 
 /// How long a client is kept waiting.
-pub(crate) fn wait_of(rules: &ApprovalRules, transaction: Transaction) -> Duration {
+pub(crate) fn wait_of(rules: &ApprovalRules, transaction: Option<Transaction>) -> Duration {
     match transaction {
-        Transaction::Idle => rules.wait,
-        Transaction::Open | Transaction::Failed => rules.wait_in_transaction,
+        None | Some(Transaction::Idle) => rules.wait,
+        Some(Transaction::Open | Transaction::Failed) => rules.wait_in_transaction,
     }
 }
 

@@ -33,7 +33,7 @@ fn session(recorder: &Recorder, name: &str) -> SessionLog {
     let start = SessionStart {
         identity: identity(name),
         connection: "app".into(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         upstream_user: "app".into(),
         protocol: "postgres 3.0".into(),
         client: "192.0.2.1:5000".into(),
@@ -61,11 +61,11 @@ fn asked(name: &str, statement: &str, facts: &Arc<Facts>) -> Asked {
         policy: Digest([1; 32]),
         shown: Shown {
             connection: "app".into(),
-            database: "app".into(),
+            database: Some("app".into()),
             role: "app".into(),
             statement: statement.into(),
             parameters: None,
-            transaction: Transaction::Idle,
+            transaction: Some(Transaction::Idle),
             rules: vec![],
             message: None,
             opaque: facts.opaque.clone(),

@@ -80,16 +80,16 @@ fn open(glasses: &BreakGlass, config: &Config, by: &Identity, body: &[u8]) -> An
         Ok(form) => form,
         Err(error) => return invalid(&error, "send {\"connection\": NAME, \"reason\": TEXT, \"seconds\": NUMBER}"),
     };
-    let connection = config.connections.get(&form.connection);
-    let Some(connection) = connection.filter(|known| known.grants.admit(&by.name, &by.groups).is_some()) else {
+    let grants = config.grants(&form.connection);
+    if grants.is_none_or(|grants| grants.admit(&by.name, &by.groups).is_none()) {
         // One answer, so that nobody learns which connections there are.
         let text = format!("connection \"{}\" does not exist, or {} may not use it", form.connection, by.name);
         return problem(StatusCode::NOT_FOUND, "not_found", &text, "`onrecord whoami` lists those you may use");
-    };
-    let rules = connection.break_glass.as_ref();
+    }
+    let rules = config.glass_rules(&form.connection);
     let longest = rules.map_or(LASTS_MAX, |rules| rules.longest);
     let lasts = form.seconds.map_or(longest, Duration::from_secs);
-    let asked = Asked { by, connection: &connection.name, reason: form.reason.trim(), lasts };
+    let asked = Asked { by, connection: &form.connection, reason: form.reason.trim(), lasts };
     match glasses.break_it(&asked, rules) {
         Ok(id) => one(glasses, config, by, id),
         Err(why) => not_done(&why),
@@ -141,7 +141,7 @@ fn rules_for<'a>(
 }
 
 fn rules_of<'a>(held: &Held, config: &'a Config) -> Option<&'a GlassRules> {
-    config.connections.get(&held.glass.opening().connection)?.break_glass.as_ref()
+    config.glass_rules(&held.glass.opening().connection)
 }
 
 /// Whether somebody may see one: who opened it, and who may review it.
@@ -210,7 +210,7 @@ fn command(view: &CommandView) -> Value {
     json!({
         "id": view.id.to_string(),
         "time": wall_text(view.time.wall_us),
-        "database": view.database.to_string(),
+        "database": view.database.as_ref().map(ToString::to_string),
         "verdict": view.verdict.as_str(),
         "lifted": view.observed == Some(model::Verdict::Hold) && view.verdict == model::Verdict::Allow,
         "rules": view.rules,

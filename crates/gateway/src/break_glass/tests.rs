@@ -121,7 +121,7 @@ impl Place {
         let start = SessionStart {
             identity: identity(name),
             connection: "app".into(),
-            database: Label::new(b"app"),
+            database: Some(Label::new(b"app")),
             upstream_user: "app".into(),
             protocol: "postgres 3.0".into(),
             client: "192.0.2.1:5000".into(),

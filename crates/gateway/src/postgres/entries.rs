@@ -9,7 +9,7 @@ use model::{
     AbsentReason, BreakGlassId, Cancel, CancelResult, Carried, Claim, CommandId, Copy, CopyDirection, Digest,
     Effective, Facts, Field, Label, Reason, SessionId, StatementResult, Status, Transaction, Verdict, Via,
 };
-use policy::{Decision, Denial, Request, Ruling, Target, TargetParts};
+use policy::{Request, Ruling, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
 use wire::postgres::tap;
 
@@ -35,7 +35,7 @@ const RULE_FUNCTION: &str = "builtin:function-call";
 
 /// What a command is, apart from its content.
 pub(crate) struct Shape<'a> {
-    via: Via,
+    via: tap::Via,
     statement: &'a [u8],
     portal: &'a [u8],
     transaction: Transaction,
@@ -56,7 +56,7 @@ impl<'a> Shape<'a> {
         status: tap::TxStatus,
         bytes: u64,
     ) -> Self {
-        Self { via: via(sent), statement, portal, transaction: transaction(status), bytes }
+        Self { via: sent, statement, portal, transaction: transaction(status), bytes }
     }
 
     /// Of a Parse that the server refused.
@@ -78,20 +78,20 @@ impl<'a> Shape<'a> {
     /// What policy looks at. The tap lets through only the function calls that are listed.
     pub(crate) fn request(&self) -> Request {
         match self.via {
-            Via::Function => Request::FunctionCall { listed: policy::Listed::Yes },
-            Via::Simple | Via::Extended | Via::Parse => Request::Statement,
+            tap::Via::Function => Request::FunctionCall { listed: policy::Listed::Yes },
+            tap::Via::Simple | tap::Via::Extended | tap::Via::Parse => Request::Statement,
         }
     }
 
     /// What is recorded before it runs, or of one that does not run.
     pub(crate) fn intent<'b>(&'b self, text: &'b Field, parameters: &'b Field, ruled: Ruled<'b>) -> IntentDraft<'b> {
         IntentDraft {
-            via: self.via,
+            via: via(self.via),
             text,
             parameters,
             statement: name(self.statement),
             portal: name(self.portal),
-            transaction: self.transaction,
+            transaction: Some(self.transaction),
             verdict: ruled.verdict,
             rules: ruled.rules,
             effects: ruled.effects,
@@ -106,8 +106,8 @@ impl<'a> Shape<'a> {
     /// The rule by which the gateway refuses such a command.
     pub(crate) fn denied_by(&self) -> String {
         match self.via {
-            Via::Function => RULE_FUNCTION.to_owned(),
-            Via::Simple | Via::Extended | Via::Parse => RULE_NAMES.to_owned(),
+            tap::Via::Function => RULE_FUNCTION.to_owned(),
+            tap::Via::Simple | tap::Via::Extended | tap::Via::Parse => RULE_NAMES.to_owned(),
         }
     }
 }
@@ -177,19 +177,6 @@ pub(crate) fn target(connection: &Connection, database: &str) -> Target {
     })
 }
 
-/// Why a policy refuses a statement, for who sent it: what decided, and by which rule.
-pub(crate) fn why_denied(decision: Option<&Decision>, denial: &Denial) -> String {
-    let rule = &denial.rule;
-    let said = decision.map(|decision| (decision.message(), decision.error(), decision.decisive()));
-    let why = match said {
-        Some((Some(message), _, _)) => format!("{message} (rule {rule})"),
-        Some((None, Some(error), _)) => format!("its policy could not be evaluated: {error}"),
-        Some((None, None, None)) => "no rule of the connection's policy allows it".to_owned(),
-        Some((None, None, Some(_))) | None => format!("rule {rule} denies it"),
-    };
-    format!("OnRecord refused this statement: {why}")
-}
-
 /// A session's first entry.
 pub(crate) fn session_open(
     client: &Client,
@@ -201,7 +188,7 @@ pub(crate) fn session_open(
     SessionStart {
         identity: model::Identity::clone(&client.identity),
         connection: connection.name.clone(),
-        database: Label::new(database.as_bytes()),
+        database: Some(Label::new(database.as_bytes())),
         upstream_user: connection.user.clone(),
         protocol: format!("postgres 3.{}", client.minor),
         client: client.peer.to_string(),
@@ -258,6 +245,8 @@ pub(crate) fn outcome<'a>(
         },
         notices: outcome.notices,
         executed: outcome.executed,
+        transcript: None,
+        file: None,
     }
 }
 

@@ -77,7 +77,7 @@ impl Log {
             link: self.link(session),
             identity: identity(agent()),
             connection: connection.into(),
-            database: Label::new(b"app"),
+            database: Some(Label::new(b"app")),
             upstream_user: "app".into(),
             protocol: "postgres".into(),
             client: "127.0.0.1:5".into(),
@@ -114,13 +114,13 @@ impl Log {
             command: CommandId { session: id(session), ordinal: *count },
             who: Who { name: agent(), known: Known::Verified, on_behalf_of: None },
             connection: "app".into(),
-            database: Label::new(b"app"),
+            database: Some(Label::new(b"app")),
             via: Via::Simple,
             text,
             parameters: Field::NONE,
             statement: None,
             portal: None,
-            transaction: Transaction::Idle,
+            transaction: Some(Transaction::Idle),
             effects: Effects::NotEstablished,
             fidelity: Fidelity::Exact,
             verdict: Verdict::Allow,
@@ -164,6 +164,8 @@ impl Log {
             effective: Effective::Committed,
             notices: 0,
             executed,
+            transcript: None,
+            file: None,
         };
         self.in_session(session, Body::Outcome(outcome));
     }
@@ -237,7 +239,7 @@ impl Log {
             ApprovalStep::Requested(Box::new(ApprovalRequest {
                 intent,
                 connection: "app".into(),
-                database: Label::new(b"app"),
+                database: Some(Label::new(b"app")),
                 role: "app".into(),
                 policy: Digest([4; 32]),
                 quorum,

@@ -217,7 +217,7 @@ impl<'a> Object<'a> {
             "requested" => ApprovalStep::Requested(Box::new(ApprovalRequest {
                 intent: self.digest("intent")?.ok_or(Bad("intent"))?,
                 connection: self.string("connection")?,
-                database: self.label("database")?,
+                database: self.optional("database", |o, k| o.label(k))?,
                 role: self.string("role")?,
                 policy: self.digest("policy")?.ok_or(Bad("policy"))?,
                 quorum: self.number("quorum")?,
@@ -300,7 +300,7 @@ impl<'a> Object<'a> {
             link: self.link()?,
             identity: self.object("identity")?.identity()?,
             connection: self.string("connection")?,
-            database: self.label("database")?,
+            database: self.optional("database", |o, k| o.label(k))?,
             upstream_user: self.string("upstream_user")?,
             protocol: self.string("protocol")?,
             client: self.string("client")?,
@@ -432,13 +432,13 @@ impl<'a> Object<'a> {
                 on_behalf_of: who.on_behalf_of()?,
             },
             connection: self.string("connection")?,
-            database: self.label("database")?,
+            database: self.optional("database", |o, k| o.label(k))?,
             via: self.word("via", Via::parse)?,
             text: self.field("text")?,
             parameters: self.field("parameters")?,
             statement: self.optional("statement", |o, k| o.label(k))?,
             portal: self.optional("portal", |o, k| o.label(k))?,
-            transaction: self.word("transaction", Transaction::parse)?,
+            transaction: self.optional("transaction", |o, k| o.word(k, Transaction::parse))?,
             effects: self.object("effects")?.effects()?,
             fidelity: self.word("fidelity", Fidelity::parse)?,
             verdict: self.word("verdict", Verdict::parse)?,
@@ -510,6 +510,24 @@ impl<'a> Object<'a> {
             effective: self.word("effective", Effective::parse)?,
             notices: self.small("notices")?,
             executed: self.truth("executed")?,
+            transcript: self.optional("transcript", |o, k| {
+                let transcript = o.object(k)?;
+                Ok(Transcript {
+                    content: transcript.field("content")?,
+                    stdin: transcript.number("stdin")?,
+                    stdout: transcript.number("stdout")?,
+                    stderr: transcript.number("stderr")?,
+                    kept: transcript.number("kept")?,
+                })
+            })?,
+            file: self.optional("file", |o, k| {
+                let file = o.object(k)?;
+                Ok(FileContent {
+                    read: file.number("read")?,
+                    written: file.number("written")?,
+                    sha256: file.field("sha256")?,
+                })
+            })?,
         })
     }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::Failure;
+use crate::config::{Connection, ConnectionKind};
 use crate::output::{Cell, Column, Format, Table, Tone};
 
 /// `connections ...`.
@@ -24,12 +25,12 @@ impl Connections {
             return console.json_list(config.connections.iter().map(|(name, connection)| {
                 Ok(json!({
                     "name": name.as_str(),
-                    "kind": "postgres",
+                    "kind": connection.kind.as_str(),
                     "address": connection.address.to_string(),
                     "database": connection.database,
                     "databases": connection.databases,
                     "user": connection.user,
-                    "tls": connection.tls().to_string(),
+                    "tls": encryption(connection),
                     "durability": connection.durability.to_string(),
                     "identities": strings(&connection.identities),
                     "groups": connection.groups,
@@ -48,10 +49,10 @@ impl Connections {
         for (name, connection) in &config.connections {
             table.row([
                 Cell::toned(Tone::Strong, name.as_str()),
-                Cell::new("postgres"),
+                Cell::new(connection.kind.as_str()),
                 Cell::new(connection.address.to_string()),
                 Cell::new(&connection.database),
-                Cell::new(connection.tls().to_string()),
+                Cell::new(encryption(connection)),
                 Cell::new(connection.durability.to_string()),
                 match who(connection) {
                     who if who.is_empty() => Cell::toned(Tone::Warning, "nobody"),
@@ -67,9 +68,17 @@ impl Connections {
 }
 
 /// Who may use it: identities and groups.
-fn who(connection: &crate::config::Connection) -> Vec<String> {
+fn who(connection: &Connection) -> Vec<String> {
     let groups = connection.groups.iter().map(|group| format!("group {group}"));
     strings(&connection.identities).into_iter().chain(groups).collect()
+}
+
+/// How the way to the resource is kept from others.
+fn encryption(connection: &Connection) -> String {
+    match connection.kind {
+        ConnectionKind::Postgres => connection.tls().to_string(),
+        ConnectionKind::Ssh => "host-key".to_owned(),
+    }
 }
 
 fn strings(names: &[model::IdentityName]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! `onrecord doctor`: looks for what keeps the gateway from working, one line each, with what to do.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ use store::{RealDisk, Recorder, Wrapping, WrappingKey};
 use super::Context;
 use super::config::{described, idle_parts};
 use super::words::bytes;
-use crate::config::{Address, Config, Connection, SecretState, UpstreamTls, Witness, resolve_secrets};
+use crate::config::{Address, Config, Connection, ConnectionKind, SecretState, UpstreamTls, Witness, resolve_secrets};
 use crate::control::{Asked, Request, ask};
 use crate::output::{Console, Format, Tone, single_line};
 use crate::wiring::{issuer_source, wrapping_key};
@@ -30,6 +30,8 @@ const FLUSHES: usize = 15;
 const FREE_BYTES_LOW: u64 = 2 << 30;
 /// Free space below which the next segments do not fit.
 const FREE_BYTES_NONE: u64 = 256 << 20;
+/// How much of an SSH server's greeting is read, bytes (RFC 4253, 4.2).
+const GREETING_BYTES_MAX: u64 = 255;
 /// PostgreSQL's SSLRequest.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
@@ -318,7 +320,8 @@ fn witnesses(config: &Config, witness: &Witness, report: &mut Report<'_>) -> Res
 
 fn ports(config: &Config, serving: bool, report: &mut Report<'_>) -> Result<(), Failure> {
     let publish = config.publish.iter().flat_map(|publish| &publish.listen);
-    for address in config.listen.postgres.iter().chain(&config.listen.outposts).chain(publish) {
+    for address in config.listen.postgres.iter().chain(&config.listen.ssh).chain(&config.listen.outposts).chain(publish)
+    {
         let what = format!("listen {address}");
         match TcpListener::bind(address) {
             Ok(_) if serving && address.port() != 0 => {
@@ -349,6 +352,15 @@ fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Res
         let found = format!("{address} is reached through outpost {via}");
         return report.say(Level::Ok, &what, &found, "`onrecord outpost list` shows whether it is connected");
     }
+    if connection.kind == ConnectionKind::Ssh {
+        return match greeting(address) {
+            Ok(version) => report.say(Level::Ok, &what, &format!("{address} answers: {version}"), ""),
+            Err(error) => {
+                let hint = "check `address`, the network between, and that sshd is up";
+                report.say(Level::Fail, &what, &format!("{address}: {error}"), hint)
+            }
+        };
+    }
     match ask_for_tls(address) {
         Err(error) => {
             let hint = "check `address`, the network between, and that the server is up";
@@ -372,6 +384,30 @@ fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Res
 enum Tls {
     Offered,
     Refused,
+}
+
+/// The version that an SSH server says first (RFC 4253, 4.2).
+fn greeting(address: &Address) -> std::io::Result<String> {
+    let Address::Tcp { host, port } = address else { return Err(ErrorKind::Unsupported.into()) };
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in (host.as_str(), *port).to_socket_addrs()? {
+        let stream = match TcpStream::connect_timeout(&address, ANSWER_MAX) {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        let mut said = String::new();
+        BufReader::new(stream.take(GREETING_BYTES_MAX)).read_line(&mut said)?;
+        let version = single_line(said.trim()).into_owned();
+        return match said.starts_with("SSH-2.0-") {
+            true => Ok(version),
+            false => Err(std::io::Error::other("it does not answer as an SSH server does")),
+        };
+    }
+    Err(last)
 }
 
 fn ask_for_tls(address: &Address) -> std::io::Result<Tls> {

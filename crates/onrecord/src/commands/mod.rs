@@ -17,6 +17,7 @@ pub mod init;
 pub mod keys;
 pub mod login;
 pub mod outpost;
+pub mod output;
 pub mod policy;
 pub mod receipt;
 pub mod replay;

@@ -23,7 +23,8 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) on_behalf_of: Option<String>,
     pub(super) connection: String,
-    pub(super) database: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) database: Option<String>,
     pub(super) via: &'static str,
     /// None when it cannot be shown; `text_state` says why.
     pub(super) text: Option<String>,
@@ -35,7 +36,10 @@ pub(super) struct Row {
     pub(super) parameters_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) statement: Option<String>,
-    pub(super) transaction: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) transaction: Option<&'static str>,
+    /// How exactly it is known.
+    pub(super) fidelity: &'static str,
     pub(super) verdict: &'static str,
     /// The rules that matched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -189,6 +193,7 @@ fn brief(method: &str) -> &str {
     match ProofMethod::parse(method) {
         Some(ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus) => "key",
         Some(ProofMethod::ConnectionToken) => "token",
+        Some(ProofMethod::PublicKey) => "ssh-key",
         Some(ProofMethod::Jwt | ProofMethod::Certificate) | None => method,
     }
 }

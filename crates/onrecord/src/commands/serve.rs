@@ -109,7 +109,10 @@ fn say_ready(running: &Running) {
     if !addresses.outposts.is_empty() {
         say(&format!("onrecord: outposts dial {}", joined(&addresses.outposts)));
     }
-    say(&format!("onrecord: ready, postgres on {}", joined(&addresses.postgres)));
+    let spoken = [("postgres", &addresses.postgres), ("ssh", &addresses.ssh)];
+    let spoken = spoken.into_iter().filter(|(_, addresses)| !addresses.is_empty());
+    let spoken: Vec<_> = spoken.map(|(name, addresses)| format!("{name} on {}", joined(addresses))).collect();
+    say(&format!("onrecord: ready, {}", spoken.join("; ")));
 }
 
 /// What a running gateway comes to do next.

@@ -63,14 +63,17 @@ fn command(reader: &Reader, id: CommandId, console: &mut Console) -> Result<(), 
     if let Some(principal) = &who.on_behalf_of {
         facts.say("on behalf of", &format!("{} ({})", principal.name, principal.known))?;
     }
-    facts.say("connection", &format!("{}, database {}", view.connection, view.database))?;
+    facts.say("connection", &format!("{}{}", view.connection, words::database(view.database.as_ref())))?;
     let named = |what: &str, label: &Option<model::Label>| match label.as_ref().map(ToString::to_string) {
         Some(name) if !name.is_empty() => format!(", {what} {name}"),
         _ => String::new(),
     };
     let (statement, portal) = (named("statement", &view.statement), named("portal", &view.portal));
     facts.say("via", &format!("{}{statement}{portal}", view.via))?;
-    facts.say("transaction", &format!("{} when it was sent", view.transaction))?;
+    if let Some(transaction) = view.transaction {
+        facts.say("transaction", &format!("{transaction} when it was sent"))?;
+    }
+    facts.say("fidelity", view.fidelity.as_str())?;
     decided(&mut facts, &view)?;
     approved(&mut facts, &view, approval.as_ref())?;
     let mut name = "break-glass";
@@ -217,13 +220,18 @@ fn ended(facts: &mut Facts<'_>, view: &CommandView, outcome: &OutcomeView) -> Re
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         facts.say("result", &format!("{}{more}", tags.join(", ")))?;
     }
-    facts.say("rows", &outcome.rows.to_string())?;
+    if view.transaction.is_some() {
+        facts.say("rows", &outcome.rows.to_string())?;
+    }
     if let Some(copy) = outcome.copy {
         facts.say("copy", &format!("{} bytes {}", copy.bytes, copy.direction))?;
     }
     facts.say("bytes", &format!("{} up, {} down", outcome.bytes_up, outcome.bytes_down))?;
     facts.say("took", &words::duration(outcome.duration_us))?;
-    facts.say("effects", outcome.effective.as_str())?;
+    if view.transaction.is_some() {
+        facts.say("effects", outcome.effective.as_str())?;
+    }
+    streams(facts, outcome)?;
     if outcome.notices > 0 {
         facts.say("notices", &outcome.notices.to_string())?;
     }
@@ -232,6 +240,26 @@ fn ended(facts: &mut Facts<'_>, view: &CommandView, outcome: &OutcomeView) -> Re
     }
     if !outcome.executed {
         facts.say("executed", "no")?;
+    }
+    Ok(())
+}
+
+/// What went over a program's streams, and in and out of a file.
+fn streams(facts: &mut Facts<'_>, outcome: &OutcomeView) -> Result<(), Failure> {
+    if let Some(transcript) = &outcome.transcript {
+        let all = transcript.stdin + transcript.stdout + transcript.stderr;
+        let kept = match transcript.kept {
+            kept if kept == all => String::new(),
+            kept => format!("; the first {kept} are kept"),
+        };
+        let model::Transcript { stdin, stdout, stderr, .. } = transcript;
+        facts.say("streams", &format!("{stdin} bytes in, {stdout} out, {stderr} of errors{kept}"))?;
+    }
+    if let Some(file) = &outcome.file {
+        facts.say("file", &format!("{} bytes read, {} written", file.read, file.written))?;
+        if file.sha256.text().is_some() {
+            facts.content("sha256", &file.sha256)?;
+        }
     }
     Ok(())
 }
@@ -249,6 +277,13 @@ fn evidence(view: &CommandView, intent: &str, outcome: Option<&str>) -> Value {
         "upstream": view.upstream.map(|upstream| upstream.as_str()),
         "copy": ended.and_then(|o| o.copy).map(|copy| json!({"direction": copy.direction.as_str(), "bytes": copy.bytes})),
         "executed": ended.map(|o| o.executed),
+        "fidelity": view.fidelity.as_str(),
+        "streams": ended.and_then(|o| o.transcript.as_ref()).map(|streams| json!({
+            "stdin": streams.stdin, "stdout": streams.stdout, "stderr": streams.stderr, "kept": streams.kept,
+        })),
+        "file": ended.and_then(|o| o.file.as_ref()).map(|file| json!({
+            "read": file.read, "written": file.written, "sha256": file.sha256.text(),
+        })),
         "suspended": ended.map(|o| o.suspended),
         "fetches": ended.map(|o| o.fetches),
         "notices": ended.map(|o| o.notices),
@@ -337,7 +372,8 @@ pub(super) fn about_session(view: &SessionView, console: &mut Console) -> Result
     if !identity.groups.is_empty() {
         facts.say("groups", &identity.groups.join(", "))?;
     }
-    let database = format!("{}, database {}, as {}", open.connection, open.database, open.upstream_user);
+    let database = words::database(open.database.as_ref());
+    let database = format!("{}{database}, as {}", open.connection, open.upstream_user);
     facts.say("connection", &database)?;
     facts.say("from", &format!("{}, {}", open.client, open.tls.as_deref().unwrap_or("without TLS")))?;
     if let Some(outpost) = &open.outpost {

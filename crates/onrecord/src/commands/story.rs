@@ -86,7 +86,7 @@ pub(super) fn as_json(story: &ApprovalStory) -> Value {
                     "request": entry.leaf.hex(),
                     "intent": request.intent.hex(),
                     "connection": request.connection,
-                    "database": request.database.to_string(),
+                    "database": request.database.as_ref().map(ToString::to_string),
                     "role": request.role,
                     "policy": request.policy.hex(),
                     "quorum": request.quorum,

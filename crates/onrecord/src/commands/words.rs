@@ -94,6 +94,11 @@ pub(super) fn counted<T: Display + PartialEq + From<u8>>(count: T, one: &str, ma
     format!("{count} {}", if count == T::from(1) { one } else { many })
 }
 
+/// A database as it follows a connection's name; nothing where there are none.
+pub(super) fn database(name: Option<&model::Label>) -> String {
+    name.map_or_else(String::new, |name| format!(", database {name}"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

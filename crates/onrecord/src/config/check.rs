@@ -1,7 +1,11 @@
 //! Checks that span several values of the file, and the ones that reach outside of it.
 
+use model::Durability;
+
 use super::problem::Problem;
-use super::{Address, Config, Connection, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls};
+use super::{
+    Address, Config, Connection, ConnectionKind, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls,
+};
 use crate::config::ConnectionName;
 
 /// User names that are no identity's.
@@ -53,12 +57,14 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
     if config.gateway.data.as_os_str().is_empty() {
         problem("gateway.data", "the path is empty".into(), "name the data directory");
     }
-    if config.listen.postgres.is_empty() {
+    if config.listen.postgres.is_empty() && config.listen.ssh.is_empty() {
         let hint = "write at least one address, such as [\"127.0.0.1:6432\"]";
         problem("listen.postgres", "there is no address to listen on".into(), hint);
     }
-    if config.listen.postgres.len() > LIST_ENTRIES_MAX {
-        problem("listen.postgres", format!("more than {LIST_ENTRIES_MAX} entries"), "remove some");
+    for (key, listened) in [("listen.postgres", &config.listen.postgres), ("listen.ssh", &config.listen.ssh)] {
+        if listened.len() > LIST_ENTRIES_MAX {
+            problem(key, format!("more than {LIST_ENTRIES_MAX} entries"), "remove some");
+        }
     }
     match (&config.tls.certificate, &config.tls.key) {
         (Some(_), None) => problem(
@@ -82,6 +88,25 @@ pub(super) fn inconsistencies(config: &Config, text: &str) -> Vec<Problem> {
             let hint = "use 1 to 128 letters, digits, `.`, `_`, `@`, `-`, `+` or `/`";
             let what = format!("{user:?} is not an identity's name");
             problem(&format!("identities.{user}"), what, hint);
+        }
+    }
+    let mut keys: Vec<(gateway::SshPublicKey, &str)> = Vec::new();
+    for (user, identity) in &config.identities {
+        let place = format!("identities.{user}.ssh_keys");
+        for line in &identity.ssh_keys {
+            match gateway::SshPublicKey::from_openssh(line) {
+                Err(error) => {
+                    let hint = "write the line of a .pub file: \"ssh-ed25519 AAAA... comment\"";
+                    problem(&place, error.to_string(), hint);
+                }
+                Ok(key) => match keys.iter().find(|(known, _)| *known == key) {
+                    Some((_, other)) => {
+                        let what = format!("{} is a key of {other} already", key.fingerprint());
+                        problem(&place, what, "give each identity a key of its own: a key says who somebody is");
+                    }
+                    None => keys.push((key, user)),
+                },
+            }
         }
     }
     let limits = &config.limits;
@@ -163,7 +188,9 @@ fn of_connection(
     problem: &mut impl FnMut(&str, String, &str),
 ) {
     let key = |last: &str| format!("connections.{name}.{last}");
-    for (which, value) in [("database", &connection.database), ("user", &connection.user)] {
+    of_kind(config, name, connection, problem);
+    let database = (connection.kind == ConnectionKind::Postgres).then_some(("database", &connection.database));
+    for (which, value) in [("user", &connection.user)].into_iter().chain(database) {
         if value.is_empty() || value.contains('\0') {
             problem(&key(which), "the name is empty".into(), "name it as the resource does");
         }
@@ -196,6 +223,79 @@ fn of_connection(
                 &format!("`onrecord identities add` makes one; known: {}", known_identities(config)),
             );
         }
+    }
+}
+
+/// What only connections of one kind have.
+fn of_kind(
+    config: &Config,
+    name: &ConnectionName,
+    connection: &Connection,
+    problem: &mut impl FnMut(&str, String, &str),
+) {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    let (listened, listen) = match connection.kind {
+        ConnectionKind::Postgres => (!config.listen.postgres.is_empty(), "postgres = [\"127.0.0.1:6432\"]"),
+        ConnectionKind::Ssh => (!config.listen.ssh.is_empty(), "ssh = [\"127.0.0.1:2222\"]"),
+    };
+    if !listened {
+        let what = format!("there is no address where clients could speak {}", connection.kind.as_str());
+        problem(&key("kind"), what, &format!("add `{listen}` to [listen]"));
+    }
+    let (postgres, ssh) = (
+        [
+            ("database", !connection.database.is_empty()),
+            ("databases", !connection.databases.is_empty()),
+            ("tls", connection.tls_asked.is_some()),
+            ("ca", connection.ca.is_some()),
+            ("server_name", connection.server_name.is_some()),
+            ("allow_plaintext", connection.allow_plaintext),
+        ],
+        [
+            ("key", connection.key.is_some()),
+            ("host_keys", !connection.host_keys.is_empty()),
+            ("users", !connection.users.is_empty()),
+            ("terminals", connection.terminals),
+            ("kept_bytes_max", connection.kept_bytes_max.is_some()),
+        ],
+    );
+    let others: Vec<_> = match connection.kind {
+        ConnectionKind::Postgres => ssh.into_iter().collect(),
+        ConnectionKind::Ssh => postgres.into_iter().collect(),
+    };
+    for (last, _) in others.into_iter().filter(|(_, given)| *given) {
+        problem(&key(last), format!("a connection of kind \"{}\" has none", connection.kind.as_str()), "remove it");
+    }
+    if connection.kind == ConnectionKind::Ssh {
+        of_host(name, connection, problem);
+    }
+}
+
+/// What a host is trusted by, and logged in to with.
+fn of_host(name: &ConnectionName, connection: &Connection, problem: &mut impl FnMut(&str, String, &str)) {
+    let key = |last: &str| format!("connections.{name}.{last}");
+    if connection.host_keys.is_empty() {
+        let hint = "write the lines of `ssh-keyscan -t ed25519 HOST`, without the name, after you have checked them";
+        problem(&key("host_keys"), "the host could be anybody: no key of it is known".into(), hint);
+    }
+    for line in &connection.host_keys {
+        if let Err(error) = gateway::SshPublicKey::from_openssh(line) {
+            problem(&key("host_keys"), error.to_string(), "write \"ssh-ed25519 AAAA...\"");
+        }
+    }
+    if connection.key.is_some() == connection.password.is_some() {
+        let hint = "write key = \"file:PATH\" with the private key that the host lets in, or `password`, not both";
+        problem(&key("key"), "it is not said with what the gateway logs in".into(), hint);
+    }
+    if matches!(connection.durability, Durability::Both | Durability::Held) {
+        let what = format!(
+            "over ssh nothing is held back until the outcome is durable, as \"{}\" wants",
+            connection.durability
+        );
+        problem(&key("durability"), what, "write \"intent\" or \"written\"");
+    }
+    if matches!(connection.address, Address::Unix(_)) {
+        problem(&key("address"), "ssh is not spoken over a unix socket".into(), "write \"host:22\"");
     }
 }
 

@@ -44,6 +44,8 @@ pub const SCHEMA: &str = include_str!("schema.json");
 pub const MESSAGE_BYTES_FLOOR: u64 = 16 * 1024;
 /// The largest `message_bytes_max`: PostgreSQL's own limit of a message.
 pub const MESSAGE_BYTES_CEILING: u64 = 1 << 30;
+/// Bytes of a command's streams that are kept unless the file says another number.
+pub const KEPT_BYTES: u64 = 64 << 20;
 /// The longest file of a policy, bytes.
 const POLICY_BYTES_MAX: u64 = 1 << 20;
 
@@ -133,8 +135,11 @@ pub struct Retention {
 #[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Addresses that speak PostgreSQL.
-    #[serde(deserialize_with = "value::listeners")]
+    #[serde(default, deserialize_with = "value::listeners")]
     pub postgres: Vec<SocketAddr>,
+    /// Addresses that speak SSH.
+    #[serde(default, deserialize_with = "value::listeners")]
+    pub ssh: Vec<SocketAddr>,
     /// Addresses of the HTTP API, over TLS; nowhere, unless given.
     #[serde(default, deserialize_with = "value::listeners")]
     pub api: Vec<SocketAddr>,
@@ -172,7 +177,8 @@ pub struct Connection {
     pub kind: ConnectionKind,
     /// Where the resource is.
     pub address: Address,
-    /// The database that the connection's name stands for.
+    /// PostgreSQL: the database that the connection's name stands for.
+    #[serde(default)]
     pub database: String,
     /// Further databases, reachable as `NAME/DATABASE`; `*` is any.
     #[serde(default)]
@@ -181,6 +187,19 @@ pub struct Connection {
     pub user: String,
     /// That user's password.
     pub password: Option<SecretSource>,
+    /// SSH: the private key that lets that user in.
+    pub key: Option<SecretSource>,
+    /// SSH: the public keys by which the host proves itself.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// SSH: further users that clients may ask for, as `USER%NAME`.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// SSH: whether commands may have a terminal.
+    #[serde(default)]
+    pub terminals: bool,
+    /// SSH: how many bytes of what goes over a command's streams are kept; of all of them there is a digest.
+    pub kept_bytes_max: Option<u64>,
     /// How the gateway encrypts to the resource; see [`Connection::tls`].
     #[serde(rename = "tls")]
     tls_asked: Option<UpstreamTls>,
@@ -246,6 +265,9 @@ pub struct Identity {
     /// The groups it is in.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// The SSH public keys that prove it.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
     /// The SCRAM-SHA-256 verifier of its key, which does not reveal the key; none if it proves itself otherwise.
     pub secret: Option<Verifier>,
 }
@@ -426,7 +448,7 @@ impl Config {
             ("record.wrapping_key", &self.record.wrapping_key),
         ];
         let connections = self.connections.iter().flat_map(|(name, connection)| {
-            [("password", &connection.password), ("ca", &connection.ca)]
+            [("password", &connection.password), ("ca", &connection.ca), ("key", &connection.key)]
                 .map(|(key, source)| (format!("connections.{name}.{key}"), source))
         });
         let policy = self.witness.iter().map(|witness| ("witness.policy".to_owned(), &witness.policy));
@@ -457,7 +479,7 @@ impl Config {
             *file = base.join(&*file);
         }
         let own = [&mut self.tls.certificate, &mut self.tls.key, &mut self.record.wrapping_key];
-        let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca]);
+        let connections = self.connections.values_mut().flat_map(|c| [&mut c.password, &mut c.ca, &mut c.key]);
         let policy = self.witness.iter_mut().map(|witness| &mut witness.policy);
         let receipts = self.receipts.iter_mut().filter_map(|receipts| receipts.secret.as_mut());
         let told = self.notifications.iter_mut().map(|told| &mut told.webhook);

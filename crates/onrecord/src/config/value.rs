@@ -91,6 +91,18 @@ pub struct WebUrl(String);
 pub enum ConnectionKind {
     /// PostgreSQL.
     Postgres,
+    /// SSH.
+    Ssh,
+}
+
+impl ConnectionKind {
+    /// Its name in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Ssh => "ssh",
+        }
+    }
 }
 
 /// Who may connect to the gateway without TLS.

@@ -26,6 +26,7 @@ mod policy;
 mod publish;
 mod regress;
 mod secrets;
+mod ssh;
 mod witness;
 
 use testkit::{Gateway, Plan, Postgres};

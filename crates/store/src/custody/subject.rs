@@ -21,11 +21,13 @@ pub enum CommandField {
     Parameters,
     /// The server's message.
     Message,
+    /// What went over its streams, or the digest of its file.
+    Output,
 }
 
 impl CommandField {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Statement, Self::Parameters, Self::Message];
+    pub const ALL: &'static [Self] = &[Self::Statement, Self::Parameters, Self::Message, Self::Output];
 
     /// Its name.
     #[must_use]
@@ -34,6 +36,7 @@ impl CommandField {
             Self::Statement => "statement",
             Self::Parameters => "parameters",
             Self::Message => "message",
+            Self::Output => "output",
         }
     }
 
@@ -131,7 +134,14 @@ impl Gathering {
     }
 
     fn outcome(&mut self, outcome: &Outcome) {
-        self.field(outcome.link.session, outcome.of, CommandField::Message, &outcome.message);
+        let (session, of) = (outcome.link.session, outcome.of);
+        self.field(session, of, CommandField::Message, &outcome.message);
+        if let Some(transcript) = &outcome.transcript {
+            self.field(session, of, CommandField::Output, &transcript.content);
+        }
+        if let Some(file) = &outcome.file {
+            self.field(session, of, CommandField::Output, &file.sha256);
+        }
     }
 
     fn field(&mut self, session: SessionId, command: CommandId, role: CommandField, field: &Field) {

@@ -95,7 +95,7 @@ pub fn start() -> SessionStart {
             run: None,
         },
         connection: "app".into(),
-        database: Label::new(b"app"),
+        database: Some(Label::new(b"app")),
         upstream_user: "app_owner".into(),
         protocol: "postgres".into(),
         client: "127.0.0.1:50000".into(),

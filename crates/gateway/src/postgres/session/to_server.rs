@@ -15,6 +15,7 @@ use super::ending::Fault;
 use super::policing::Next;
 use super::{Held, Moved, Open, SCRATCH, Said, Session, Spool};
 use crate::break_glass::Covered;
+use crate::words;
 
 /// SQLSTATE of what a policy refuses: insufficient_privilege.
 pub(super) const POLICY_CODE: &str = "42501";
@@ -371,7 +372,7 @@ impl Session {
 
     /// Records a command that the policy refuses, and says why to its client. It is never forwarded.
     fn refuse(&mut self, taken: &Taken<'_>, denial: &Denial) -> Result<Refusal, Fault> {
-        let message = entries::why_denied(taken.decision(), denial);
+        let message = words::why_denied("statement", taken.decision(), denial);
         self.refuse_saying(taken, POLICY_CODE, message)
     }
 

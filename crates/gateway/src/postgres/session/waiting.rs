@@ -25,6 +25,7 @@ use super::ending::Fault;
 use super::to_server::{POLICY_CODE, Taken};
 use super::{Held, Moved, READ_BYTES, SCRATCH, Said, Session};
 use crate::approvals::{Asked, HELD_BYTES_MAX, NotHeld, NotTaken, Shown, Ticket, wait_of};
+use crate::words;
 
 /// Between bytes that keep a driver from thinking that the server is gone.
 const BEAT: Duration = Duration::from_secs(10);
@@ -145,11 +146,11 @@ impl Session {
         };
         let shown = Shown {
             connection: self.policing.connection().to_owned(),
-            database: self.policing.database().to_owned(),
+            database: Some(self.policing.database().to_owned()),
             role: self.policing.role().to_owned(),
             statement: statement.to_owned(),
             parameters,
-            transaction: entries::transaction(draft.transaction),
+            transaction: Some(entries::transaction(draft.transaction)),
             rules: decision.rules().to_vec(),
             message: decision.message().map(str::to_owned),
             opaque: facts.opaque.clone(),
@@ -252,30 +253,13 @@ impl Session {
     }
 
     fn refuse_standing(&mut self, standing: Standing) -> Result<Moved, Fault> {
-        let denied = self.waiting.as_ref().and_then(|waiting| waiting.ticket.denied());
-        let (reason, why) = match standing {
-            Standing::Denied => {
-                let (by, comment) = denied.map_or_else(Default::default, |(by, comment)| (by.to_string(), comment));
-                let comment = comment.map_or_else(String::new, |comment| format!(": {comment}"));
-                (Reason::ApprovalDenied, format!("{by} denied it{comment}"))
-            }
-            Standing::Ended(ApprovalEnd::Superseded) => {
-                (Reason::Policy, "the policy is another now than when approval was asked for".to_owned())
-            }
-            Standing::Ended(ApprovalEnd::Cancelled) => {
-                (Reason::ApprovalDenied, "the request for its approval was taken back".to_owned())
-            }
-            Standing::Ended(ApprovalEnd::Expired) => (Reason::ApprovalExpired, "nobody approved it in time".to_owned()),
-            Standing::Ended(ApprovalEnd::Revoked) => (Reason::Revoked, "its identity was revoked".to_owned()),
-            Standing::Used | Standing::Waiting | Standing::Approved => {
-                (Reason::ApprovalExpired, "its approval was used by the same statement in another session".to_owned())
-            }
-        };
+        let Some(waiting) = &self.waiting else { return Ok(Moved::No) };
+        let (reason, message) = words::why_not_approved("statement", standing, &waiting.ticket);
         self.refuse_waiting(Refused {
             status: Status::Denied,
             reason: Some(reason),
             code: POLICY_CODE,
-            message: format!("OnRecord refused this statement: {why}"),
+            message,
             hint: "It was not sent to the server. If it is sent again, approval is asked for anew.".to_owned(),
         })
     }

@@ -46,6 +46,8 @@ pub enum Withhold {
     Parameters,
     /// The messages of the server
     Message,
+    /// What went over the streams of programs, and the digests of files
+    Output,
     /// All of these
     All,
 }
@@ -225,6 +227,7 @@ fn kinds(withhold: &[Withhold]) -> BTreeSet<Kind> {
         Withhold::Statement => vec![Kind::Statement],
         Withhold::Parameters => vec![Kind::Parameters],
         Withhold::Message => vec![Kind::Message],
+        Withhold::Output => vec![Kind::Output],
         Withhold::All => Kind::ALL.to_vec(),
     };
     withhold.iter().flat_map(kinds).collect()

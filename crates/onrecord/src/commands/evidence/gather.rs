@@ -258,7 +258,11 @@ pub(super) fn open(
 fn fields(entry: &Entry) -> impl Iterator<Item = (SessionId, &Field)> {
     let fields = match &entry.body {
         Body::Intent(intent) => vec![(intent.link.session, &intent.text), (intent.link.session, &intent.parameters)],
-        Body::Outcome(outcome) => vec![(outcome.link.session, &outcome.message)],
+        Body::Outcome(outcome) => {
+            let content = outcome.transcript.iter().map(|transcript| &transcript.content);
+            let content = content.chain(outcome.file.iter().map(|file| &file.sha256));
+            std::iter::once(&outcome.message).chain(content).map(|field| (outcome.link.session, field)).collect()
+        }
         _ => Vec::new(),
     };
     fields.into_iter()

@@ -112,7 +112,7 @@ fn session(view: &SessionView, labels: &Labels) -> Recorded {
             // `postgres 3.0` is the kind and the protocol's version.
             kind: open.protocol.split(' ').next().unwrap_or_default(),
             labels: &labels.of(&open.connection),
-            database: &open.database.to_string(),
+            database: &open.database.as_ref().map(ToString::to_string).unwrap_or_default(),
             role: &open.upstream_user,
         }),
         began_us: view.time.wall_us,
@@ -140,14 +140,19 @@ pub(super) fn recorded(view: &CommandView, sessions: &Sessions) -> Result<Asked,
         // What was found then knew the session's settings.
         facts: match &view.effects {
             Effects::Established(then) => Facts::clone(then),
-            Effects::NotEstablished => facts(bytes),
+            Effects::NotEstablished => match view.via {
+                Via::Simple | Via::Extended | Via::Parse | Via::Function => facts(bytes),
+                // Nothing looked at it, and no statement is in it.
+                Via::Exec | Via::Shell | Via::Subsystem => Facts::unknown(Opaque::Exec),
+                Via::File => Facts::unknown(Opaque::Statement),
+            },
         },
         text: String::from_utf8(bytes.clone()).ok(),
         unix: view.time.wall_us.div_euclid(1_000_000),
         session: SessionState {
             age: u64::try_from(age).unwrap_or(0),
             count: u64::from(view.id.ordinal.saturating_sub(1)),
-            transaction: view.transaction,
+            transaction: view.transaction.unwrap_or(Transaction::Idle),
         },
     })
 }

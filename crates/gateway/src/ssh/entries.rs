@@ -1,0 +1,244 @@
+//! From what a client asks for to what policy sees and the record keeps.
+//!
+//! Pure translation: nothing is decided here but what the gateway can carry at all.
+
+use std::sync::Arc;
+
+use model::{
+    BreakGlassId, Claim, CommandId, Effect, Facts, Field, Label, Opaque, Operation, Reason, Status, Verdict, Via,
+};
+use policy::{Ruling, Target, TargetParts};
+use russh::Sig;
+use store::{IntentDraft, OutcomeDraft, SessionStart};
+use wire::ssh::{scp, sftp};
+
+use super::session::Said;
+use super::upstream::{Staged, Start};
+use crate::config::Host;
+
+/// The rule that refuses shells: what is typed into one cannot be told apart.
+const RULE_SHELL: &str = "builtin:shell";
+/// The rule that refuses subsystems that the gateway does not know.
+const RULE_SUBSYSTEM: &str = "builtin:subsystem";
+/// The rule that refuses what is asked of a file that is not open.
+pub(super) const RULE_HANDLE: &str = "builtin:file-handle";
+/// The rule that refuses commands that are longer than is carried.
+const RULE_SIZE: &str = "builtin:message-size";
+
+/// What a client asks for, as policy and record see it.
+pub(super) struct Asked {
+    pub(super) via: Via,
+    /// The command's exact bytes, or the name of a subsystem.
+    pub(super) text: Vec<u8>,
+    /// What it asks for besides: a JSON object. None where that is nothing.
+    pub(super) parameters: Option<Vec<u8>>,
+    pub(super) facts: Arc<Facts>,
+}
+
+impl Asked {
+    /// Of what is to be started.
+    pub(super) fn start(Staged { start, env, terminal }: &Staged) -> Self {
+        let (via, text, operation) = match start {
+            Start::Exec(command) => (Via::Exec, command.clone(), Operation::Exec),
+            Start::Subsystem(name) => (Via::Subsystem, name.clone().into_bytes(), Operation::Subsystem),
+            Start::Shell => (Via::Shell, Vec::new(), Operation::Shell),
+        };
+        let mut parameters = serde_json::Map::new();
+        if !env.is_empty() {
+            let env = env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            parameters.insert("env".to_owned(), serde_json::Value::Object(env.collect()));
+        }
+        if let Some(terminal) = terminal {
+            parameters.insert("terminal".to_owned(), terminal.term.clone().into());
+        }
+        // What a program does, its command does not tell.
+        let facts = Facts { operation, operations: vec![operation], bounded: true, ..Facts::unknown(Opaque::Exec) };
+        Self { via, text, parameters: json(parameters), facts: Arc::new(facts) }
+    }
+
+    /// Of an operation on files. Its text is what it does and to which paths, byte by byte.
+    pub(super) fn file(operation: &sftp::Operation) -> Self {
+        let opens = operation.kind == sftp::Kind::Open;
+        let (verb, does, effects) = match (operation.class, opens) {
+            (sftp::Class::Read, true) => ("read", Operation::FileRead, vec![Effect::Read]),
+            (sftp::Class::Look | sftp::Class::Read, _) => {
+                (operation.kind.as_str(), Operation::FileRead, vec![Effect::Read])
+            }
+            (sftp::Class::Change, true) => {
+                let reads = operation.flags.is_some_and(|flags| flags.names().contains(&"read"));
+                let effects = if reads { vec![Effect::Read, Effect::Write] } else { vec![Effect::Write] };
+                ("write", Operation::FileWrite, effects)
+            }
+            (sftp::Class::Change, false) => match operation.kind {
+                sftp::Kind::Remove | sftp::Kind::RmDir => {
+                    (operation.kind.as_str(), Operation::FileRemove, vec![Effect::Write])
+                }
+                sftp::Kind::Extended => (operation.kind.as_str(), Operation::FileChange, vec![Effect::Unknown]),
+                _ => (operation.kind.as_str(), Operation::FileChange, vec![Effect::Write]),
+            },
+        };
+        let mut text = verb.as_bytes().to_vec();
+        for (before, path) in [(" ", &operation.name), (" ", &operation.path), (" -> ", &operation.target)] {
+            if let Some(path) = path {
+                text.extend_from_slice(before.as_bytes());
+                text.extend_from_slice(path);
+            }
+        }
+        let mut parameters = serde_json::Map::new();
+        if let Some(flags) = operation.flags {
+            parameters.insert("flags".to_owned(), flags.names().into());
+        }
+        let set = &operation.attributes;
+        let numbers = [("size", set.size), ("permissions", set.permissions.map(u64::from))];
+        parameters.extend(numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+        for (name, pair) in [("owner", set.owner), ("times", set.times)] {
+            if let Some((one, two)) = pair {
+                parameters.insert(name.to_owned(), vec![one, two].into());
+            }
+        }
+        let unknown = effects.contains(&Effect::Unknown);
+        let facts = Facts {
+            operation: does,
+            operations: vec![does],
+            effects,
+            bounded: true,
+            opaque: if unknown { vec![Opaque::Statement] } else { Vec::new() },
+            ..Facts::unknown(Opaque::Statement)
+        };
+        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts) }
+    }
+
+    /// Of a file that the old `scp` copies. Where the command's path ends and the file's name begins, only the host knows.
+    pub(super) fn copy(verb: &str, path: &[u8], towards: &str, file: &scp::File) -> Self {
+        let (operation, effect) = match verb {
+            "read" => (Operation::FileRead, Effect::Read),
+            _ => (Operation::FileWrite, Effect::Write),
+        };
+        let text = [verb.as_bytes(), b" ", path, towards.as_bytes(), &file.path].concat();
+        let mut parameters = serde_json::Map::new();
+        parameters.insert("size".to_owned(), file.size.into());
+        parameters.insert("permissions".to_owned(), file.mode.into());
+        let facts = Facts {
+            operation,
+            operations: vec![operation],
+            effects: vec![effect],
+            bounded: true,
+            opaque: Vec::new(),
+            ..Facts::unknown(Opaque::Statement)
+        };
+        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts) }
+    }
+
+    /// The text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.text).ok()
+    }
+
+    /// Bytes of it that the client sent.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + self.parameters.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The gateway's own rule by which it is refused, whatever a policy says.
+    pub(super) fn refused_by(&self, text_bytes_max: usize) -> Option<&'static str> {
+        match self.via {
+            Via::Shell => Some(RULE_SHELL),
+            Via::Subsystem if self.text != b"sftp" => Some(RULE_SUBSYSTEM),
+            _ if self.text.len() > text_bytes_max => Some(RULE_SIZE),
+            _ => None,
+        }
+    }
+
+    /// Why, for whoever asked.
+    pub(super) fn refusal(&self, rule: &str) -> String {
+        match rule {
+            RULE_SHELL => "OnRecord carries commands, not shells: give the command with `ssh HOST COMMAND`.".to_owned(),
+            RULE_SUBSYSTEM => {
+                format!("OnRecord does not carry the subsystem \"{}\".", String::from_utf8_lossy(&self.text))
+            }
+            _ => format!("OnRecord carries no command of more than {} KiB.", 256),
+        }
+    }
+}
+
+fn json(object: serde_json::Map<String, serde_json::Value>) -> Option<Vec<u8>> {
+    (!object.is_empty()).then(|| serde_json::to_vec(&object).unwrap_or_default())
+}
+
+/// The intent of what is asked for.
+pub(super) fn intent<'a>(
+    asked: &Asked,
+    text: &'a Field,
+    parameters: &'a Field,
+    verdict: Verdict,
+    said: &'a Said,
+    rules: &'a [String],
+) -> IntentDraft<'a> {
+    let draft = IntentDraft::new(asked.via, text, parameters);
+    let bytes = u64::try_from(asked.bytes()).unwrap_or(u64::MAX);
+    let Some((policy, decision)) = &said.policy else { return IntentDraft { verdict, rules, bytes, ..draft } };
+    let wanted = match decision.ruling() {
+        Ruling::Allow => Verdict::Allow,
+        Ruling::Deny => Verdict::Deny,
+        Ruling::Hold => Verdict::Hold,
+    };
+    IntentDraft {
+        verdict,
+        rules: if rules.is_empty() { decision.rules() } else { rules },
+        effects: Some(&said.facts),
+        policy: Some(policy.set.digest()),
+        observed: (verdict == Verdict::Allow && wanted != verdict).then_some(wanted),
+        bytes,
+        ..draft
+    }
+}
+
+/// The same, under the approval of another command, and while its sender has this break-glass open.
+pub(super) fn under(
+    draft: IntentDraft<'_>,
+    approval: Option<CommandId>,
+    break_glass: Option<BreakGlassId>,
+) -> IntentDraft<'_> {
+    IntentDraft { approval, break_glass, ..draft }
+}
+
+/// The outcome of a command that the gateway refused.
+pub(super) fn denied(reason: Reason, message: Field) -> OutcomeDraft<'static> {
+    OutcomeDraft { reason: Some(reason), message, ..OutcomeDraft::new(Status::Denied) }
+}
+
+/// The outcome of a command whose end nobody saw.
+pub(super) fn unknown(reason: Reason) -> OutcomeDraft<'static> {
+    OutcomeDraft { reason: Some(reason), executed: true, ..OutcomeDraft::new(Status::Unknown) }
+}
+
+/// What the commands of a session are sent to, as policies see it.
+pub(super) fn target(host: &Host, user: &str) -> Target {
+    Target::new(TargetParts { name: &host.name, kind: "ssh", labels: &host.labels, database: "", role: user })
+}
+
+/// A session's first entry.
+pub(super) fn session_open(opening: &super::session::OpeningParts<'_>) -> SessionStart {
+    let host = opening.host;
+    SessionStart {
+        identity: model::Identity::clone(opening.identity),
+        connection: host.name.clone(),
+        database: None,
+        upstream_user: opening.user.to_owned(),
+        protocol: "ssh 2.0".to_owned(),
+        client: opening.peer.to_string(),
+        tls: None,
+        claims: vec![Claim { name: Label::new(b"client_version"), value: Label::new(opening.client_version) }],
+        durability: host.durability,
+        upstream: host.security(),
+        outpost: opening.outpost.clone(),
+    }
+}
+
+/// The name of a signal, without `SIG`.
+pub(super) fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.chars().filter(char::is_ascii_alphanumeric).take(32).collect(),
+        known => format!("{known:?}"),
+    }
+}

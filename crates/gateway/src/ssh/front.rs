@@ -1,0 +1,568 @@
+//! The client's side of a connection: who it is, where it wants to go, and the channels that it opens.
+//!
+//! The user name says where: `CONNECTION`, or `USER%CONNECTION` for another user than the connection's own. The credential
+//! says who: a key that is registered for an identity, or a token as the password.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod, SessionEnd};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
+use store::{Gate, GatewayEntry};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use super::session::{OpeningParts, Parts, Session};
+use super::upstream::{LoginError, Upstream};
+use super::valve::Valve;
+use super::{entries, program};
+use crate::Shared;
+use crate::access::{NotEntered, NotProven, Proven};
+use crate::config::{Address, Config, Host, Terminals};
+use crate::outposts::OPEN_MAX;
+use crate::refusals::{Named, Reason};
+
+/// Channels of one connection at a time.
+const CHANNELS_MAX: usize = 128;
+/// Channels of one connection in all: the library keeps a little of each until the connection ends.
+const CHANNELS_TOTAL_MAX: usize = 100_000;
+/// OpenSSH's client cuts a longer password off here, bytes.
+const PASSWORD_CUT_BYTES: usize = 1023;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
+
+/// What both the connection's task and who watches over it know.
+pub(super) struct State {
+    proven: AtomicBool,
+    refused: AtomicBool,
+    session: Mutex<Option<Arc<Session>>>,
+    end: watch::Sender<Option<SessionEnd>>,
+    programs: TaskTracker,
+    /// What waits for the session to be ended from outside.
+    watching: TaskTracker,
+    /// Nobody watches over the connection any more.
+    over: CancellationToken,
+    /// Channels that the connection has had.
+    total: AtomicUsize,
+    channels: Arc<AtomicUsize>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            proven: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            session: Mutex::default(),
+            end: watch::Sender::new(None),
+            programs: TaskTracker::new(),
+            watching: TaskTracker::new(),
+            over: CancellationToken::new(),
+            total: AtomicUsize::new(0),
+            channels: Arc::default(),
+        }
+    }
+}
+
+impl State {
+    /// Whether somebody has proven who they are.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether a refusal has been counted already.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Lets nothing more be opened once what is given is dropped.
+    pub(super) fn over_on_drop(&self) -> DropGuard {
+        self.over.clone().drop_guard()
+    }
+
+    /// Comes when the session is to end. Cancel safe.
+    pub(super) async fn ended(&self) -> SessionEnd {
+        let mut end = self.end.subscribe();
+        let ended = end.wait_for(Option::is_some).await.map(|end| *end);
+        ended.ok().flatten().unwrap_or(SessionEnd::GatewayFault)
+    }
+
+    /// Waits for what still runs, and closes the session's record.
+    pub(super) async fn finish(&self, why: SessionEnd) {
+        self.over.cancel();
+        let session = self.session().take();
+        let Some(session) = session else { return };
+        match why {
+            // What runs notices by itself that its client is gone, and is given time for its outcome.
+            SessionEnd::ClientClosed | SessionEnd::ClientGone | SessionEnd::Idle | SessionEnd::Violation => {}
+            _ => session.finish(why),
+        }
+        self.programs.close();
+        self.programs.wait().await;
+        session.finish(why);
+        self.watching.close();
+        self.watching.wait().await;
+        session.close(why).await;
+    }
+
+    fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a session ended whose connection did.
+pub(super) fn end_of(ended: &Result<(), Error>) -> SessionEnd {
+    match ended {
+        Ok(()) => SessionEnd::ClientClosed,
+        Err(Error::Ssh(russh::Error::InactivityTimeout)) => SessionEnd::Idle,
+        Err(Error::Ssh(russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect)) => SessionEnd::ClientGone,
+        Err(Error::Ssh(_)) => SessionEnd::Violation,
+    }
+}
+
+/// What a client is told when its connection ends.
+pub(super) fn goodbye(why: SessionEnd) -> &'static str {
+    match why {
+        SessionEnd::GatewayStopped => "OnRecord is stopping",
+        SessionEnd::RecordingStopped => "OnRecord cannot record this session",
+        SessionEnd::Revoked => "the identity was revoked",
+        SessionEnd::NotPermitted => "the identity may no longer use this connection",
+        SessionEnd::Idle => "nothing was sent for too long",
+        _ => "",
+    }
+}
+
+/// Handles what the client's side of one connection asks for.
+pub(super) struct Front {
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    gate: Arc<Gate>,
+    peer: SocketAddr,
+    valve: Arc<Valve>,
+    state: Arc<State>,
+    proven: Option<Proven>,
+    /// The user name that it gave last.
+    asked: String,
+    /// Why its token was not accepted, until it has been told.
+    why: Option<String>,
+    /// Why there is no session.
+    failure: Option<Arc<str>>,
+    /// Channels in which something was started.
+    started: HashSet<ChannelId>,
+}
+
+impl Front {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Arc<Config>,
+        gate: Arc<Gate>,
+        peer: SocketAddr,
+        valve: Arc<Valve>,
+        state: Arc<State>,
+    ) -> Self {
+        let (proven, asked, why, failure) = (None, String::new(), None, None);
+        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new() }
+    }
+
+    fn named(&self) -> Named {
+        Named::new(self.asked.as_bytes(), Destination::of(&self.asked).connection.as_bytes())
+    }
+
+    /// The identity that a key is registered for.
+    fn of_key(&self, key: &russh::keys::PublicKey) -> Option<Identity> {
+        let known = self.config.identities.values().find_map(|identity| {
+            let key = identity.ssh_keys.iter().find(|known| known.is(key))?;
+            Some((identity, key))
+        });
+        let (identity, key) = known?;
+        Some(Identity {
+            name: identity.name.clone(),
+            known: Known::Verified,
+            // The signature is over the connection's session id (RFC 4252, 7).
+            proof: Proof {
+                method: ProofMethod::PublicKey,
+                channel: ChannelBinding::Bound,
+                credential: key.credential(),
+                evidence: None,
+            },
+            on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
+            groups: identity.groups.clone(),
+            run: None,
+        })
+    }
+
+    fn accept(&mut self, proven: Proven) -> Auth {
+        self.proven = Some(proven);
+        self.state.proven.store(true, Ordering::Relaxed);
+        Auth::Accept
+    }
+
+    fn start(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<(), Error> {
+        match self.started.insert(channel) {
+            true => connection.channel_success(channel)?,
+            false => connection.channel_failure(channel)?,
+        }
+        Ok(())
+    }
+
+    /// From a proven identity to a session, or to words why there is none.
+    async fn open(&mut self, handle: Handle, client_version: &[u8]) -> Result<(), String> {
+        let Some(Proven { identity, only }) = self.proven.take() else {
+            return Err("OnRecord does not know who you are".to_owned());
+        };
+        let (shared, config) = (self.shared.clone(), self.config.clone());
+        let destination = Destination::of(&self.asked);
+        let host = config.hosts.get(destination.connection);
+        let host = host.filter(|host| only.as_deref().is_none_or(|only| only == host.name));
+        let admission = host.and_then(|host| host.grants.admit(&identity.name, &identity.groups));
+        let user = host.and_then(|host| host.user_for(destination.user));
+        let (Some(host), Some(admission), Some(user)) = (host, admission, user) else {
+            // One answer, so that nobody learns which connections there are.
+            shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
+            return Err(format!(
+                "connection \"{}\" does not exist, or {} may not use it. The user name selects the connection: \
+                 ssh CONNECTION@gateway, or USER%CONNECTION@gateway",
+                self.asked, identity.name
+            ));
+        };
+        let max = config.limits.connections_per_identity_max;
+        let entered = match shared.access.enter(&identity, &host.name, self.peer.ip(), max) {
+            Ok((entered, news)) => {
+                if let Some(news) = news {
+                    crate::note(&shared, GatewayEntry::Shared(news));
+                }
+                entered
+            }
+            Err(NotEntered::Limit) => {
+                shared.refuse_named(Reason::Limit, self.peer, self.named());
+                return Err(format!("{} has reached its limit of {max} sessions", identity.name));
+            }
+            Err(NotEntered::Revoked) => {
+                shared.refuse_named(Reason::Revoked, self.peer, self.named());
+                return Err(format!("{} was revoked", identity.name));
+            }
+        };
+        // After it is counted: a change of the configuration either finds it among the live, or is found here.
+        let current = shared.config();
+        if !(current.permits(&identity, &host.name) && shared.access.still_trusts(&identity, &current)) {
+            shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
+            return Err(format!("{} may not use connection \"{}\" any more", identity.name, self.asked));
+        }
+        let not_recorded = |error: &store::RecordError| {
+            tracing::error!(%error, "a session cannot be recorded");
+            shared.refuse_named(Reason::RecordingStopped, self.peer, self.named());
+            "OnRecord takes no sessions because it cannot record them".to_owned()
+        };
+        let id = shared.recorder.session_id().map_err(|error| not_recorded(&error))?;
+        let (carried, outpost) = self.reach(host, &id.to_string()).await.map_err(|error| {
+            tracing::warn!(connection = host.name, %error, "cannot reach the host");
+            shared.refuse_named(Reason::OutpostUnavailable, self.peer, self.named());
+            error.for_client(&host.name)
+        })?;
+        let parts = OpeningParts { identity: &identity, host, user: &user, peer: self.peer, client_version, outpost };
+        let opened = shared.recorder.open_session_as(id, entries::session_open(&parts));
+        let (log, opening) = opened.map_err(|error| not_recorded(&error))?;
+        let session = Arc::new(Session::new(Parts {
+            shared: shared.clone(),
+            gate: self.gate.clone(),
+            admission,
+            host: host.clone(),
+            identity: identity.clone(),
+            upstream: Upstream::new(host.clone(), user.clone(), shared.outposts.clone(), id.to_string()),
+            user,
+            log,
+            opening,
+            handle,
+            valve: self.valve.clone(),
+            end: self.state.end.clone(),
+            outcome_wait: config.limits.outcome_wait_max,
+            connect_max: config.limits.upstream_connect_max,
+            entered,
+        }));
+        let preparing = session.upstream().prepare(carried);
+        let prepared = tokio::time::timeout(config.limits.upstream_connect_max, preparing).await;
+        if let Err(error) = prepared.unwrap_or(Err(LoginError::TimedOut)) {
+            tracing::warn!(connection = host.name, %error, "cannot log in to the host");
+            session.close(SessionEnd::UpstreamGone).await;
+            return Err(error.for_client(&host.name));
+        }
+        session.opened().await.map_err(|error| not_recorded(&error))?;
+        *self.state.session() = Some(session.clone());
+        let watched = session.clone();
+        self.state.watching.spawn(async move {
+            let ending = watched.ending();
+            tokio::select! {
+                why = watched.ended_from_outside() => watched.finish(why),
+                _ = ending.wait() => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// A stream through an outpost, where the connection asks for one; and which outpost that is.
+    async fn reach(
+        &self,
+        host: &Host,
+        session: &str,
+    ) -> Result<(Option<link::LinkStream>, Option<model::Carried>), LoginError> {
+        let (Some(via), Address::Tcp { host, port }) = (&host.outpost, &host.address) else { return Ok((None, None)) };
+        let outposts = self.shared.outposts.as_ref();
+        let outposts = outposts.ok_or_else(|| crate::outposts::OpenError::None(via.clone()))?;
+        let (stream, carried) = outposts.open_stream(via, host, *port, session, OPEN_MAX).await?;
+        Ok((Some(stream), Some(carried)))
+    }
+}
+
+/// Where a user name says that its client wants to go.
+struct Destination<'a> {
+    user: Option<&'a str>,
+    connection: &'a str,
+}
+
+impl<'a> Destination<'a> {
+    fn of(asked: &'a str) -> Self {
+        match asked.rsplit_once('%') {
+            Some((user, connection)) => Self { user: Some(user), connection },
+            None => Self { user: None, connection: asked },
+        }
+    }
+}
+
+impl Handler for Front {
+    type Error = Error;
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        // Unknown keys are no failed logins: a client offers all that it has.
+        Ok(if self.of_key(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        Ok(match self.of_key(key.public_key) {
+            Some(identity) => self.accept(Proven { identity: Arc::new(identity), only: None }),
+            None => Auth::reject(),
+        })
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        let password = Zeroizing::new(password.to_owned());
+        let result = self.shared.access.prove(&password, &self.config).await;
+        let failures_max = self.config.limits.failed_logins_per_minute_max;
+        // Again, now that there is a verdict: of guesses that come at the same time no more are answered than one by one.
+        if self.shared.access.wait(self.peer.ip(), failures_max).is_some() {
+            self.state.refused.store(true, Ordering::Relaxed);
+            self.shared.refuse_named(Reason::Throttled, self.peer, self.named());
+            return Ok(Auth::reject());
+        }
+        let NotProven { reason, text, hint } = match result {
+            Ok(proven) => return Ok(self.accept(proven)),
+            Err(not_proven) => not_proven,
+        };
+        let (reason, text, hint) = if password.len() == PASSWORD_CUT_BYTES {
+            let text = "ssh cuts passwords off after 1,023 bytes, and this one has exactly so many".to_owned();
+            (Reason::TokenTooLong, text, Some("`onrecord token` makes a short one out of a long one."))
+        } else {
+            (reason, text, hint)
+        };
+        self.state.refused.store(true, Ordering::Relaxed);
+        self.shared.access.failed(self.peer.ip(), reason, failures_max);
+        self.shared.refuse_named(reason, self.peer, self.named());
+        self.why = Some(format!("OnRecord does not accept the token: {text}. {}", hint.unwrap_or_default()));
+        // A refused password has no words in SSH; an interactive exchange without a question has.
+        Ok(Auth::Reject {
+            proceed_with_methods: Some(MethodSet::from([MethodKind::KeyboardInteractive].as_slice())),
+            partial_success: false,
+        })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        _response: Option<russh::server::Response<'a>>,
+    ) -> Result<Auth, Error> {
+        Ok(match self.why.take() {
+            Some(why) => {
+                Auth::Partial { name: Cow::Borrowed(""), instructions: Cow::Owned(why), prompts: Cow::Borrowed(&[]) }
+            }
+            None => Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false },
+        })
+    }
+
+    async fn auth_succeeded(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let (handle, version) = (connection.handle(), connection.remote_sshid().to_vec());
+        let over = self.state.over.clone();
+        // What watches over the connection may be done with it meanwhile: then nothing is opened that nobody would close.
+        let opened = tokio::select! {
+            biased;
+            () = over.cancelled() => Err("OnRecord ends this session".to_owned()),
+            opened = self.open(handle, &version) => opened,
+        };
+        if let Err(why) = opened {
+            self.failure = Some(why.into());
+        }
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let session = self.state.session().clone().filter(|_| !self.started.contains(&channel));
+        match session.is_some_and(|session| session.terminals() == Terminals::Allowed) {
+            true => connection.channel_success(channel)?,
+            false => connection.channel_failure(channel)?,
+        }
+        Ok(())
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        match self.started.contains(&channel) {
+            true => connection.channel_failure(channel)?,
+            false => connection.channel_success(channel)?,
+        }
+        Ok(())
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        connection.channel_failure(channel)?;
+        Ok(())
+    }
+
+    async fn agent_request(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<bool, Error> {
+        connection.channel_failure(channel)?;
+        Ok(false)
+    }
+
+    // What is asked for to be started is answered at once: if nothing comes of it, the channel says so in words. A channel
+    // starts one thing (RFC 4254, 6.5).
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _command: &[u8],
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        self.start(channel, connection)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<(), Error> {
+        self.start(channel, connection)
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result<(), Error> {
+        self.started.remove(&channel);
+        Ok(())
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        self.start(channel, connection)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let total = self.state.total.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot::take(&self.state.channels).filter(|_| total < CHANNELS_TOTAL_MAX);
+        let Some(slot) = slot else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        let session = self.state.session().clone();
+        match (&self.failure, session) {
+            (None, Some(session)) => {
+                self.state.programs.spawn(async move {
+                    program::run(session, channel).await;
+                    drop(slot);
+                });
+            }
+            (failure, _) => {
+                let text = failure.as_deref().unwrap_or("OnRecord has no session for this connection").to_owned();
+                let handle = connection.handle();
+                self.state.programs.spawn(async move {
+                    program::turn_away(channel, &handle, &text).await;
+                    drop(slot);
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A channel's share in the count of channels.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(channels: &Arc<AtomicUsize>) -> Option<Self> {
+        let before = channels.fetch_add(1, Ordering::Relaxed);
+        let slot = Self(Arc::clone(channels));
+        (before < CHANNELS_MAX).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_says_where_to_go() {
+        let of = |asked| {
+            let Destination { user, connection } = Destination::of(asked);
+            (user.map(str::to_owned), connection.to_owned())
+        };
+        assert_eq!(of("web1"), (None, "web1".to_owned()));
+        assert_eq!(of("root%web1"), (Some("root".to_owned()), "web1".to_owned()));
+        assert_eq!(of("a%b%web1"), (Some("a%b".to_owned()), "web1".to_owned()));
+        assert_eq!(of(""), (None, String::new()));
+    }
+}

@@ -1,0 +1,339 @@
+//! One channel of a session: what is asked for in it, whether that may run, and its way there and back.
+//!
+//! ```text
+//! client ─▶ requests ─▶ policy ─▶ Permit ┐
+//!                └────▶ record ─▶ Recorded┴▶ Upstream::forward ─▶ host
+//! client ◀─ relay ◀─ transcript ◀─ host          └─▶ outcome ─▶ record
+//! ```
+//!
+//! Invariant: the host gets a command only after its intent is where the connection's durability wants it, and the
+//! client gets the end of one only after its outcome was written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Reason, Status, Via};
+use russh::server::{Handle, Msg};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use store::{OutcomeDraft, RecordError, Recorded};
+
+use super::copies::Copies;
+use super::entries::{self, Asked};
+use super::files::Files;
+use super::relay::{Began, Inbox, InputBefore, Relay, Released};
+use super::session::{Ruled, Session};
+use super::transcript::{Input, Scribe};
+use super::upstream::{HasTerminal, LoginError, Program, Staged, Start, StartError, Terminal};
+use super::waiting::{self, Waited};
+use crate::config::Terminals;
+
+/// Environment variables that a client may set for a command.
+const ENV_MAX: usize = 64;
+/// Bytes of their names and values.
+const ENV_BYTES_MAX: usize = 16 * 1024;
+/// The longest name of a terminal, bytes.
+const TERM_BYTES_MAX: usize = 64;
+/// The longest command, bytes.
+const COMMAND_BYTES_MAX: usize = 256 * 1024;
+/// How long a client may take to take what it is told.
+const SAYING_MAX: Duration = Duration::from_secs(2);
+/// What the shell says where a command cannot be run.
+const EXIT_REFUSED: u32 = 126;
+/// What `ssh` says where something other than the command failed.
+const EXIT_FAILED: u32 = 255;
+/// Extended data of this kind is standard error; RFC 4254, 5.2.
+pub(super) const STDERR: u32 = 1;
+
+/// Serves one channel to its end.
+pub(super) async fn run(session: Arc<Session>, channel: Channel<Msg>) {
+    let (mut reader, writer) = channel.split();
+    let client = Client { writer: Arc::new(writer), session };
+    let ending = client.session.ending();
+    let asked = tokio::select! {
+        biased;
+        _ = ending.wait() => None,
+        asked = requests(&mut reader, &client) => asked,
+    };
+    let Some((staged, before)) = asked else { return };
+    let asked = Asked::start(&staged);
+    let inbox = Inbox::new(&client.session, reader, before);
+    if let Err(error) = client.command(inbox, &asked, staged).await {
+        client.session.fail(&error);
+        client.say(&format!("OnRecord ends this session because it cannot record it: {}", error.for_client())).await;
+        client.end(Exit::Status(EXIT_FAILED)).await;
+    }
+}
+
+/// Serves a channel of a client that has no session: says why, whatever it asks for.
+pub(super) async fn turn_away(channel: Channel<Msg>, handle: &Handle, text: &str) {
+    let (mut reader, writer) = channel.split();
+    let id = writer.id();
+    loop {
+        match reader.wait().await {
+            Some(ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. } | ChannelMsg::RequestShell { .. }) => {
+                break;
+            }
+            Some(ChannelMsg::Close) | None => return,
+            Some(_) => {}
+        }
+    }
+    // A client that waits for something else takes no note of it.
+    drop(reader);
+    let parting = async {
+        let _ = writer.extended_data_bytes(STDERR, format!("{text}\r\n").into_bytes()).await;
+        let _ = handle.exit_status_request(id, EXIT_FAILED).await;
+        let _ = writer.eof().await;
+        let _ = writer.close().await;
+    };
+    let _ = tokio::time::timeout(SAYING_MAX, parting).await;
+}
+
+/// What the client asks for before something is started.
+async fn requests(reader: &mut ChannelReadHalf, client: &Client) -> Option<(Staged, InputBefore)> {
+    let mut input = InputBefore::Open;
+    let mut env: Vec<(String, String)> = Vec::new();
+    let mut env_bytes = 0;
+    let mut terminal = None;
+    let start = loop {
+        match reader.wait().await? {
+            ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
+                env_bytes += variable_name.len() + variable_value.len();
+                if env.len() < ENV_MAX && env_bytes <= ENV_BYTES_MAX {
+                    // What is recorded has each name once, and so has what is sent.
+                    env.retain(|(name, _)| *name != variable_name);
+                    env.push((variable_name, variable_value));
+                }
+            }
+            ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. }
+                if client.session.terminals() == Terminals::Allowed =>
+            {
+                let term: String = term.chars().filter(char::is_ascii_graphic).take(TERM_BYTES_MAX).collect();
+                let size = [col_width, row_height, pix_width, pix_height];
+                terminal = Some(Terminal { term, size, modes: terminal_modes });
+            }
+            ChannelMsg::Exec { command, .. } => break Start::Exec(command),
+            ChannelMsg::RequestSubsystem { name, .. } => break Start::Subsystem(name),
+            ChannelMsg::RequestShell { .. } => break Start::Shell,
+            ChannelMsg::Eof => input = InputBefore::Ended,
+            ChannelMsg::Close => return None,
+            _ => {}
+        }
+    };
+    Some((Staged { start, env, terminal }, input))
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Exit {
+    Status(u32),
+    Signal { name: String, dumped: bool, message: String },
+}
+
+impl Exit {
+    fn status(&self) -> Status {
+        match self {
+            Self::Status(0) => Status::Ok,
+            Self::Status(_) | Self::Signal { .. } => Status::Error,
+        }
+    }
+
+    /// As the record has it: a number, or `SIG` and the name of a signal.
+    fn code(&self) -> String {
+        match self {
+            Self::Status(status) => status.to_string(),
+            Self::Signal { name, .. } => format!("SIG{name}"),
+        }
+    }
+}
+
+/// The client's end of a channel.
+pub(super) struct Client {
+    writer: Arc<ChannelWriteHalf<Msg>>,
+    session: Arc<Session>,
+}
+
+impl Client {
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(super) fn writer(&self) -> &Arc<ChannelWriteHalf<Msg>> {
+        &self.writer
+    }
+
+    /// Says something to whoever sits at the client, where a program would complain.
+    pub(super) async fn say(&self, text: &str) {
+        let saying = self.writer.extended_data_bytes(STDERR, format!("{text}\r\n").into_bytes());
+        // A client that takes nothing does not hear it.
+        let _ = tokio::time::timeout(SAYING_MAX, saying).await;
+    }
+
+    async fn end(&self, exit: Exit) {
+        let (handle, id) = (self.session.handle(), self.writer.id());
+        let ending = async {
+            let _ = match exit {
+                Exit::Status(status) => handle.exit_status_request(id, status).await,
+                Exit::Signal { name, dumped, message } => {
+                    let signal = Sig::Custom(name);
+                    handle.exit_signal_request(id, signal, dumped, message, String::new()).await
+                }
+            };
+            let _ = self.writer.eof().await;
+            let _ = self.writer.close().await;
+        };
+        let _ = tokio::time::timeout(SAYING_MAX, ending).await;
+    }
+
+    /// Refuses what was asked for, in words. What the client still sends is not waited for.
+    async fn refuse(&self, inbox: Inbox, text: &str) {
+        drop(inbox);
+        self.say(text).await;
+        self.end(Exit::Status(EXIT_REFUSED)).await;
+    }
+
+    /// One command, from what was asked for to its outcome.
+    async fn command(&self, mut inbox: Inbox, asked: &Asked, staged: Staged) -> Result<(), RecordError> {
+        let session = &self.session;
+        if session.is_ending() {
+            return Ok(());
+        }
+        if let Some(rule) = asked.refused_by(COMMAND_BYTES_MAX) {
+            let text = session.refuse_by(asked, rule, &asked.refusal(rule))?;
+            self.refuse(inbox, &text).await;
+            return Ok(());
+        }
+        let (permit, pending, ready) = match session.decide(asked)? {
+            Ruled::Goes(permit, pending, told) => {
+                if let Some(told) = told {
+                    self.say(&told).await;
+                }
+                let ready = pending.position();
+                (permit, pending, ready)
+            }
+            Ruled::Refused(text) => {
+                self.refuse(inbox, &text).await;
+                return Ok(());
+            }
+            Ruled::Held(denial, said) => match waiting::hold(self, &mut inbox, asked, &said, &denial).await? {
+                Waited::Goes(permit, pending, ready) => (permit, pending, ready),
+                Waited::Refused(text) => {
+                    self.refuse(inbox, &text).await;
+                    return Ok(());
+                }
+                Waited::Gone => return Ok(()),
+            },
+        };
+        let recorded = session.recorded(pending, ready).await?;
+        let mut program = match self.open(&mut inbox).await {
+            Ok(program) => program,
+            Err(error) => return self.not_started(inbox, recorded, &error).await,
+        };
+        // Nothing is waited for between this and the command's leaving.
+        if session.is_ending() {
+            return self.not_started(inbox, recorded, &StartError::Ending).await;
+        }
+        if let Err(error) = session.upstream().forward(&mut program, staged, &permit, &recorded).await {
+            return self.not_started(inbox, recorded, &StartError::Broken(error)).await;
+        }
+        let files = (asked.via == Via::Subsystem).then(Files::new);
+        let input = match program.terminal {
+            HasTerminal::Yes => Input::Counted,
+            HasTerminal::No => Input::Kept,
+        };
+        let scribe = match files {
+            Some(_) => None,
+            None => Some(Scribe::new(session.kept_bytes_max(), input)),
+        };
+        let mut relay = Relay::new(self, inbox, program, scribe, files, Copies::of(asked));
+        let ended = relay.run().await?;
+        relay.withdraw().await?;
+        let Released { scribe, mut files, mut copies, link, began, bytes_up, bytes_down } = relay.release();
+        session.count(bytes_up, bytes_down);
+        let counted = match (&mut files, &mut copies) {
+            (Some(files), _) => files.finish(session)?,
+            (None, Some(copies)) => copies.finish(session)?,
+            (None, None) => Vec::new(),
+        };
+        let transcript = match scribe {
+            Some(scribe) => Some(scribe.finish(|content| session.log().seal(content)).await?),
+            None => None,
+        };
+        let code = ended.exit.as_ref().map(Exit::code);
+        let draft = OutcomeDraft {
+            reason: ended.reason.filter(|_| began != Began::Refused),
+            code: code.as_deref(),
+            bytes_up,
+            bytes_down,
+            executed: began != Began::Refused,
+            results: &counted,
+            transcript,
+            ..OutcomeDraft::new(match (&ended.exit, began) {
+                (_, Began::Refused) => Status::Error,
+                (Some(exit), _) => exit.status(),
+                (None, _) => Status::Unknown,
+            })
+        };
+        session.log().outcome(recorded, &draft)?;
+        if let Some(link) = link {
+            session.upstream().give_back(link);
+        }
+        match ended.exit {
+            Some(exit) => self.end(exit).await,
+            None => {
+                if began == Began::Refused {
+                    self.say("OnRecord: the host refuses to start it").await;
+                }
+                if let Some(text) = ended.text {
+                    self.say(&text).await;
+                }
+                self.end(Exit::Status(EXIT_FAILED)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A channel to the host, unless the session ends, the client leaves or the host takes too long.
+    async fn open(&self, inbox: &mut Inbox) -> Result<Program, StartError> {
+        let session = &self.session;
+        let ending = session.ending();
+        let opening = tokio::time::timeout(session.connect_max(), session.upstream().open());
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                biased;
+                _ = ending.wait() => return Err(StartError::Ending),
+                opened = &mut opening => return opened.unwrap_or(Err(StartError::Login(LoginError::TimedOut))),
+                () = inbox.take(), if inbox.is_open() => {
+                    if !inbox.is_open() || inbox.is_stuck() {
+                        return Err(StartError::Ending);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was recorded did not reach the host, or not surely.
+    async fn not_started(&self, inbox: Inbox, recorded: Recorded, error: &StartError) -> Result<(), RecordError> {
+        drop(inbox);
+        let session = &self.session;
+        tracing::warn!(connection = session.connection(), %error, "a command was not started");
+        let text = match error {
+            StartError::Login(error) => error.for_client(session.connection()),
+            StartError::Channel(_) => "OnRecord: the host opens no more channels for this session".to_owned(),
+            StartError::Broken(_) => "OnRecord: the connection to the host broke".to_owned(),
+            StartError::Ending => "OnRecord ends this session; the command was not sent to the host".to_owned(),
+        };
+        let draft = match error {
+            StartError::Login(_) | StartError::Channel(_) | StartError::Ending => OutcomeDraft {
+                reason: Some(Reason::NotForwarded),
+                message: session.log().seal(text.as_bytes()),
+                ..OutcomeDraft::new(Status::Skipped)
+            },
+            StartError::Broken(_) => entries::unknown(Reason::UpstreamGone),
+        };
+        session.log().outcome(recorded, &draft)?;
+        self.say(&text).await;
+        self.end(Exit::Status(EXIT_FAILED)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+//! Hosts: reached and logged in to as the gateway, and the one place from which a command leaves for one.
+//!
+//! The credential is used here and nowhere else. A host must prove itself by a key that the configuration names.
+//!
+//! Invariant: a program is started only with the permission to do so and the evidence that it is on the record.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use link::LinkStream;
+use policy::Permit;
+use russh::client::{self, AuthResult, Handle, Msg};
+use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Preferred, Pty};
+use store::Recorded;
+use tokio::net::TcpStream;
+
+use super::keys::PublicKey;
+use super::valve::{Cut, Valve, Valved};
+use super::{CHANNEL_MESSAGES_MAX, WINDOW_BYTES, preferred};
+use crate::config::{Address, Host, HostLogin};
+use crate::outposts::{OPEN_MAX, OpenError, Outposts};
+use crate::stream::Stream;
+
+/// Connections to the host that a session keeps open while nothing runs over them.
+const IDLE_MAX: usize = 2;
+
+/// Why a host could not be logged in to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error("cannot reach the host: {0}")]
+    Unreachable(#[source] io::Error),
+    #[error("no way to the host through an outpost: {0}")]
+    Outpost(#[from] OpenError),
+    #[error("the host's key {got} is not one of `host_keys`")]
+    HostKey { got: String },
+    #[error("SSH with the host failed: {0}")]
+    Ssh(#[from] russh::Error),
+    #[error("the host does not accept the gateway's credential for user {user:?}")]
+    Refused { user: String },
+    #[error("the host took too long")]
+    TimedOut,
+}
+
+impl LoginError {
+    /// For the client: nothing of addresses, keys and credentials.
+    pub(super) fn for_client(&self, connection: &str) -> String {
+        let what = match self {
+            Self::Outpost(error) => {
+                format!("OnRecord cannot reach the host behind connection \"{connection}\": {error}")
+            }
+            Self::Unreachable(_) | Self::TimedOut => {
+                format!("OnRecord cannot reach the host behind connection \"{connection}\"")
+            }
+            Self::HostKey { .. } => {
+                format!(
+                    "OnRecord does not trust the host behind connection \"{connection}\": its key is not the one that is configured"
+                )
+            }
+            Self::Refused { .. } => format!("OnRecord could not log in to the host behind connection \"{connection}\""),
+            Self::Ssh(_) => {
+                format!("OnRecord could not establish SSH with the host behind connection \"{connection}\"")
+            }
+        };
+        format!("{what}. `onrecord doctor` and the gateway's log say more.")
+    }
+}
+
+/// What is to be started.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// A command for the user's shell, RFC 4254 6.5 `exec`.
+    Exec(Vec<u8>),
+    /// A subsystem.
+    Subsystem(String),
+    /// The user's shell: a stream of commands that nobody could tell apart. Never forwarded.
+    Shell,
+}
+
+/// Something that is to be started, with what was asked for it before.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) start: Start,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) terminal: Option<Terminal>,
+}
+
+/// A terminal that a client asked for (RFC 4254, 6.2).
+#[derive(Debug)]
+pub(super) struct Terminal {
+    pub(super) term: String,
+    /// Columns, rows, and both in pixels.
+    pub(super) size: [u32; 4],
+    pub(super) modes: Vec<(Pty, u32)>,
+}
+
+/// Why a program was not started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error("the host opens no more channels ({0:?})")]
+    Channel(ChannelOpenFailure),
+    #[error("the connection to the host broke: {0}")]
+    Broken(#[source] russh::Error),
+    #[error("the session ends")]
+    Ending,
+}
+
+/// The connections of one session to its host.
+pub(super) struct Upstream {
+    host: Arc<Host>,
+    user: String,
+    outposts: Option<Outposts>,
+    session: String,
+    idle: Mutex<Vec<Link>>,
+}
+
+/// One connection to a host, logged in.
+pub(super) struct Link {
+    handle: Handle<Verifier>,
+    pub(super) valve: Arc<Valve>,
+    /// The connection ends with this, whatever becomes of its task.
+    _cut: Cut,
+}
+
+/// A program that was started, and the connection that it has for itself.
+pub(super) struct Program {
+    pub(super) channel: Channel<Msg>,
+    pub(super) link: Link,
+    pub(super) terminal: HasTerminal,
+}
+
+/// Whether a program has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HasTerminal {
+    Yes,
+    No,
+}
+
+impl Upstream {
+    pub(super) fn new(host: Arc<Host>, user: String, outposts: Option<Outposts>, session: String) -> Self {
+        Self { host, user, outposts, session, idle: Mutex::default() }
+    }
+
+    /// Logs in, so that a host that is not there is known before anything runs.
+    pub(super) async fn prepare(&self, first: Option<LinkStream>) -> Result<(), LoginError> {
+        let link = self.connect(first).await?;
+        self.give_back(link);
+        Ok(())
+    }
+
+    /// A channel to the host, over which nothing was asked for yet. Cancel safe: dropping it ends the connection that it was
+    /// making.
+    pub(super) async fn open(&self) -> Result<Program, StartError> {
+        let link = match self.take() {
+            Some(link) => link,
+            None => self.connect(None).await?,
+        };
+        let channel = link.handle.channel_open_session().await.map_err(|error| match error {
+            russh::Error::ChannelOpenFailure(why) => StartError::Channel(why),
+            other => StartError::Broken(other),
+        })?;
+        Ok(Program { channel, link, terminal: HasTerminal::No })
+    }
+
+    /// Starts what was staged. What it is is on the record, and it may run. Not cancel safe: dropping it leaves open whether
+    /// the host got the command.
+    pub(super) async fn forward(
+        &self,
+        program: &mut Program,
+        staged: Staged,
+        _: &Permit,
+        _: &Recorded,
+    ) -> Result<(), russh::Error> {
+        let Program { channel, terminal, .. } = program;
+        for (name, value) in staged.env {
+            channel.set_env(false, name, value).await?;
+        }
+        if let Some(Terminal { term, size: [columns, rows, width, height], mut modes }) = staged.terminal {
+            // What is typed is not kept, since what is echoed is: that is not for the client to switch off beforehand.
+            modes.retain(|(mode, _)| *mode != Pty::ECHO);
+            modes.push((Pty::ECHO, 1));
+            channel.request_pty(true, &term, columns, rows, width, height, &modes).await?;
+            // A host may refuse; then the command runs without one.
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => break *terminal = HasTerminal::Yes,
+                    Some(ChannelMsg::Failure) => break,
+                    Some(_) => {}
+                    None => return Err(russh::Error::Disconnect),
+                }
+            }
+        }
+        match staged.start {
+            Start::Exec(command) => channel.exec(true, command).await,
+            Start::Subsystem(name) => channel.request_subsystem(true, name).await,
+            Start::Shell => Err(russh::Error::RequestDenied),
+        }
+    }
+
+    /// As [`Upstream::forward`], of an operation on files in a channel that is open.
+    pub(super) fn forward_file(
+        writer: Arc<ChannelWriteHalf<Msg>>,
+        bytes: Bytes,
+        _: &Permit,
+        _: &Recorded,
+    ) -> impl Future<Output = Result<(), russh::Error>> + Send + use<> {
+        async move { writer.data_bytes(bytes).await }
+    }
+
+    /// A program is over: another one may use its connection.
+    pub(super) fn give_back(&self, link: Link) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX && !link.handle.is_closed() {
+            idle.push(link);
+        }
+    }
+
+    /// Ends the connections that nothing runs over.
+    pub(super) async fn close(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        for link in idle {
+            let _ = link.handle.disconnect(Disconnect::ByApplication, "", "").await;
+        }
+    }
+
+    fn take(&self) -> Option<Link> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(link) = idle.pop() {
+            if !link.handle.is_closed() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    async fn connect(&self, carried: Option<LinkStream>) -> Result<Link, LoginError> {
+        let stream = match carried {
+            Some(carried) => Stream::Link(carried),
+            None => self.reach().await?,
+        };
+        let valve = Arc::new(Valve::default());
+        let cut = valve.cut_on_drop();
+        let config = client::Config {
+            window_size: WINDOW_BYTES,
+            channel_buffer_size: CHANNEL_MESSAGES_MAX,
+            // Only keys that are known here: a host may have others.
+            preferred: Preferred {
+                key: self.host.host_keys.iter().map(|key| key.0.algorithm()).collect(),
+                ..preferred()
+            },
+            nodelay: true,
+            ..client::Config::default()
+        };
+        let wrong = Arc::new(Mutex::new(None));
+        let verifier = Verifier { trusted: self.host.host_keys.clone(), wrong: Arc::clone(&wrong) };
+        let connected =
+            client::connect_stream(Arc::new(config), Valved::new(stream, Arc::clone(&valve)), verifier).await;
+        let mut handle =
+            connected.map_err(|error| match wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(got) => LoginError::HostKey { got },
+                None => LoginError::Ssh(error),
+            })?;
+        let result = match &self.host.login {
+            HostLogin::Key(key) => {
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(&key.0), Some(HashAlg::Sha256));
+                handle.authenticate_publickey(&self.user, key).await?
+            }
+            HostLogin::Password(password) => handle.authenticate_password(&self.user, password.as_str()).await?,
+        };
+        match result {
+            AuthResult::Success => Ok(Link { handle, valve, _cut: cut }),
+            AuthResult::Failure { .. } => Err(LoginError::Refused { user: self.user.clone() }),
+        }
+    }
+
+    /// A stream to the host: straight, or through an outpost.
+    async fn reach(&self) -> Result<Stream, LoginError> {
+        let Address::Tcp { host, port } = &self.host.address else {
+            return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
+        };
+        if let Some(via) = &self.host.outpost {
+            let outposts = self.outposts.as_ref().ok_or_else(|| OpenError::None(via.clone()))?;
+            let (stream, _) = outposts.open_stream(via, host, *port, &self.session, OPEN_MAX).await?;
+            return Ok(Stream::Link(stream));
+        }
+        let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LoginError::Unreachable)?;
+        stream.set_nodelay(true).map_err(LoginError::Unreachable)?;
+        crate::keepalive(&stream);
+        Ok(Stream::Tcp(stream))
+    }
+}
+
+/// Checks that a host is the one that is meant.
+pub(super) struct Verifier {
+    trusted: Vec<PublicKey>,
+    /// The fingerprint of a key that is not trusted.
+    wrong: Arc<Mutex<Option<String>>>,
+}
+
+impl client::Handler for Verifier {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
+        if self.trusted.iter().any(|trusted| trusted.is(key)) {
+            return Ok(true);
+        }
+        let got = key.fingerprint(HashAlg::Sha256).to_string();
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(got);
+        Ok(false)
+    }
+}
