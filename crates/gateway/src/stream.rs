@@ -22,7 +22,7 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Whether it ended because the outpost on the way did.
-    fn outpost_lost(&self) -> bool {
+    pub(crate) fn outpost_lost(&self) -> bool {
         match self {
             Self::Link(stream) => stream.is_lost(),
             Self::LinkTls(stream) => stream.get_ref().0.is_lost(),

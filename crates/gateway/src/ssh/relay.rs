@@ -358,7 +358,8 @@ impl<'a> Relay<'a> {
     }
 
     fn ended(&mut self) -> Ended {
-        self.ended_for(Reason::UpstreamGone)
+        let lost = self.link.valve.outpost_lost();
+        self.ended_for(if lost { Reason::OutpostLost } else { Reason::UpstreamGone })
     }
 
     fn ended_for(&mut self, reason: Reason) -> Ended {

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::stream::Stream;
 
 /// Bytes that wait to be passed on, above which the connection that they came over is not read.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
@@ -34,6 +37,25 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     cut: bool,
+    outpost_lost: bool,
+}
+
+/// What can be said of a stream that has ended.
+pub(super) trait Way {
+    /// Whether it ended because the outpost on the way did.
+    fn outpost_lost(&self) -> bool;
+}
+
+impl Way for TcpStream {
+    fn outpost_lost(&self) -> bool {
+        false
+    }
+}
+
+impl Way for Stream {
+    fn outpost_lost(&self) -> bool {
+        Self::outpost_lost(self)
+    }
 }
 
 impl State {
@@ -72,6 +94,11 @@ impl Valve {
     /// Whether more waits than may in any case.
     pub(super) fn is_stuck(&self) -> bool {
         self.state().queued > STUCK_BYTES_MAX
+    }
+
+    /// Whether the connection ended because the outpost on the way did.
+    pub(super) fn outpost_lost(&self) -> bool {
+        self.state().outpost_lost
     }
 
     /// Ends the connection when what is given is dropped, whoever still has it.
@@ -138,10 +165,15 @@ impl<S> Valved<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Valved<S> {
+impl<S: AsyncRead + Way + Unpin> AsyncRead for Valved<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(self.valve.poll_open(cx))?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if (read.is_err() || buf.filled().len() == before) && self.stream.outpost_lost() {
+            self.valve.state().outpost_lost = true;
+        }
+        Poll::Ready(read)
     }
 }
 
@@ -199,8 +231,8 @@ mod tests {
         use tokio::io::AsyncReadExt as _;
         let valve = Arc::new(Valve::default());
         let cut = valve.cut_on_drop();
-        let (ours, _theirs) = tokio::io::duplex(64);
-        let mut stream = Valved::new(ours, valve);
+        let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut stream = Valved::new(Stream::Unix(ours), valve);
         let reading = tokio::spawn(async move { stream.read_u8().await.map_err(|error| error.kind()) });
         tokio::task::yield_now().await;
         drop(cut);

@@ -172,7 +172,9 @@ fn cells(row: &Row, time: &str) -> [Cell; 10] {
     let (tone, text) = row.text_or_why();
     // Indentation is for lines of their own; here it would only take room.
     let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
-    let rows = row.measured.as_ref().map(Measured::rows_shown).filter(|rows| *rows > 0);
+    // What is counted of a program or of files are no rows.
+    let affected = |measured: &Measured| if row.transaction.is_some() { measured.rows_shown() } else { measured.rows };
+    let rows = row.measured.as_ref().map(affected).filter(|rows| *rows > 0);
     let took = row.measured.as_ref().map(|measured| words::duration(measured.duration_us));
     [
         Cell::toned(Tone::Faint, time),

@@ -191,6 +191,12 @@ fn parameters(facts: &mut Facts<'_>, view: &CommandView) -> Result<(), Failure> 
             }
             Ok(())
         }
+        (Some(Value::Object(asked)), _) => {
+            for (name, value) in &asked {
+                facts.say(name, &single_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned)))?;
+            }
+            Ok(())
+        }
         (_, Some(why)) => facts.toned("parameters", Tone::Faint, &why),
         (_, None) => Ok(()),
     }
@@ -375,7 +381,12 @@ pub(super) fn about_session(view: &SessionView, console: &mut Console) -> Result
     let database = words::database(open.database.as_ref());
     let database = format!("{}{database}, as {}", open.connection, open.upstream_user);
     facts.say("connection", &database)?;
-    facts.say("from", &format!("{}, {}", open.client, open.tls.as_deref().unwrap_or("without TLS")))?;
+    let by = match (&open.tls, open.protocol.starts_with("ssh")) {
+        (Some(tls), _) => tls.as_str(),
+        (None, true) => "over SSH",
+        (None, false) => "without TLS",
+    };
+    facts.say("from", &format!("{}, {by}", open.client))?;
     if let Some(outpost) = &open.outpost {
         facts.say("through", &format!("outpost {}", outpost.name))?;
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::issuer::Issuer;
 use testkit::process::{self, Finished, Process, poll};
 use testkit::sshd::{Sshd, keygen, public};
-use testkit::{Gateway, Plan, Postgres};
+use testkit::{Gateway, Outpost, Plan, Postgres, Way};
 
 use crate::plan;
 
@@ -695,7 +695,7 @@ client.close()
         big = big.display(),
         protected = protected.display(),
     );
-    let said = process::run_for(Command::new(testkit::clients::python()).arg("-"), &script, Duration::from_secs(60));
+    let said = process::run_for(Command::new(testkit::clients::python()).arg("-"), &script, Duration::from_secs(240));
     assert!(said.stdout.contains("sent"), "{said:?}");
     let commands = place.commands();
     assert_eq!(fs::read_to_string(&protected).unwrap(), "stays", "{commands:#?}");
@@ -801,4 +801,46 @@ fn a_channel_starts_one_thing() {
     let said = fs::read_to_string(place.path("out")).unwrap();
     assert!(said.contains("refused"), "{said}");
     assert_eq!(place.only()["text"], "sleep 1; echo one");
+}
+
+#[test]
+fn a_host_is_reached_through_its_outpost_and_its_loss_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    keygen(&home.path().join("agent"));
+    let (server, host) = (Postgres::start(), Sshd::start());
+    let address = format!("127.0.0.1:{}", host.port());
+    let tables = format!(
+        "[connections.web1]\nkind = \"ssh\"\naddress = \"{address}\"\nuser = \"{user}\"\nkey = \"file:{key}\"\n\
+         host_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\"]\noutpost = \"site-a\"\n\n\
+         [identities.deployer]\nkind = \"agent\"\nssh_keys = [\"{agent}\"]\n",
+        user = host.user(),
+        key = host.client_key().display(),
+        host_key = host.host_key(),
+        agent = public(&home.path().join("agent")),
+    );
+    let listen = "ssh = [\"127.0.0.1:0\"]\noutposts = [\"127.0.0.1:0\"]\n";
+    let gateway = plan().listen(listen).tables(&tables).start(&server);
+    let place = Place { _server: server, host, gateway, home };
+    let known = format!("[127.0.0.1]:{} {}\n", place.gateway.ssh_port(), place.gateway_key());
+    fs::write(place.path("known_hosts"), known).unwrap();
+    let without = place.ssh(&["true"]);
+    assert_eq!(without.status.code(), Some(255));
+    assert!(without.stderr.contains("OnRecord cannot reach the host behind connection \"web1\""), "{}", without.stderr);
+
+    let mut outpost = Outpost::join(&place.gateway, "site-a", &[], &[&address], Way::default());
+    assert_eq!(place.ssh(&["echo through; exit 5"]).status.code(), Some(5));
+    poll("the outpost to have carried it", || outpost.said().contains(&format!("to {address} ended")).then_some(()));
+    let mut ssh = place.client("ssh");
+    ssh.args(["web1@127.0.0.1", "echo began; sleep 600"]);
+    let out = fs::File::create(place.path("out")).unwrap();
+    let mut running = Process::start("ssh", ssh.stdout(out), Signal::KILL);
+    poll("the command", || fs::read_to_string(place.path("out")).unwrap().contains("began").then_some(()));
+    outpost.kill9();
+    running.wait();
+    let commands = place.commands();
+    let told: Vec<_> =
+        commands.iter().map(|command| (&command["status"], &command["code"], &command["reason"])).collect();
+    let none = &Value::Null;
+    assert_eq!(told, [(&json!("error"), &json!("5"), none), (&json!("unknown"), none, &json!("outpost_lost"))]);
+    place.gateway.verify();
 }
