@@ -207,6 +207,11 @@ pub(super) fn denied(reason: Reason, message: Field) -> OutcomeDraft<'static> {
     OutcomeDraft { reason: Some(reason), message, ..OutcomeDraft::new(Status::Denied) }
 }
 
+/// The outcome of a command that was on the record and never went to the host.
+pub(super) fn not_forwarded() -> OutcomeDraft<'static> {
+    OutcomeDraft { reason: Some(Reason::NotForwarded), ..OutcomeDraft::new(Status::Skipped) }
+}
+
 /// The outcome of a command whose end nobody saw.
 pub(super) fn unknown(reason: Reason) -> OutcomeDraft<'static> {
     OutcomeDraft { reason: Some(reason), executed: true, ..OutcomeDraft::new(Status::Unknown) }

@@ -209,7 +209,7 @@ impl Files {
         recorded: Recorded,
     ) -> Result<(), RecordError> {
         self.staged_bytes = self.staged_bytes.saturating_sub(held.consumed());
-        session.log().outcome(recorded, &never_sent()).map(drop)
+        session.log().outcome(recorded, &entries::not_forwarded()).map(drop)
     }
 
     fn ended(&mut self, session: &Session, event: &Event) -> Result<(), RecordError> {
@@ -224,7 +224,7 @@ impl Files {
     pub(super) fn finish(&mut self, session: &Session) -> Result<Vec<StatementResult>, RecordError> {
         for staged in std::mem::take(&mut self.staged) {
             if let Staged::Operation { pending, .. } = staged {
-                session.log().withdraw(pending, &never_sent())?;
+                session.log().withdraw(pending, &entries::not_forwarded())?;
             }
         }
         for event in self.tap.abandon() {
@@ -293,8 +293,4 @@ fn outcome<'a>(ended: &'a Outcome, mut seal: impl FnMut(&[u8]) -> Field) -> Outc
         file,
         ..OutcomeDraft::new(status)
     }
-}
-
-fn never_sent() -> OutcomeDraft<'static> {
-    OutcomeDraft { reason: Some(Reason::NotForwarded), ..OutcomeDraft::new(Status::Skipped) }
 }

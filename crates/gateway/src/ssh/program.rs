@@ -9,10 +9,11 @@
 //! Invariant: the host gets a command only after its intent is where the connection's durability wants it, and the
 //! client gets the end of one only after its outcome was written.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Reason, Status, Via};
+use model::{Status, Via};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use store::{OutcomeDraft, RecordError, Recorded};
@@ -23,7 +24,7 @@ use super::files::Files;
 use super::relay::{Began, Inbox, InputBefore, Relay, Released};
 use super::session::{Ruled, Session};
 use super::transcript::{Input, Scribe};
-use super::upstream::{HasTerminal, LoginError, Program, Staged, Start, StartError, Terminal};
+use super::upstream::{HasTerminal, LoginError, Staged, Start, StartError, Terminal};
 use super::waiting::{self, Waited};
 use crate::config::Terminals;
 
@@ -224,16 +225,21 @@ impl Client {
             },
         };
         let recorded = session.recorded(pending, ready).await?;
-        let mut program = match self.open(&mut inbox).await {
-            Ok(program) => program,
-            Err(error) => return self.not_started(inbox, recorded, &error).await,
+        let Staged { start, env, terminal } = staged;
+        let upstream = session.upstream();
+        let preparing = async {
+            let mut program = upstream.open().await?;
+            upstream.equip(&mut program, env, terminal).await?;
+            Ok(program)
         };
-        // Nothing is waited for between this and the command's leaving.
-        if session.is_ending() {
-            return self.not_started(inbox, recorded, &StartError::Ending).await;
-        }
-        if let Err(error) = session.upstream().forward(&mut program, staged, &permit, &recorded).await {
-            return self.not_started(inbox, recorded, &StartError::Broken(error)).await;
+        let program = match self.in_time(&mut inbox, preparing).await {
+            Ok(program) => program,
+            Err(error) => return self.not_started(inbox, recorded, Left::No, &error).await,
+        };
+        // From here on the host may have it.
+        let forwarding = upstream.forward(&program, start, &permit, &recorded);
+        if let Err(error) = self.in_time(&mut inbox, forwarding).await {
+            return self.not_started(inbox, recorded, Left::Perhaps, &error).await;
         }
         let files = (asked.via == Via::Subsystem).then(Files::new);
         let input = match program.terminal {
@@ -292,20 +298,24 @@ impl Client {
         Ok(())
     }
 
-    /// A channel to the host, unless the session ends, the client leaves or the host takes too long.
-    async fn open(&self, inbox: &mut Inbox) -> Result<Program, StartError> {
+    /// What the host has to do for a command to start, unless the session ends, the client leaves or the host takes too long.
+    async fn in_time<T>(
+        &self,
+        inbox: &mut Inbox,
+        starting: impl Future<Output = Result<T, StartError>>,
+    ) -> Result<T, StartError> {
         let session = &self.session;
         let ending = session.ending();
-        let opening = tokio::time::timeout(session.connect_max(), session.upstream().open());
-        tokio::pin!(opening);
+        let starting = tokio::time::timeout(session.connect_max(), starting);
+        tokio::pin!(starting);
         loop {
             tokio::select! {
                 biased;
-                _ = ending.wait() => return Err(StartError::Ending),
-                opened = &mut opening => return opened.unwrap_or(Err(StartError::Login(LoginError::TimedOut))),
+                end = ending.wait() => return Err(StartError::Ending(end.unknown_because())),
+                started = &mut starting => return started.unwrap_or(Err(StartError::Login(LoginError::TimedOut))),
                 () = inbox.take(), if inbox.is_open() => {
                     if !inbox.is_open() || inbox.is_stuck() {
-                        return Err(StartError::Ending);
+                        return Err(StartError::ClientGone);
                     }
                 }
             }
@@ -313,27 +323,41 @@ impl Client {
     }
 
     /// What was recorded did not reach the host, or not surely.
-    async fn not_started(&self, inbox: Inbox, recorded: Recorded, error: &StartError) -> Result<(), RecordError> {
+    async fn not_started(
+        &self,
+        inbox: Inbox,
+        recorded: Recorded,
+        left: Left,
+        error: &StartError,
+    ) -> Result<(), RecordError> {
         drop(inbox);
         let session = &self.session;
         tracing::warn!(connection = session.connection(), %error, "a command was not started");
-        let text = match error {
+        let why = match error {
             StartError::Login(error) => error.for_client(session.connection()),
-            StartError::Channel(_) => "OnRecord: the host opens no more channels for this session".to_owned(),
-            StartError::Broken(_) => "OnRecord: the connection to the host broke".to_owned(),
-            StartError::Ending => "OnRecord ends this session; the command was not sent to the host".to_owned(),
+            StartError::Channel(_) => "OnRecord: the host opens no more channels for this session.".to_owned(),
+            StartError::Broken(_) => "OnRecord: the connection to the host broke.".to_owned(),
+            StartError::Ending(_) => "OnRecord ends this session.".to_owned(),
+            StartError::ClientGone => "OnRecord: the client left or reads nothing.".to_owned(),
         };
-        let draft = match error {
-            StartError::Login(_) | StartError::Channel(_) | StartError::Ending => OutcomeDraft {
-                reason: Some(Reason::NotForwarded),
-                message: session.log().seal(text.as_bytes()),
-                ..OutcomeDraft::new(Status::Skipped)
-            },
-            StartError::Broken(_) => entries::unknown(Reason::UpstreamGone),
+        let (text, draft) = match left {
+            Left::No => {
+                let text = format!("{why} The command was not sent to the host.");
+                let message = session.log().seal(text.as_bytes());
+                (text, OutcomeDraft { message, ..entries::not_forwarded() })
+            }
+            Left::Perhaps => (format!("{why} Whether the command ran is not known."), entries::unknown(error.reason())),
         };
         session.log().outcome(recorded, &draft)?;
         self.say(&text).await;
         self.end(Exit::Status(EXIT_FAILED)).await;
         Ok(())
     }
+}
+
+/// Whether a command can have reached the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    No,
+    Perhaps,
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use link::LinkStream;
+use model::Reason;
 use policy::Permit;
 use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
@@ -105,8 +106,21 @@ pub(super) enum StartError {
     Channel(ChannelOpenFailure),
     #[error("the connection to the host broke: {0}")]
     Broken(#[source] russh::Error),
-    #[error("the session ends")]
-    Ending,
+    #[error("the session ends ({0})")]
+    Ending(Reason),
+    #[error("the client left")]
+    ClientGone,
+}
+
+impl StartError {
+    /// Why it is not known what became of a command that may have reached the host.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Login(_) | Self::Channel(_) | Self::Broken(_) => Reason::UpstreamGone,
+            Self::Ending(reason) => *reason,
+            Self::ClientGone => Reason::ClientGone,
+        }
+    }
 }
 
 /// The connections of one session to its host.
@@ -166,39 +180,48 @@ impl Upstream {
         Ok(Program { channel, link, terminal: HasTerminal::No })
     }
 
-    /// Starts what was staged. What it is is on the record, and it may run. Not cancel safe: dropping it leaves open whether
-    /// the host got the command.
-    pub(super) async fn forward(
+    /// Gives a program what was asked for it: nothing runs yet. Cancel safe, if the program is not used any more then.
+    pub(super) async fn equip(
         &self,
         program: &mut Program,
-        staged: Staged,
-        _: &Permit,
-        _: &Recorded,
-    ) -> Result<(), russh::Error> {
-        let Program { channel, terminal, .. } = program;
-        for (name, value) in staged.env {
-            channel.set_env(false, name, value).await?;
+        env: Vec<(String, String)>,
+        terminal: Option<Terminal>,
+    ) -> Result<(), StartError> {
+        for (name, value) in env {
+            program.channel.set_env(false, name, value).await.map_err(StartError::Broken)?;
         }
-        if let Some(Terminal { term, size: [columns, rows, width, height], mut modes }) = staged.terminal {
-            // What is typed is not kept, since what is echoed is: that is not for the client to switch off beforehand.
-            modes.retain(|(mode, _)| *mode != Pty::ECHO);
-            modes.push((Pty::ECHO, 1));
-            channel.request_pty(true, &term, columns, rows, width, height, &modes).await?;
-            // A host may refuse; then the command runs without one.
-            loop {
-                match channel.wait().await {
-                    Some(ChannelMsg::Success) => break *terminal = HasTerminal::Yes,
-                    Some(ChannelMsg::Failure) => break,
-                    Some(_) => {}
-                    None => return Err(russh::Error::Disconnect),
-                }
+        let Some(Terminal { term, size: [columns, rows, width, height], mut modes }) = terminal else { return Ok(()) };
+        // What is typed is not kept, since what is echoed is: that is not for the client to switch off beforehand.
+        modes.retain(|(mode, _)| *mode != Pty::ECHO);
+        modes.push((Pty::ECHO, 1));
+        let asking = program.channel.request_pty(true, &term, columns, rows, width, height, &modes);
+        asking.await.map_err(StartError::Broken)?;
+        // A host may refuse; then the command runs without one.
+        loop {
+            match program.channel.wait().await {
+                Some(ChannelMsg::Success) => break program.terminal = HasTerminal::Yes,
+                Some(ChannelMsg::Failure) => break,
+                Some(_) => {}
+                None => return Err(StartError::Broken(russh::Error::Disconnect)),
             }
         }
-        match staged.start {
-            Start::Exec(command) => channel.exec(true, command).await,
-            Start::Subsystem(name) => channel.request_subsystem(true, name).await,
+        Ok(())
+    }
+
+    /// Starts it. It is on the record, and may run. Not cancel safe: dropping it leaves open whether the host got the command.
+    pub(super) async fn forward(
+        &self,
+        program: &Program,
+        start: Start,
+        _: &Permit,
+        _: &Recorded,
+    ) -> Result<(), StartError> {
+        let starting = match start {
+            Start::Exec(command) => program.channel.exec(true, command).await,
+            Start::Subsystem(name) => program.channel.request_subsystem(true, name).await,
             Start::Shell => Err(russh::Error::RequestDenied),
-        }
+        };
+        starting.map_err(StartError::Broken)
     }
 
     /// As [`Upstream::forward`], of an operation on files in a channel that is open.

@@ -6,10 +6,10 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use model::{ApprovalEnd, Reason, Status, wall_text};
+use model::{ApprovalEnd, Reason, wall_text};
 use policy::approvals::Standing;
 use policy::{Denial, Permit, Ruling};
-use store::{OutcomeDraft, Pending, Position, RecordError};
+use store::{Pending, Position, RecordError};
 
 use super::entries::{self, Asked};
 use super::program::Client;
@@ -75,7 +75,7 @@ pub(super) async fn hold(
             // An approval that comes in the same moment lets nothing go that may not any more.
             biased;
             _ = ending.wait() => {
-                session.log().withdraw(pending, &never_forwarded())?;
+                session.log().withdraw(pending, &entries::not_forwarded())?;
                 return Ok(Waited::Gone);
             }
             standing = poll_fn(|cx| ticket.poll(cx)) => {
@@ -92,7 +92,7 @@ pub(super) async fn hold(
             }
             () = inbox.take() => {
                 if !inbox.is_open() || inbox.is_stuck() {
-                    session.log().withdraw(pending, &never_forwarded())?;
+                    session.log().withdraw(pending, &entries::not_forwarded())?;
                     return Ok(Waited::Gone);
                 }
             }
@@ -168,8 +168,4 @@ fn withdraw(client: &Client, pending: Pending, reason: Reason, text: &str) -> Re
     let message = log.seal(text.as_bytes());
     log.withdraw(pending, &entries::denied(reason, message))?;
     Ok(refusal(text, command))
-}
-
-fn never_forwarded() -> OutcomeDraft<'static> {
-    OutcomeDraft { reason: Some(Reason::NotForwarded), ..OutcomeDraft::new(Status::Skipped) }
 }

@@ -10,7 +10,7 @@ use testkit::process::{self, Process, poll};
 use testkit::sshd::{Sshd, keygen, public};
 use testkit::{Outpost, Postgres, Way};
 
-use super::{Place, place, place_limited};
+use super::{Place, place, place_limited, place_with};
 use crate::plan;
 
 #[test]
@@ -200,5 +200,64 @@ fn a_host_is_reached_through_its_outpost_and_its_loss_is_told() {
         commands.iter().map(|command| (&command["status"], &command["code"], &command["reason"])).collect();
     let none = &Value::Null;
     assert_eq!(told, [(&json!("error"), &json!("5"), none), (&json!("unknown"), none, &json!("outpost_lost"))]);
+    place.gateway.verify();
+}
+
+/// A host that takes a channel and then says nothing more, as one does whose disk hangs.
+#[test]
+fn a_host_that_does_not_answer_holds_up_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    keygen(&home.path().join("silent"));
+    let silent = format!(
+        r#"
+import os, paramiko, socket, time
+class Silent(paramiko.ServerInterface):
+    def check_auth_publickey(self, user, key):
+        return paramiko.AUTH_SUCCESSFUL
+    def get_allowed_auths(self, user):
+        return "publickey"
+    def check_channel_request(self, kind, number):
+        return paramiko.OPEN_SUCCEEDED
+    def check_channel_pty_request(self, *asked):
+        print("asked", flush=True)
+        time.sleep(600)
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], "end", flush=True)
+transports = []
+while True:
+    client, _ = listener.accept()
+    transport = paramiko.Transport(client)
+    transport.add_server_key(paramiko.Ed25519Key.from_private_key_file({key:?}))
+    transport.start_server(server=Silent())
+    transports.append(transport)
+"#,
+        key = home.path().join("silent"),
+    );
+    let (script, out) = (home.path().join("silent.py"), home.path().join("silent.out"));
+    fs::write(&script, silent).unwrap();
+    let mut python = Command::new(testkit::clients::python());
+    let _host = Process::start("paramiko", python.arg(&script).stdout(fs::File::create(&out).unwrap()), Signal::KILL);
+    let port = poll("the host", || {
+        let said = fs::read_to_string(&out).unwrap();
+        Some(said.strip_prefix("port ")?.split_once(" end")?.0.to_owned())
+    });
+    let web2 = format!(
+        "[connections.web2]\nkind = \"ssh\"\naddress = \"127.0.0.1:{port}\"\nuser = \"deploy\"\n\
+         key = \"file:{key}\"\nhost_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\"]\nterminals = true\n",
+        key = home.path().join("silent").display(),
+        host_key = public(&home.path().join("silent")),
+    );
+    let mut place = place_with("", "", &web2);
+    let mut ssh = place.client("ssh");
+    ssh.args(["-tt", "web2@127.0.0.1", "true"]);
+    let err = fs::File::create(place.path("err")).unwrap();
+    let mut running = Process::start("ssh", ssh.stderr(err), Signal::KILL);
+    poll("the host to be asked", || fs::read_to_string(&out).unwrap().contains("asked").then_some(()));
+    place.gateway.stop();
+    running.wait();
+    let said = fs::read_to_string(place.path("err")).unwrap();
+    assert!(said.contains("OnRecord ends this session. The command was not sent to the host."), "{said}");
+    let command = place.only();
+    assert_eq!((&command["status"], &command["reason"]), (&json!("skipped"), &json!("not_forwarded")), "{command:#}");
     place.gateway.verify();
 }

@@ -141,11 +141,10 @@ fn what_waits_for_the_tap_of_files_does_not_pass_it_by() {
 version: 1
 default: deny
 rules:
-  - {id: reads, when: 'cmd.operation == "file_read" || cmd.operation == "subsystem"', then: allow}
-"#
-    .replace(r#"cmd.operation == "subsystem""#, r#"cmd.operation == "subsystem" && cmd.opaque.all(o, o == "exec")"#)
-    .replace(r#"cmd.operation == "file_read""#, r#"cmd.complete && cmd.operation == "file_read""#);
-    let place = place_with(&policy, "", "");
+  - {id: files, when: 'cmd.operation == "subsystem" && cmd.opaque.all(o, o == "exec")', then: allow}
+  - {id: reads, when: 'cmd.operation == "file_read" && cmd.complete', then: allow}
+"#;
+    let place = place_with(policy, "", "");
     let big = place.host.home().join("big");
     let protected = place.host.home().join("protected");
     fs::write(&big, vec![1u8; 1 << 20]).unwrap();
@@ -183,7 +182,7 @@ for _ in range(40000):
     number += 1
     flood += packet(5, struct.pack(">I", number) + string(handle) + struct.pack(">QI", 0, 32768))
 number += 1
-flood += packet(13, struct.pack(">I", number) + string(b"{protected}")) * 1
+flood += packet(13, struct.pack(">I", number) + string(b"{protected}"))
 try:
     channel.sendall(flood)
 except Exception as error:

@@ -10,14 +10,13 @@ mod programs;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::issuer::Issuer;
 use testkit::process::{self, Finished, Process, poll};
 use testkit::sshd::{Sshd, keygen, public};
-use testkit::{Gateway, Outpost, Plan, Postgres, Way};
+use testkit::{Gateway, Plan, Postgres};
 
 use crate::plan;
 
@@ -101,12 +100,11 @@ impl Place {
         process::run(&mut ssh, "")
     }
 
-    /// Every command over the host's connection, once each has its outcome.
+    /// Every command, once each has its outcome.
     fn commands(&self) -> Vec<Value> {
         let mut last = None;
         poll("outcomes of all commands", || {
-            let listed =
-                self.gateway.cli(&["commands", "--connection", "web1", "--output", "ndjson", "--limit", "100000"]);
+            let listed = self.gateway.cli(&["commands", "--output", "ndjson", "--limit", "100000"]);
             let said = listed.expect_success("onrecord commands");
             let commands: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             let pending = commands.iter().any(|command| command["status"] == "pending");
@@ -362,4 +360,3 @@ rules:
     assert!(story.contains("human:dora@example.com"), "{story}");
     place.gateway.verify();
 }
-
