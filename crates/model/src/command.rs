@@ -43,6 +43,8 @@ closed! {
         Subsystem = "subsystem",
         /// An operation on a file (SFTP).
         File = "file",
+        /// A line that was given to a shell which runs.
+        Line = "line",
     }
 }
 

@@ -1,12 +1,17 @@
 //! Transcripts: what went over the streams of a program, in the order in which it did. `docs/format.md`, "Transcripts".
 //!
 //! A transcript is a sequence of frames: a byte that says of which stream, microseconds since the frame before and the
-//! length of the payload, both LEB128, and the payload. The last frame has the lengths and digests of all streams.
+//! length of the payload, both LEB128, and the payload. A frame of its own says how large the terminal is from here on. The
+//! last frame has the lengths and digests of all streams.
 
 use crate::Digest;
 
 /// The longest payload of a frame that is read, bytes.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// The byte of a frame with the size of the terminal.
+const SIZE: u8 = 3;
+/// The payload of such a frame: columns and rows.
+const SIZE_BYTES: usize = 2 * 4;
 /// The byte of the last frame.
 const END: u8 = 0x7f;
 /// The payload of the last frame: a length and a SHA-256 of each stream.
@@ -71,6 +76,15 @@ pub enum Frame {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// The size of the terminal from here on.
+    Size {
+        /// Microseconds since the program began.
+        at_us: u64,
+        /// Characters in a line.
+        columns: u32,
+        /// Lines.
+        rows: u32,
+    },
     /// The end: what each stream was as a whole, kept or not.
     End {
         /// Microseconds since the program began.
@@ -87,6 +101,17 @@ pub fn head(stream: Stream, since_us: u64, bytes: u64) -> Vec<u8> {
     leb128(&mut head, since_us);
     leb128(&mut head, bytes);
     head
+}
+
+/// A frame with the size of the terminal.
+#[must_use]
+pub fn size(since_us: u64, columns: u32, rows: u32) -> Vec<u8> {
+    let mut size = vec![SIZE];
+    leb128(&mut size, since_us);
+    leb128(&mut size, u64::try_from(SIZE_BYTES).unwrap_or(0));
+    size.extend_from_slice(&columns.to_be_bytes());
+    size.extend_from_slice(&rows.to_be_bytes());
+    size
 }
 
 /// The last frame.
@@ -165,21 +190,29 @@ impl Reader {
 fn one(bytes: &[u8], before_us: u64) -> Result<Option<(Frame, usize, u64)>, TranscriptError> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let stream = Stream::ALL.into_iter().find(|stream| stream.number() == kind);
-    if stream.is_none() && kind != END {
-        return Err(TranscriptError::Kind(kind));
-    }
+    let whole_bytes = match kind {
+        SIZE => Some(SIZE_BYTES),
+        END => Some(END_BYTES),
+        _ if stream.is_some() => None,
+        _ => return Err(TranscriptError::Kind(kind)),
+    };
     let Some((since_us, rest)) = number(rest)? else { return Ok(None) };
     let Some((length, rest)) = number(rest)? else { return Ok(None) };
-    let fits = match stream {
-        Some(_) => usize::try_from(length).ok().filter(|length| *length <= FRAME_BYTES_MAX),
-        None => usize::try_from(length).ok().filter(|length| *length == END_BYTES),
-    };
+    let fits = usize::try_from(length).ok().filter(|length| match whole_bytes {
+        Some(exactly) => *length == exactly,
+        None => *length <= FRAME_BYTES_MAX,
+    });
     let length = fits.ok_or(TranscriptError::Length(length))?;
     let Some(payload) = rest.get(..length) else { return Ok(None) };
     let consumed = bytes.len() - rest.len() + length;
     let at_us = before_us.saturating_add(since_us);
     let frame = match stream {
         Some(stream) => Frame::Bytes { stream, at_us, bytes: payload.to_vec() },
+        None if kind == SIZE => {
+            let (columns, rows) = payload.split_at(SIZE_BYTES / 2);
+            let number = |part: &[u8]| u32::from_be_bytes(part.try_into().unwrap_or_default());
+            Frame::Size { at_us, columns: number(columns), rows: number(rows) }
+        }
         None => {
             let mut wholes = [Whole { bytes: 0, sha256: None }; 3];
             for (whole, part) in wholes.iter_mut().zip(payload.chunks_exact(8 + 32)) {
@@ -252,6 +285,9 @@ mod tests {
             let mut bytes = Vec::new();
             let mut expected = Vec::new();
             let mut at_us = 0;
+            bytes.extend(size(3, 80, 24));
+            at_us += 3;
+            expected.push(Frame::Size { at_us, columns: 80, rows: 24 });
             for (stream, since_us, payload) in frames {
                 bytes.extend(head(stream, since_us, payload.len() as u64));
                 bytes.extend(&payload);
@@ -293,7 +329,8 @@ mod tests {
     #[test]
     fn what_is_no_transcript_is_refused() {
         let refused = |bytes: &[u8]| Reader::default().push(bytes, |_| ()).unwrap_err();
-        assert_eq!(refused(&[3]), TranscriptError::Kind(3));
+        assert_eq!(refused(&[4]), TranscriptError::Kind(4));
+        assert_eq!(refused(&[3, 0, 7]), TranscriptError::Length(7));
         assert_eq!(refused(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), TranscriptError::Number);
         assert_eq!(refused(&head(Stream::Stdin, 0, u64::MAX)), TranscriptError::Length(u64::MAX));
         let mut behind = end(0, &[Whole { bytes: 0, sha256: None }; 3]);
