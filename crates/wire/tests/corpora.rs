@@ -50,3 +50,8 @@ fn sftp_server() {
 fn scp() {
     replay("scp", scp_support::scp);
 }
+
+#[test]
+fn terminal() {
+    replay("terminal", wire::ssh::terminal::fuzz);
+}
