@@ -27,7 +27,7 @@ struct Need {
     present: fn() -> bool,
 }
 
-const NEEDS: [Need; 24] = [
+const NEEDS: [Need; 26] = [
     Need { what: "PostgreSQL server", package: "postgresql", present: || postgres("initdb") },
     Need { what: "psql", package: "postgresql-client", present: || postgres("psql") },
     Need { what: "pgbench", package: "postgresql-contrib", present: || postgres("pgbench") },
@@ -58,6 +58,8 @@ const NEEDS: [Need; 24] = [
     },
     Need { what: "rsync", package: "rsync", present: || on_path("rsync") },
     Need { what: "git", package: "git", present: || on_path("git") },
+    Need { what: "zsh", package: "zsh", present: || on_path("zsh") },
+    Need { what: "fish", package: "fish", present: || on_path("fish") },
     Need { what: "passwords for ssh", package: "sshpass", present: || on_path("sshpass") },
     Need { what: "a C compiler", package: "gcc", present: || on_path("cc") || on_path("gcc") },
 ];

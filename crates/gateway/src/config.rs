@@ -211,6 +211,8 @@ pub struct Host {
     pub grants: Grants,
     /// Whether commands may have a terminal.
     pub terminals: Terminals,
+    /// Whether shells may be started.
+    pub shells: Shells,
     /// How many bytes of what goes over a command's streams are kept.
     pub kept_bytes_max: u64,
     /// What policies can say of it.
@@ -230,6 +232,17 @@ pub enum Terminals {
     Allowed,
     /// They may not, and run without one.
     Refused,
+}
+
+/// Whether shells may be started: nobody decides over what is typed into one before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shells {
+    /// They may not.
+    Refused,
+    /// They may. One with a terminal is started so that it marks the lines that it runs.
+    Marked,
+    /// They may, and are started as they are; lines are read off the screen.
+    Plain,
 }
 
 /// By what the gateway proves itself to a host.

@@ -50,7 +50,7 @@ use tokio_util::task::TaskTracker;
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
 pub use break_glass::{BreakGlass, BreakGlassError};
 pub use config::{
-    Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Terminals,
+    Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Shells, Terminals,
 };
 pub use notify::{Notify, NotifyForm};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};

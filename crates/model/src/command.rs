@@ -217,6 +217,8 @@ closed! {
         ApprovalExpired = "approval_expired",
         /// It waited no longer for its approval; the same again runs once that is there.
         ApprovalPending = "approval_pending",
+        /// It was seen to run; how it ended cannot be seen.
+        NotSeen = "not_seen",
     }
 }
 

@@ -78,6 +78,8 @@ closed! {
         Exec = "exec",
         /// A shell is started on a host.
         Shell = "shell",
+        /// A line is given to a shell that runs.
+        Line = "line",
         /// A subsystem is started on a host.
         Subsystem = "subsystem",
         /// A file's content or a directory is read.

@@ -25,7 +25,7 @@ use store::{
 use crate::Failure;
 use crate::config::{
     Address, Approvals, Config, Connection, ConnectionKind, ConnectionName, Issuer, KEPT_BYTES, KeysPlace, LoginWay,
-    NotificationFormat, Notifications, Plaintext, PolicyMode, SecretSource, UpstreamTls, Via,
+    NotificationFormat, Notifications, Plaintext, PolicyMode, SecretSource, Shells, UpstreamTls, Via,
 };
 use crate::control::{Executor, Rules, Server};
 use crate::custodian::Custodian;
@@ -573,6 +573,11 @@ fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>
         terminals: match connection.terminals {
             true => Terminals::Allowed,
             false => Terminals::Refused,
+        },
+        shells: match connection.shells {
+            Shells::Refused => gateway::Shells::Refused,
+            Shells::Marked => gateway::Shells::Marked,
+            Shells::Plain => gateway::Shells::Plain,
         },
         kept_bytes_max: connection.kept_bytes_max.unwrap_or(KEPT_BYTES),
         labels: connection.labels.clone(),

@@ -80,6 +80,8 @@ pub struct IntentDraft<'a> {
     pub break_glass: Option<BreakGlassId>,
     /// How many bytes the client sent for it.
     pub bytes: u64,
+    /// How exactly it is known.
+    pub fidelity: Fidelity,
 }
 
 impl<'a> IntentDraft<'a> {
@@ -101,6 +103,7 @@ impl<'a> IntentDraft<'a> {
             approval: None,
             break_glass: None,
             bytes: 0,
+            fidelity: Fidelity::Exact,
         }
     }
 }
@@ -334,6 +337,7 @@ impl SessionLog {
             intent.link = link;
             intent.command = command;
             intent.via = draft.via;
+            intent.fidelity = draft.fidelity;
             intent.text.clone_from(draft.text);
             intent.parameters.clone_from(draft.parameters);
             intent.statement = draft.statement.map(Label::new);
@@ -370,7 +374,7 @@ impl SessionLog {
     }
 
     /// Ends a command whose intent was appended but which was never forwarded: the client went away, or recording
-    /// stopped, while it waited.
+    /// stopped, while it waited. Or one that the gateway did not forward as such, but saw.
     ///
     /// # Errors
     /// As [`SessionLog::outcome`].

@@ -27,7 +27,13 @@ impl Sshd {
         Sshd::start_with("")
     }
 
-    /// As [`Sshd::start`], with more lines of `sshd_config`.
+    /// As [`Sshd::start`]; its users have `shell`, and [`Sshd::home`] as their home.
+    #[track_caller]
+    pub fn start_shell(shell: &str) -> Sshd {
+        Sshd::start_with(&format!("SetEnv HOME={{dir}} SHELL={shell} PS1=at-host$"))
+    }
+
+    /// As [`Sshd::start`], with more lines of `sshd_config`; `{dir}` in them is [`Sshd::home`].
     #[track_caller]
     pub fn start_with(more: &str) -> Sshd {
         let dir = tempfile::Builder::new().prefix("onrecord-sshd-").tempdir().unwrap();
@@ -49,6 +55,7 @@ impl Sshd {
                  PermitRootLogin yes\nAcceptEnv LANG LC_* ONRECORD_TEST\nMaxStartups 200\nMaxSessions 200\n\
                  LogLevel VERBOSE\nSubsystem sftp internal-sftp\n{more}\n",
                 dir = dir.path().display(),
+                more = more.replace("{dir}", &dir.path().display().to_string()),
             );
             let file = dir.path().join("sshd_config");
             fs::write(&file, config).unwrap();

@@ -100,6 +100,7 @@ impl<'a> Shape<'a> {
             approval: ruled.approval,
             break_glass: ruled.break_glass,
             bytes: self.bytes,
+            fidelity: model::Fidelity::Exact,
         }
     }
 

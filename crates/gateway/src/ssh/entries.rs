@@ -5,18 +5,21 @@
 use std::sync::Arc;
 
 use model::{
-    BreakGlassId, Claim, CommandId, Effect, Facts, Field, Label, Opaque, Operation, Reason, Status, Verdict, Via,
+    BreakGlassId, Claim, CommandId, Effect, Facts, Fidelity, Field, Label, Opaque, Operation, Reason, Status, Verdict,
+    Via,
 };
 use policy::{Ruling, Target, TargetParts};
 use russh::Sig;
 use store::{IntentDraft, OutcomeDraft, SessionStart};
+use wire::ssh::terminal::Seen;
 use wire::ssh::{scp, sftp};
 
+use super::lines::Line;
 use super::session::Said;
 use super::upstream::{Staged, Start};
-use crate::config::Host;
+use crate::config::{Host, Shells};
 
-/// The rule that refuses shells: what is typed into one cannot be told apart.
+/// The rule that refuses shells where the connection does: nobody decides over what is typed into one before it runs.
 const RULE_SHELL: &str = "builtin:shell";
 /// The rule that refuses subsystems that the gateway does not know.
 const RULE_SUBSYSTEM: &str = "builtin:subsystem";
@@ -33,15 +36,20 @@ pub(super) struct Asked {
     /// What it asks for besides: a JSON object. None where that is nothing.
     pub(super) parameters: Option<Vec<u8>>,
     pub(super) facts: Arc<Facts>,
+    /// How exactly it is known.
+    pub(super) fidelity: Fidelity,
 }
 
 impl Asked {
     /// Of what is to be started.
     pub(super) fn start(Staged { start, env, terminal }: &Staged) -> Self {
-        let (via, text, operation) = match start {
-            Start::Exec(command) => (Via::Exec, command.clone(), Operation::Exec),
-            Start::Subsystem(name) => (Via::Subsystem, name.clone().into_bytes(), Operation::Subsystem),
-            Start::Shell => (Via::Shell, Vec::new(), Operation::Shell),
+        let (via, text, operation, fidelity) = match start {
+            Start::Exec(command) => (Via::Exec, command.clone(), Operation::Exec, Fidelity::Exact),
+            Start::Subsystem(name) => {
+                (Via::Subsystem, name.clone().into_bytes(), Operation::Subsystem, Fidelity::Exact)
+            }
+            // What it is told to do is not known.
+            Start::Shell(_) => (Via::Shell, Vec::new(), Operation::Shell, Fidelity::Opaque),
         };
         let mut parameters = serde_json::Map::new();
         if !env.is_empty() {
@@ -51,9 +59,26 @@ impl Asked {
         if let Some(terminal) = terminal {
             parameters.insert("terminal".to_owned(), terminal.term.clone().into());
         }
-        // What a program does, its command does not tell.
-        let facts = Facts { operation, operations: vec![operation], bounded: true, ..Facts::unknown(Opaque::Exec) };
-        Self { via, text, parameters: json(parameters), facts: Arc::new(facts) }
+        Self { via, text, parameters: json(parameters), facts: program(operation), fidelity }
+    }
+
+    /// Of a line that a shell was seen to run: that of the session's command with this number.
+    pub(super) fn line(shell: u32, line: Line) -> Self {
+        let mut parameters = serde_json::Map::new();
+        parameters.insert("shell".to_owned(), shell.into());
+        if let Some(directory) = line.directory {
+            parameters.insert("directory".to_owned(), String::from_utf8_lossy(&directory).into());
+        }
+        let fidelity = match line.seen {
+            Seen::Marked => Fidelity::Shell,
+            Seen::Screen => Fidelity::Screen,
+            Seen::Lost => {
+                parameters.insert("integration".to_owned(), "lost".into());
+                Fidelity::Screen
+            }
+        };
+        let text = line.text.unwrap_or_default();
+        Self { via: Via::Line, text, parameters: json(parameters), facts: program(Operation::Line), fidelity }
     }
 
     /// Of an operation on files. Its text is what it does and to which paths, byte by byte.
@@ -105,7 +130,8 @@ impl Asked {
             opaque: if unknown { vec![Opaque::Statement] } else { Vec::new() },
             ..Facts::unknown(Opaque::Statement)
         };
-        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts) }
+        let fidelity = Fidelity::Exact;
+        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts), fidelity }
     }
 
     /// Of a file that the old `scp` copies. Where the command's path ends and the file's name begins, only the host knows.
@@ -126,7 +152,8 @@ impl Asked {
             opaque: Vec::new(),
             ..Facts::unknown(Opaque::Statement)
         };
-        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts) }
+        let fidelity = Fidelity::Exact;
+        Self { via: Via::File, text, parameters: json(parameters), facts: Arc::new(facts), fidelity }
     }
 
     /// The text, if it is one.
@@ -140,9 +167,9 @@ impl Asked {
     }
 
     /// The gateway's own rule by which it is refused, whatever a policy says.
-    pub(super) fn refused_by(&self, text_bytes_max: usize) -> Option<&'static str> {
+    pub(super) fn refused_by(&self, text_bytes_max: usize, shells: Shells) -> Option<&'static str> {
         match self.via {
-            Via::Shell => Some(RULE_SHELL),
+            Via::Shell if shells == Shells::Refused => Some(RULE_SHELL),
             Via::Subsystem if self.text != b"sftp" => Some(RULE_SUBSYSTEM),
             _ if self.text.len() > text_bytes_max => Some(RULE_SIZE),
             _ => None,
@@ -152,13 +179,21 @@ impl Asked {
     /// Why, for whoever asked.
     pub(super) fn refusal(&self, rule: &str) -> String {
         match rule {
-            RULE_SHELL => "OnRecord carries commands, not shells: give the command with `ssh HOST COMMAND`.".to_owned(),
+            RULE_SHELL => {
+                "OnRecord carries commands and no shells to this host: give the command with `ssh HOST COMMAND`."
+                    .to_owned()
+            }
             RULE_SUBSYSTEM => {
                 format!("OnRecord does not carry the subsystem \"{}\".", String::from_utf8_lossy(&self.text))
             }
             _ => format!("OnRecord carries no command of more than {} KiB.", 256),
         }
     }
+}
+
+/// What a program does, its command does not tell.
+fn program(operation: Operation) -> Arc<Facts> {
+    Arc::new(Facts { operation, operations: vec![operation], bounded: true, ..Facts::unknown(Opaque::Exec) })
 }
 
 fn json(object: serde_json::Map<String, serde_json::Value>) -> Option<Vec<u8>> {
@@ -174,7 +209,7 @@ pub(super) fn intent<'a>(
     said: &'a Said,
     rules: &'a [String],
 ) -> IntentDraft<'a> {
-    let draft = IntentDraft::new(asked.via, text, parameters);
+    let draft = IntentDraft { fidelity: asked.fidelity, ..IntentDraft::new(asked.via, text, parameters) };
     let bytes = u64::try_from(asked.bytes()).unwrap_or(u64::MAX);
     let Some((policy, decision)) = &said.policy else { return IntentDraft { verdict, rules, bytes, ..draft } };
     let wanted = match decision.ruling() {

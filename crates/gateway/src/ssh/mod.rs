@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The gateway ends SSH on both sides (crate `russh`): it has the host's credential, and the client has none. What is
-//! carried are commands (`exec`) and the subsystem `sftp`; shells, terminals, agents, X11 and forwarding are refused.
+//! carried are commands (`exec`), the subsystem `sftp`, and shells where the connection allows them; agents, X11 and
+//! forwarding are refused.
 //!
 //! Sources: RFC 4251 to 4254; OpenSSH's PROTOCOL.
 
@@ -14,9 +15,11 @@ mod entries;
 mod files;
 mod front;
 pub(crate) mod keys;
+mod lines;
 mod program;
 mod relay;
 mod session;
+mod shell;
 mod transcript;
 mod upstream;
 mod valve;

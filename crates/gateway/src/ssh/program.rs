@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Status, Via};
+use model::{CommandId, Status, Via};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use store::{OutcomeDraft, RecordError, Recorded};
@@ -21,12 +21,14 @@ use store::{OutcomeDraft, RecordError, Recorded};
 use super::copies::Copies;
 use super::entries::{self, Asked};
 use super::files::Files;
-use super::relay::{Began, Inbox, InputBefore, Relay, Released};
+use super::lines::Lines;
+use super::relay::{Began, Inbox, InputBefore, Relay, Released, Taps};
 use super::session::{Ruled, Session};
+use super::shell::Nonce;
 use super::transcript::{Input, Scribe};
 use super::upstream::{HasTerminal, LoginError, Staged, Start, StartError, Terminal};
 use super::waiting::{self, Waited};
-use crate::config::Terminals;
+use crate::config::{Shells, Terminals};
 
 /// Environment variables that a client may set for a command.
 const ENV_MAX: usize = 64;
@@ -114,7 +116,7 @@ async fn requests(reader: &mut ChannelReadHalf, client: &Client) -> Option<(Stag
             }
             ChannelMsg::Exec { command, .. } => break Start::Exec(command),
             ChannelMsg::RequestSubsystem { name, .. } => break Start::Subsystem(name),
-            ChannelMsg::RequestShell { .. } => break Start::Shell,
+            ChannelMsg::RequestShell { .. } => break Start::Shell(None),
             ChannelMsg::Eof => input = InputBefore::Ended,
             ChannelMsg::Close => return None,
             _ => {}
@@ -131,7 +133,7 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         match self {
             Self::Status(0) => Status::Ok,
             Self::Status(_) | Self::Signal { .. } => Status::Error,
@@ -139,7 +141,7 @@ impl Exit {
     }
 
     /// As the record has it: a number, or `SIG` and the name of a signal.
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         match self {
             Self::Status(status) => status.to_string(),
             Self::Signal { name, .. } => format!("SIG{name}"),
@@ -198,7 +200,7 @@ impl Client {
         if session.is_ending() {
             return Ok(());
         }
-        if let Some(rule) = asked.refused_by(COMMAND_BYTES_MAX) {
+        if let Some(rule) = asked.refused_by(COMMAND_BYTES_MAX, session.shells()) {
             let text = session.refuse_by(asked, rule, &asked.refusal(rule))?;
             self.refuse(inbox, &text).await;
             return Ok(());
@@ -226,6 +228,7 @@ impl Client {
         };
         let recorded = session.recorded(pending, ready).await?;
         let Staged { start, env, terminal } = staged;
+        let size = terminal.as_ref().map(|terminal| [terminal.size[0], terminal.size[1]]);
         let upstream = session.upstream();
         let preparing = async {
             let mut program = upstream.open().await?;
@@ -236,31 +239,36 @@ impl Client {
             Ok(program) => program,
             Err(error) => return self.not_started(inbox, recorded, Left::No, &error).await,
         };
+        let size = size.filter(|_| program.terminal == HasTerminal::Yes);
+        let (start, lines) = lines_of(start, recorded.command(), size, session.shells());
         // From here on the host may have it.
         let forwarding = upstream.forward(&program, start, &permit, &recorded);
         if let Err(error) = self.in_time(&mut inbox, forwarding).await {
             return self.not_started(inbox, recorded, Left::Perhaps, &error).await;
         }
-        let files = (asked.via == Via::Subsystem).then(Files::new);
-        let input = match program.terminal {
-            HasTerminal::Yes => Input::Counted,
-            HasTerminal::No => Input::Kept,
+        let taps = match asked.via {
+            Via::Subsystem => Taps { files: Some(Files::new()), ..Taps::default() },
+            _ => {
+                let input = if size.is_some() { Input::Counted } else { Input::Kept };
+                let mut scribe = Scribe::new(session.kept_bytes_max(), input);
+                if let Some(size) = size {
+                    scribe.size(size, || session.log().blob())?;
+                }
+                Taps { scribe: Some(scribe), files: None, copies: Copies::of(asked), lines }
+            }
         };
-        let scribe = match files {
-            Some(_) => None,
-            None => Some(Scribe::new(session.kept_bytes_max(), input)),
-        };
-        let mut relay = Relay::new(self, inbox, program, scribe, files, Copies::of(asked));
+        let mut relay = Relay::new(self, inbox, program, taps);
         let ended = relay.run().await?;
         relay.withdraw().await?;
-        let Released { scribe, mut files, mut copies, link, began, bytes_up, bytes_down } = relay.release();
+        let Released { mut taps, link, began, bytes_up, bytes_down } = relay.release();
         session.count(bytes_up, bytes_down);
-        let counted = match (&mut files, &mut copies) {
-            (Some(files), _) => files.finish(session)?,
-            (None, Some(copies)) => copies.finish(session)?,
-            (None, None) => Vec::new(),
+        let counted = match &mut taps {
+            Taps { files: Some(files), .. } => files.finish(session)?,
+            Taps { copies: Some(copies), .. } => copies.finish(session)?,
+            Taps { lines: Some(lines), .. } => lines.finish(session, ended.exit.as_ref(), ended.reason)?,
+            Taps { .. } => Vec::new(),
         };
-        let transcript = match scribe {
+        let transcript = match taps.scribe {
             Some(scribe) => Some(scribe.finish(|content| session.log().seal(content)).await?),
             None => None,
         };
@@ -352,6 +360,18 @@ impl Client {
         self.say(&text).await;
         self.end(Exit::Status(EXIT_FAILED)).await;
         Ok(())
+    }
+}
+
+/// What follows the lines of a shell that gets a terminal, and how that shell is started.
+fn lines_of(start: Start, shell: CommandId, size: Option<[u32; 2]>, shells: Shells) -> (Start, Option<Lines>) {
+    match (start, size) {
+        (Start::Shell(_), Some(size)) => {
+            let nonce = (shells == Shells::Marked).then(Nonce::new).flatten();
+            let lines = Lines::new(shell, nonce.as_ref().map_or(&[], Nonce::as_bytes), size);
+            (Start::Shell(nonce), Some(lines))
+        }
+        (start, _) => (start, None),
     }
 }
 

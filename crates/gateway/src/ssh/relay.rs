@@ -21,6 +21,7 @@ use wire::ssh::sftp::Held;
 use super::copies::Copies;
 use super::entries;
 use super::files::{Answers, Files, FilesError, Next};
+use super::lines::Lines;
 use super::program::{Client, Exit, STDERR};
 use super::session::Session;
 use super::transcript::Scribe;
@@ -164,11 +165,21 @@ pub(super) enum InputBefore {
     Ended,
 }
 
-/// What is left of a relay.
-pub(super) struct Released {
+/// What follows a program's streams.
+#[derive(Default)]
+pub(super) struct Taps {
+    /// What writes down what goes over the streams; none where files do.
     pub(super) scribe: Option<Scribe>,
     pub(super) files: Option<Files>,
+    /// What says which files go over an old `scp`.
     pub(super) copies: Option<Copies>,
+    /// What says which lines a shell runs.
+    pub(super) lines: Option<Lines>,
+}
+
+/// What is left of a relay.
+pub(super) struct Released {
+    pub(super) taps: Taps,
     /// The connection to the host, if another program can use it.
     pub(super) link: Option<Link>,
     pub(super) began: Began,
@@ -206,16 +217,12 @@ pub(super) struct Relay<'a> {
     inbox: Inbox,
     host_reader: ChannelReadHalf,
     host_writer: Arc<ChannelWriteHalf<client::Msg>>,
-    pub(super) link: Link,
-    /// What writes down what goes over the streams; none where files do.
-    pub(super) scribe: Option<Scribe>,
-    pub(super) files: Option<Files>,
-    /// What says which files go over an old `scp`.
-    pub(super) copies: Option<Copies>,
+    link: Link,
+    taps: Taps,
     /// An operation on files that waits until it is on the record.
     recording: Option<Recording<'a>>,
-    pub(super) bytes_up: u64,
-    pub(super) bytes_down: u64,
+    bytes_up: u64,
+    bytes_down: u64,
     down: VecDeque<Down>,
     down_bytes: usize,
     up_sending: Option<Sending>,
@@ -225,19 +232,14 @@ pub(super) struct Relay<'a> {
     host_closed: bool,
     /// The host takes nothing more.
     up_dead: bool,
-    pub(super) began: Began,
+    began: Began,
     exit: Option<Exit>,
+    /// Why the terminal must end, once it must.
+    ends: Option<String>,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(
-        client: &'a Client,
-        inbox: Inbox,
-        program: Program,
-        scribe: Option<Scribe>,
-        files: Option<Files>,
-        copies: Option<Copies>,
-    ) -> Self {
+    pub(super) fn new(client: &'a Client, inbox: Inbox, program: Program, taps: Taps) -> Self {
         let Program { channel, link, .. } = program;
         let (host_reader, host_writer) = channel.split();
         Self {
@@ -246,9 +248,7 @@ impl<'a> Relay<'a> {
             host_reader,
             host_writer: Arc::new(host_writer),
             link,
-            scribe,
-            files,
-            copies,
+            taps,
             recording: None,
             bytes_up: 0,
             bytes_down: 0,
@@ -261,6 +261,7 @@ impl<'a> Relay<'a> {
             up_dead: false,
             began: Began::NotYet,
             exit: None,
+            ends: None,
         }
     }
 
@@ -273,6 +274,10 @@ impl<'a> Relay<'a> {
                 return self.cannot(error).await;
             }
             self.send_down()?;
+            if let Some(text) = self.ends.take() {
+                self.close_host().await;
+                return Ok(Ended { exit: None, reason: Some(Reason::Policy), text: Some(text) });
+            }
             if !self.host_open && self.down.is_empty() && self.down_sending.is_none() {
                 return Ok(self.ended());
             }
@@ -323,11 +328,6 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Whether nothing runs over the connection any more, so that it can be used again.
-    pub(super) fn is_over(&self) -> bool {
-        self.host_closed
-    }
-
     /// Ends the channel to the host. What the host still sends is not waited for: it could hold up that this is said.
     async fn close_host(&mut self) {
         self.host_open = false;
@@ -342,7 +342,7 @@ impl<'a> Relay<'a> {
 
     /// An operation on files that waited for its place on the record when the channel ended: it never went.
     pub(super) async fn withdraw(&mut self) -> Result<(), RecordError> {
-        if let (Some(recording), Some(files)) = (self.recording.take(), &mut self.files) {
+        if let (Some(recording), Some(files)) = (self.recording.take(), &mut self.taps.files) {
             let (held, _, recorded) = recording.await?;
             files.never_went(self.client.session(), &held, recorded)?;
         }
@@ -352,9 +352,10 @@ impl<'a> Relay<'a> {
     /// What is queued for a program that is over holds up nobody: neither end of it is waited for any more.
     pub(super) fn release(self) -> Released {
         self.link.valve.passed(self.down_bytes);
-        let reusable = self.is_over();
-        let Self { scribe, files, copies, link, began, bytes_up, bytes_down, .. } = self;
-        Released { scribe, files, copies, link: reusable.then_some(link), began, bytes_up, bytes_down }
+        // Nothing runs over a connection whose channel the host itself has closed.
+        let reusable = self.host_closed;
+        let Self { taps, link, began, bytes_up, bytes_down, .. } = self;
+        Released { taps, link: reusable.then_some(link), began, bytes_up, bytes_down }
     }
 
     fn ended(&mut self) -> Ended {
@@ -393,7 +394,7 @@ impl<'a> Relay<'a> {
     async fn take_host(&mut self, message: Option<ChannelMsg>) -> Result<(), FilesError> {
         match message {
             Some(ChannelMsg::Data { data }) => {
-                let data = match &mut self.files {
+                let data = match &mut self.taps.files {
                     Some(files) => files.server(self.client.session(), &data)?,
                     None => data,
                 };
@@ -422,7 +423,7 @@ impl<'a> Relay<'a> {
     /// Takes what the client sent into the tap of files, as far as there is room.
     fn take_files(&mut self) -> Result<(), FilesError> {
         let session = self.client.session();
-        let Some(files) = &mut self.files else { return Ok(()) };
+        let Some(files) = &mut self.taps.files else { return Ok(()) };
         let mut all = Answers::default();
         // Once without new bytes: an answer of the host may have made room for what is there already.
         let mut data = Some(Bytes::new());
@@ -449,7 +450,7 @@ impl<'a> Relay<'a> {
 
     /// As [`Relay::send_up`], of what files have for the host.
     fn send_file(&mut self) -> Option<Sending> {
-        let files = self.files.as_mut()?;
+        let files = self.taps.files.as_mut()?;
         let writer = Arc::clone(&self.host_writer);
         match files.next() {
             Next::Nothing => None,
@@ -466,7 +467,7 @@ impl<'a> Relay<'a> {
 
     /// An operation on files is on the record: it goes.
     fn forward_file(&mut self, (held, permit, recorded): OnRecord) {
-        let Some(files) = &mut self.files else { return };
+        let Some(files) = &mut self.taps.files else { return };
         let bytes = Bytes::copy_from_slice(held.frame());
         self.bytes_up += bytes.len() as u64;
         let passing = Upstream::forward_file(Arc::clone(&self.host_writer), bytes, &permit, &recorded);
@@ -485,7 +486,7 @@ impl<'a> Relay<'a> {
             return Ok(());
         }
         // What the client sends to files goes by the tap and by nothing else, and its end comes behind all of it.
-        if let Some(files) = &self.files
+        if let Some(files) = &self.taps.files
             && (matches!(self.inbox.up.front(), Some(Up::Data(_))) || !files.is_drained())
         {
             return Ok(());
@@ -495,19 +496,29 @@ impl<'a> Relay<'a> {
         self.up_sending = Some(match next {
             Up::Data(data) => {
                 let session = &self.client.session();
-                if let Some(scribe) = &mut self.scribe {
+                if let Some(scribe) = &mut self.taps.scribe {
                     scribe.write(Stream::Stdin, &data, || session.log().blob())?;
                 }
-                if let Some(copies) = &mut self.copies {
+                if let Some(copies) = &mut self.taps.copies {
                     copies.client(session, &data)?;
+                }
+                if let Some(lines) = &mut self.taps.lines {
+                    lines.client(&data);
                 }
                 self.bytes_up += data.len() as u64;
                 Sending::new(data.len() + ITEM_BYTES, Box::pin(async move { writer.data_bytes(data).await }))
             }
-            Up::Resize([columns, rows, width, height]) => Sending::new(
-                ITEM_BYTES,
-                Box::pin(async move { writer.window_change(columns, rows, width, height).await }),
-            ),
+            Up::Resize([columns, rows, width, height]) => {
+                let (size, session) = ([columns, rows], &self.client.session());
+                if let Some(scribe) = &mut self.taps.scribe {
+                    scribe.size(size, || session.log().blob())?;
+                }
+                if let Some(lines) = &mut self.taps.lines {
+                    lines.resize(size);
+                }
+                let passing = async move { writer.window_change(columns, rows, width, height).await };
+                Sending::new(ITEM_BYTES, Box::pin(passing))
+            }
             Up::Signal(signal) => Sending::new(ITEM_BYTES, Box::pin(async move { writer.signal(signal).await })),
             Up::Eof => Sending::new(ITEM_BYTES, Box::pin(async move { writer.eof().await })),
         });
@@ -522,23 +533,28 @@ impl<'a> Relay<'a> {
         let Some(next) = self.down.pop_front() else { return Ok(()) };
         let writer = Arc::clone(self.client.writer());
         let session = self.client.session();
-        let (stream, data) = match next {
+        let (stream, mut data) = match next {
             Down::Out(data) => (Stream::Stdout, data),
             Down::Err(data) => (Stream::Stderr, data),
         };
-        if let Some(scribe) = &mut self.scribe {
+        if let Some(scribe) = &mut self.taps.scribe {
             scribe.write(stream, &data, || session.log().blob())?;
         }
-        if let (Some(copies), Stream::Stdout) = (&mut self.copies, stream) {
+        if let (Some(copies), Stream::Stdout) = (&mut self.taps.copies, stream) {
             copies.server(session, &data)?;
         }
         let bytes = data.len();
+        if let (Some(lines), Stream::Stdout) = (&mut self.taps.lines, stream) {
+            let shown = lines.host(session, &data)?;
+            (data, self.ends) = (shown.bytes, shown.ends);
+        }
         self.bytes_down += bytes as u64;
         let client_open = self.inbox.is_open();
         self.down_sending = Some(Sending::new(
             bytes,
             Box::pin(async move {
                 match (client_open, stream) {
+                    _ if data.is_empty() => Ok(()),
                     (false, _) => Ok(()),
                     (true, Stream::Stderr) => writer.extended_data_bytes(STDERR, data).await,
                     (true, Stream::Stdin | Stream::Stdout) => writer.data_bytes(data).await,

@@ -22,7 +22,7 @@ use crate::Shared;
 use crate::access::Entered;
 use crate::approvals::Approvals;
 use crate::break_glass::Covered;
-use crate::config::{Config, Host, Policy, Terminals};
+use crate::config::{Config, Host, Policy, Shells, Terminals};
 use crate::words;
 
 /// What a session begins with.
@@ -197,6 +197,10 @@ impl Session {
         self.host.terminals
     }
 
+    pub(super) fn shells(&self) -> Shells {
+        self.host.shells
+    }
+
     pub(super) fn outcome_wait(&self) -> Duration {
         self.outcome_wait
     }
@@ -325,6 +329,34 @@ impl Session {
             }
             policy::Verdict::Hold(denial) => Ok(Ruled::Held(denial, said)),
         }
+    }
+
+    /// Writes down a line that a shell was seen to run. What the policy says of it comes after the fact: where it would not
+    /// have let it run, the words are given with which its terminal ends.
+    pub(super) fn saw(&self, asked: &Asked) -> Result<(Pending, Option<String>), RecordError> {
+        let said = self.say(asked);
+        let decision = said.policy.as_ref().map(|(_, decision)| &**decision);
+        let verdict = match &said.policy {
+            None => self.admission.decide(&policy::Request::Statement),
+            Some((policy, decision)) => self.admission.apply(decision, policy.mode),
+        };
+        let covered = self.shared.break_glass.covering(&self.who, &self.host.name);
+        let (verdict, glass) = match &covered {
+            Some(covered) => (covered.lift(verdict), Some(covered.id())),
+            None => (verdict, None),
+        };
+        let pending = self.intend_under(asked, &said, Verdict::Allow, None, glass)?;
+        let why = match verdict {
+            policy::Verdict::Allow(_) => None,
+            policy::Verdict::Deny(denial) => Some(words::why_denied("line", decision, &denial)),
+            policy::Verdict::Hold(denial) => {
+                let rule = denial.rule;
+                Some(format!(
+                    "OnRecord: somebody must approve this line, and no line of a shell can wait (rule {rule})"
+                ))
+            }
+        };
+        Ok((pending, why))
     }
 
     /// Writes the intent of a command that is held.

@@ -10,6 +10,9 @@ use model::{BlobForm, Digest, Field, Transcript};
 use sha2::{Digest as _, Sha256};
 use store::{BlobWriter, INLINE_BYTES_MAX, RecordError};
 
+/// What a change of a terminal's size costs of what may be kept.
+const SIZE_COST_BYTES: u64 = 16;
+
 /// What is kept of standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
@@ -50,6 +53,30 @@ impl Scribe {
         }
     }
 
+    /// Writes down that the terminal has so many columns and rows from here on. `log` as for [`Scribe::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn size(
+        &mut self,
+        [columns, rows]: [u32; 2],
+        log: impl FnOnce() -> Result<BlobWriter, RecordError>,
+    ) -> Result<(), RecordError> {
+        // Sizes are charged like bytes, so that they cannot fill the disk either.
+        self.kept_max = self.kept_max.saturating_sub(SIZE_COST_BYTES);
+        if self.kept_max <= self.kept {
+            return Ok(());
+        }
+        let since_us = self.since_us();
+        self.put(&transcript::size(since_us, columns, rows), &[], log)
+    }
+
+    /// Microseconds since the last frame, for the next one.
+    fn since_us(&mut self) -> u64 {
+        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        now_us.saturating_sub(std::mem::replace(&mut self.last_us, now_us))
+    }
+
     /// Writes down bytes of a stream. `log` gives a blob once they are too many for an entry.
     ///
     /// # Errors
@@ -79,9 +106,7 @@ impl Scribe {
             return Ok(());
         }
         self.kept += room;
-        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let head = transcript::head(stream, now_us.saturating_sub(self.last_us), room);
-        self.last_us = now_us;
+        let head = transcript::head(stream, self.since_us(), room);
         self.put(&head, kept, log)
     }
 
@@ -114,7 +139,7 @@ impl Scribe {
     /// # Errors
     /// The disk refused.
     pub(super) async fn finish(mut self, log: impl FnOnce(&[u8]) -> Field) -> Result<Transcript, RecordError> {
-        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let since_us = self.since_us();
         let digests = std::mem::take(&mut self.digests).map(|digest| Some(Digest(digest.finalize().into())));
         let [mut input, output, errors] = digests;
         if self.input == Input::Counted {
@@ -123,7 +148,7 @@ impl Scribe {
         let [stdin, stdout, stderr] = self.bytes;
         let wholes =
             [(stdin, input), (stdout, output), (stderr, errors)].map(|(bytes, sha256)| Whole { bytes, sha256 });
-        let end = transcript::end(now_us.saturating_sub(self.last_us), &wholes);
+        let end = transcript::end(since_us, &wholes);
         let content = match self.blob {
             None => {
                 self.inline.extend_from_slice(&end);

@@ -19,6 +19,7 @@ use store::Recorded;
 use tokio::net::TcpStream;
 
 use super::keys::PublicKey;
+use super::shell::{self, Nonce};
 use super::valve::{Cut, Valve, Valved};
 use super::{CHANNEL_MESSAGES_MAX, WINDOW_BYTES, preferred};
 use crate::config::{Address, Host, HostLogin};
@@ -76,8 +77,8 @@ pub(super) enum Start {
     Exec(Vec<u8>),
     /// A subsystem.
     Subsystem(String),
-    /// The user's shell: a stream of commands that nobody could tell apart. Never forwarded.
-    Shell,
+    /// The user's shell; with a nonce, so that it marks its lines.
+    Shell(Option<Nonce>),
 }
 
 /// Something that is to be started, with what was asked for it before.
@@ -219,7 +220,8 @@ impl Upstream {
         let starting = match start {
             Start::Exec(command) => program.channel.exec(true, command).await,
             Start::Subsystem(name) => program.channel.request_subsystem(true, name).await,
-            Start::Shell => Err(russh::Error::RequestDenied),
+            Start::Shell(None) => program.channel.request_shell(true).await,
+            Start::Shell(Some(nonce)) => program.channel.exec(true, shell::command(&nonce)).await,
         };
         starting.map_err(StartError::Broken)
     }

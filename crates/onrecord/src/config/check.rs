@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::{
     Address, Config, Connection, ConnectionKind, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls,
 };
-use crate::config::ConnectionName;
+use crate::config::{ConnectionName, Shells};
 
 /// User names that are no identity's.
 const RESERVED: [&str; 1] = ["token"];
@@ -256,6 +256,7 @@ fn of_kind(
             ("host_keys", !connection.host_keys.is_empty()),
             ("users", !connection.users.is_empty()),
             ("terminals", connection.terminals),
+            ("shells", connection.shells != Shells::Refused),
             ("kept_bytes_max", connection.kept_bytes_max.is_some()),
         ],
     );

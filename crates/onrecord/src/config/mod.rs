@@ -198,6 +198,9 @@ pub struct Connection {
     /// SSH: whether commands may have a terminal.
     #[serde(default)]
     pub terminals: bool,
+    /// SSH: whether shells may be started, and how.
+    #[serde(default)]
+    pub shells: Shells,
     /// SSH: how many bytes of what goes over a command's streams are kept; of all of them there is a digest.
     pub kept_bytes_max: Option<u64>,
     /// How the gateway encrypts to the resource; see [`Connection::tls`].
@@ -239,6 +242,19 @@ pub struct Connection {
     pub approvals: Option<Approvals>,
     /// Who may run what the policy holds without waiting; nobody unless given.
     pub break_glass: Option<BreakGlass>,
+}
+
+/// `connections.NAME.shells`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shells {
+    /// They may not.
+    #[default]
+    Refused,
+    /// So that they mark the lines that they run.
+    Marked,
+    /// As they are.
+    Plain,
 }
 
 /// `connections.NAME.policy_mode`.

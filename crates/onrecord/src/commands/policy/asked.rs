@@ -143,7 +143,7 @@ pub(super) fn recorded(view: &CommandView, sessions: &Sessions) -> Result<Asked,
             Effects::NotEstablished => match view.via {
                 Via::Simple | Via::Extended | Via::Parse | Via::Function => facts(bytes),
                 // Nothing looked at it, and no statement is in it.
-                Via::Exec | Via::Shell | Via::Subsystem => Facts::unknown(Opaque::Exec),
+                Via::Exec | Via::Shell | Via::Line | Via::Subsystem => Facts::unknown(Opaque::Exec),
                 Via::File => Facts::unknown(Opaque::Statement),
             },
         },

@@ -6,6 +6,7 @@
 mod ends;
 mod files;
 mod programs;
+mod shells;
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,15 +36,15 @@ fn place() -> Place {
 
 /// With these lines in the table `[limits]`.
 fn place_limited(limits: &str) -> Place {
-    place_of(plan().limits(limits), "", "", "")
+    place_of(Sshd::start(), plan().limits(limits), "", "", "")
 }
 
 /// `more` is what the connection's table has besides, where it has a policy of this text; `others` are other tables.
 fn place_with(policy: &str, more: &str, others: &str) -> Place {
-    place_of(plan(), policy, more, others)
+    place_of(Sshd::start(), plan(), policy, more, others)
 }
 
-fn place_of(plan: Plan, policy: &str, more: &str, others: &str) -> Place {
+fn place_of(host: Sshd, plan: Plan, policy: &str, more: &str, others: &str) -> Place {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("policy.yaml");
     fs::write(&file, policy).unwrap();
@@ -51,7 +52,7 @@ fn place_of(plan: Plan, policy: &str, more: &str, others: &str) -> Place {
     for who in ["agent", "person", "stranger"] {
         keygen(&home.path().join(who));
     }
-    let (server, host) = (Postgres::start(), Sshd::start());
+    let server = Postgres::start();
     let tables = format!(
         "[connections.web1]\nkind = \"ssh\"\naddress = \"127.0.0.1:{port}\"\nuser = \"{user}\"\nkey = \"file:{key}\"\n\
          host_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\", \"human:bea\"]\n{policy}{more}\n\
@@ -205,7 +206,7 @@ fn shells_and_forwarding_are_refused_in_words() {
     let place = place();
     let shell = place.ssh(&[]);
     assert_eq!(shell.status.code(), Some(126), "{}", shell.stderr);
-    assert!(shell.stderr.contains("OnRecord carries commands, not shells"), "{}", shell.stderr);
+    assert!(shell.stderr.contains("OnRecord carries commands and no shells to this host"), "{}", shell.stderr);
     let mut forwarding = place.client("ssh");
     forwarding.args(["-W", "127.0.0.1:22", "web1@127.0.0.1"]);
     assert!(!process::run(&mut forwarding, "").status.success());

@@ -1,0 +1,38 @@
+# Starts the user's shell so that it marks its lines; read by `/bin/sh` on the host. What it starts is a login shell as sshd
+# would have started it. Nothing is left on the host: zsh needs a file for the moment of its start.
+onrecord_shell=${SHELL:-/bin/sh}
+[ -e "$HOME/.hushlogin" ] || for onrecord_file in /run/motd.dynamic /etc/motd; do
+  [ -r "$onrecord_file" ] && cat "$onrecord_file"
+done
+unset onrecord_file
+case ${onrecord_shell##*/} in
+bash)
+  # `PS0` came with version 4.4.
+  if "$onrecord_shell" --norc --noprofile -c '((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404))' 2>/dev/null &&
+    [ -e /dev/fd/0 ]; then
+    exec "$onrecord_shell" --rcfile /dev/fd/9 -i 9<<'ONRECORD_END'
+@BASH@
+ONRECORD_END
+  fi
+  ;;
+zsh)
+  if onrecord_dir=$(mktemp -d 2>/dev/null); then
+    cat >"$onrecord_dir/.zshenv" <<'ONRECORD_END'
+@ZSH@
+ONRECORD_END
+    if [ "${ZDOTDIR+set}" = set ]; then export ONRECORD_ZDOTDIR="$ZDOTDIR"; fi
+    ZDOTDIR=$onrecord_dir exec "$onrecord_shell" -l -i
+  fi
+  ;;
+fish)
+  exec "$onrecord_shell" -l -i -C "$(cat <<'ONRECORD_END'
+@FISH@
+ONRECORD_END
+)"
+  ;;
+esac
+printf '\033]633;N;@NONCE@\007'
+case ${onrecord_shell##*/} in
+csh | tcsh | bash | zsh | fish | ksh* | mksh | dash | ash | sh) exec "$onrecord_shell" -l ;;
+esac
+exec "$onrecord_shell"
