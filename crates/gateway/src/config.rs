@@ -243,6 +243,8 @@ pub enum Shells {
     Marked,
     /// They may, and are started as they are; lines are read off the screen.
     Plain,
+    /// No shell is started: the gateway reads lines, and each is a command.
+    Managed,
 }
 
 /// By what the gateway proves itself to a host.

@@ -578,6 +578,7 @@ fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>
             Shells::Refused => gateway::Shells::Refused,
             Shells::Marked => gateway::Shells::Marked,
             Shells::Plain => gateway::Shells::Plain,
+            Shells::Managed => gateway::Shells::Managed,
         },
         kept_bytes_max: connection.kept_bytes_max.unwrap_or(KEPT_BYTES),
         labels: connection.labels.clone(),

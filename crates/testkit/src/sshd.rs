@@ -30,7 +30,7 @@ impl Sshd {
     /// As [`Sshd::start`]; its users have `shell`, and [`Sshd::home`] as their home.
     #[track_caller]
     pub fn start_shell(shell: &str) -> Sshd {
-        Sshd::start_with(&format!("SetEnv HOME={{dir}} SHELL={shell} PS1=at-host$"))
+        Sshd::start_with(&format!("SetEnv HOME={{dir}} SHELL={shell}"))
     }
 
     /// As [`Sshd::start`], with more lines of `sshd_config`; `{dir}` in them is [`Sshd::home`].

@@ -21,8 +21,10 @@ use store::{OutcomeDraft, RecordError, Recorded};
 use super::copies::Copies;
 use super::entries::{self, Asked};
 use super::files::Files;
+use super::inbox::{Inbox, InputBefore};
 use super::lines::Lines;
-use super::relay::{Began, Inbox, InputBefore, Relay, Released, Taps};
+use super::managed;
+use super::relay::{Began, InputFrom, Relay, Released, Taps};
 use super::session::{Ruled, Session};
 use super::shell::Nonce;
 use super::transcript::{Input, Scribe};
@@ -37,7 +39,7 @@ const ENV_BYTES_MAX: usize = 16 * 1024;
 /// The longest name of a terminal, bytes.
 const TERM_BYTES_MAX: usize = 64;
 /// The longest command, bytes.
-const COMMAND_BYTES_MAX: usize = 256 * 1024;
+pub(super) const COMMAND_BYTES_MAX: usize = 256 * 1024;
 /// How long a client may take to take what it is told.
 const SAYING_MAX: Duration = Duration::from_secs(2);
 /// What the shell says where a command cannot be run.
@@ -58,12 +60,31 @@ pub(super) async fn run(session: Arc<Session>, channel: Channel<Msg>) {
         asked = requests(&mut reader, &client) => asked,
     };
     let Some((staged, before)) = asked else { return };
-    let asked = Asked::start(&staged);
-    let inbox = Inbox::new(&client.session, reader, before);
-    if let Err(error) = client.command(inbox, &asked, staged).await {
-        client.session.fail(&error);
-        client.say(&format!("OnRecord ends this session because it cannot record it: {}", error.for_client())).await;
-        client.end(Exit::Status(EXIT_FAILED)).await;
+    let mut inbox = Inbox::new(&client.session, reader, before);
+    let done = match staged.start {
+        Start::Shell(_) if client.session.shells() == Shells::Managed => {
+            managed::serve(&client, &mut inbox, staged).await
+        }
+        _ => client.command(&mut inbox, InputFrom::Client, staged).await,
+    };
+    // What the client still sends is not waited for.
+    drop(inbox);
+    match done {
+        Ok(Done { said, exit }) => {
+            if let Some(text) = said {
+                client.say(&text).await;
+            }
+            if let Some(exit) = exit {
+                client.end(exit).await;
+            }
+        }
+        Err(error) => {
+            client.session.fail(&error);
+            client
+                .say(&format!("OnRecord ends this session because it cannot record it: {}", error.for_client()))
+                .await;
+            client.end(Exit::Status(EXIT_FAILED)).await;
+        }
     }
 }
 
@@ -125,6 +146,24 @@ async fn requests(reader: &mut ChannelReadHalf, client: &Client) -> Option<(Stag
     Some((Staged { start, env, terminal }, input))
 }
 
+/// What became of a command.
+pub(super) struct Done {
+    /// What its client is told.
+    pub(super) said: Option<String>,
+    /// How it ended, for the client; none where the client is gone.
+    pub(super) exit: Option<Exit>,
+}
+
+impl Done {
+    fn refused(text: String) -> Self {
+        Self { said: Some(text), exit: Some(Exit::Status(EXIT_REFUSED)) }
+    }
+
+    fn gone() -> Self {
+        Self { said: None, exit: None }
+    }
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -171,6 +210,11 @@ impl Client {
         let _ = tokio::time::timeout(SAYING_MAX, saying).await;
     }
 
+    /// Shows something on the client's terminal.
+    pub(super) async fn show(&self, bytes: Vec<u8>) {
+        let _ = tokio::time::timeout(SAYING_MAX, self.writer.data_bytes(bytes)).await;
+    }
+
     async fn end(&self, exit: Exit) {
         let (handle, id) = (self.session.handle(), self.writer.id());
         let ending = async {
@@ -187,23 +231,21 @@ impl Client {
         let _ = tokio::time::timeout(SAYING_MAX, ending).await;
     }
 
-    /// Refuses what was asked for, in words. What the client still sends is not waited for.
-    async fn refuse(&self, inbox: Inbox, text: &str) {
-        drop(inbox);
-        self.say(text).await;
-        self.end(Exit::Status(EXIT_REFUSED)).await;
-    }
-
     /// One command, from what was asked for to its outcome.
-    async fn command(&self, mut inbox: Inbox, asked: &Asked, staged: Staged) -> Result<(), RecordError> {
+    pub(super) async fn command(
+        &self,
+        inbox: &mut Inbox,
+        input: InputFrom,
+        staged: Staged,
+    ) -> Result<Done, RecordError> {
         let session = &self.session;
         if session.is_ending() {
-            return Ok(());
+            return Ok(Done::gone());
         }
+        let asked = &Asked::start(&staged);
         if let Some(rule) = asked.refused_by(COMMAND_BYTES_MAX, session.shells()) {
             let text = session.refuse_by(asked, rule, &asked.refusal(rule))?;
-            self.refuse(inbox, &text).await;
-            return Ok(());
+            return Ok(Done::refused(text));
         }
         let (permit, pending, ready) = match session.decide(asked)? {
             Ruled::Goes(permit, pending, told) => {
@@ -213,17 +255,11 @@ impl Client {
                 let ready = pending.position();
                 (permit, pending, ready)
             }
-            Ruled::Refused(text) => {
-                self.refuse(inbox, &text).await;
-                return Ok(());
-            }
-            Ruled::Held(denial, said) => match waiting::hold(self, &mut inbox, asked, &said, &denial).await? {
+            Ruled::Refused(text) => return Ok(Done::refused(text)),
+            Ruled::Held(denial, said) => match waiting::hold(self, inbox, asked, &said, &denial).await? {
                 Waited::Goes(permit, pending, ready) => (permit, pending, ready),
-                Waited::Refused(text) => {
-                    self.refuse(inbox, &text).await;
-                    return Ok(());
-                }
-                Waited::Gone => return Ok(()),
+                Waited::Refused(text) => return Ok(Done::refused(text)),
+                Waited::Gone => return Ok(Done::gone()),
             },
         };
         let recorded = session.recorded(pending, ready).await?;
@@ -235,29 +271,29 @@ impl Client {
             upstream.equip(&mut program, env, terminal).await?;
             Ok(program)
         };
-        let program = match self.in_time(&mut inbox, preparing).await {
+        let program = match self.in_time(inbox, preparing).await {
             Ok(program) => program,
-            Err(error) => return self.not_started(inbox, recorded, Left::No, &error).await,
+            Err(error) => return self.not_started(recorded, Left::No, &error),
         };
         let size = size.filter(|_| program.terminal == HasTerminal::Yes);
         let (start, lines) = lines_of(start, recorded.command(), size, session.shells());
         // From here on the host may have it.
         let forwarding = upstream.forward(&program, start, &permit, &recorded);
-        if let Err(error) = self.in_time(&mut inbox, forwarding).await {
-            return self.not_started(inbox, recorded, Left::Perhaps, &error).await;
+        if let Err(error) = self.in_time(inbox, forwarding).await {
+            return self.not_started(recorded, Left::Perhaps, &error);
         }
         let taps = match asked.via {
             Via::Subsystem => Taps { files: Some(Files::new()), ..Taps::default() },
             _ => {
-                let input = if size.is_some() { Input::Counted } else { Input::Kept };
-                let mut scribe = Scribe::new(session.kept_bytes_max(), input);
+                let kept = if size.is_some() { Input::Counted } else { Input::Kept };
+                let mut scribe = Scribe::new(session.kept_bytes_max(), kept);
                 if let Some(size) = size {
                     scribe.size(size, || session.log().blob())?;
                 }
                 Taps { scribe: Some(scribe), files: None, copies: Copies::of(asked), lines }
             }
         };
-        let mut relay = Relay::new(self, inbox, program, taps);
+        let mut relay = Relay::new(self, inbox, input, program, taps);
         let ended = relay.run().await?;
         relay.withdraw().await?;
         let Released { mut taps, link, began, bytes_up, bytes_down } = relay.release();
@@ -291,19 +327,11 @@ impl Client {
         if let Some(link) = link {
             session.upstream().give_back(link);
         }
-        match ended.exit {
-            Some(exit) => self.end(exit).await,
-            None => {
-                if began == Began::Refused {
-                    self.say("OnRecord: the host refuses to start it").await;
-                }
-                if let Some(text) = ended.text {
-                    self.say(&text).await;
-                }
-                self.end(Exit::Status(EXIT_FAILED)).await;
-            }
-        }
-        Ok(())
+        let refused = (began == Began::Refused).then(|| "OnRecord: the host refuses to start it".to_owned());
+        Ok(match ended.exit {
+            Some(exit) => Done { said: None, exit: Some(exit) },
+            None => Done { said: refused.or(ended.text), exit: Some(Exit::Status(EXIT_FAILED)) },
+        })
     }
 
     /// What the host has to do for a command to start, unless the session ends, the client leaves or the host takes too long.
@@ -331,14 +359,7 @@ impl Client {
     }
 
     /// What was recorded did not reach the host, or not surely.
-    async fn not_started(
-        &self,
-        inbox: Inbox,
-        recorded: Recorded,
-        left: Left,
-        error: &StartError,
-    ) -> Result<(), RecordError> {
-        drop(inbox);
+    fn not_started(&self, recorded: Recorded, left: Left, error: &StartError) -> Result<Done, RecordError> {
         let session = &self.session;
         tracing::warn!(connection = session.connection(), %error, "a command was not started");
         let why = match error {
@@ -357,9 +378,7 @@ impl Client {
             Left::Perhaps => (format!("{why} Whether the command ran is not known."), entries::unknown(error.reason())),
         };
         session.log().outcome(recorded, &draft)?;
-        self.say(&text).await;
-        self.end(Exit::Status(EXIT_FAILED)).await;
-        Ok(())
+        Ok(Done { said: Some(text), exit: Some(Exit::Status(EXIT_FAILED)) })
     }
 }
 

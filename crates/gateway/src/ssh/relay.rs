@@ -13,7 +13,7 @@ use bytes::Bytes;
 use model::Reason;
 use model::transcript::Stream;
 use policy::Permit;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use store::{RecordError, Recorded};
 use tokio::time::Instant;
 use wire::ssh::sftp::Held;
@@ -21,15 +21,17 @@ use wire::ssh::sftp::Held;
 use super::copies::Copies;
 use super::entries;
 use super::files::{Answers, Files, FilesError, Next};
+use super::inbox::{Inbox, Up};
 use super::lines::Lines;
 use super::program::{Client, Exit, STDERR};
-use super::session::Session;
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
-use super::valve::{STUCK_BYTES_MAX, Starved, Valve};
+use super::valve::{STUCK_BYTES_MAX, Starved};
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
 const STARVES_AFTER: Duration = Duration::from_millis(50);
+/// How long a host may take to take note that a channel is closed.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
 
 /// Whether the host runs the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,122 +51,6 @@ pub(super) struct Ended {
     pub(super) text: Option<String>,
 }
 
-/// Something on its way to the host.
-pub(super) enum Up {
-    Data(Bytes),
-    Signal(Sig),
-    /// Columns, rows, and both in pixels.
-    Resize([u32; 4]),
-    Eof,
-}
-
-impl Up {
-    fn cost(&self) -> usize {
-        match self {
-            Self::Data(data) => data.len() + ITEM_BYTES,
-            Self::Signal(_) | Self::Resize(_) | Self::Eof => ITEM_BYTES,
-        }
-    }
-}
-
-/// What something that is queued costs besides its bytes, so that many that have none are bounded too.
-const ITEM_BYTES: usize = 64;
-/// The longest name of a signal that is passed on, bytes.
-const SIGNAL_BYTES_MAX: usize = 32;
-/// How long a host may take to take note that a channel is closed.
-const CLOSING_MAX: Duration = Duration::from_secs(1);
-
-/// What a client sent in a channel and nobody has taken yet.
-pub(super) struct Inbox {
-    /// Of the client's connection; what is queued here counts there until it is taken, or this is dropped.
-    valve: Arc<Valve>,
-    reader: ChannelReadHalf,
-    up: VecDeque<Up>,
-    /// Bytes of data in it, and on their way out of it.
-    bytes: usize,
-    state: InboxState,
-}
-
-/// Whether a client's end of a channel is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InboxState {
-    Open,
-    Closed,
-}
-
-impl Inbox {
-    /// `first` is what came before something was started.
-    pub(super) fn new(session: &Session, reader: ChannelReadHalf, first: InputBefore) -> Self {
-        let valve = Arc::clone(session.valve());
-        let mut inbox = Self { valve, reader, up: VecDeque::new(), bytes: 0, state: InboxState::Open };
-        if first == InputBefore::Ended {
-            inbox.push(Up::Eof);
-        }
-        inbox
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        self.state == InboxState::Open
-    }
-
-    /// Waits for one message of the client and keeps it. Cancel safe.
-    pub(super) async fn take(&mut self) {
-        match self.reader.wait().await {
-            Some(ChannelMsg::Data { data }) if data.is_empty() => {}
-            Some(ChannelMsg::Data { data }) => self.push(Up::Data(data)),
-            Some(ChannelMsg::Eof) => self.push(Up::Eof),
-            Some(ChannelMsg::Signal { signal: Sig::Custom(name) }) if name.len() > SIGNAL_BYTES_MAX => {}
-            Some(ChannelMsg::Signal { signal }) => self.push(Up::Signal(signal)),
-            Some(ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height }) => {
-                let size = [col_width, row_height, pix_width, pix_height];
-                match self.up.back_mut() {
-                    Some(Up::Resize(last)) => *last = size,
-                    _ => self.push(Up::Resize(size)),
-                }
-            }
-            Some(ChannelMsg::Close) | None => self.close(),
-            Some(_) => {}
-        }
-    }
-
-    /// Whether more waits than may: its client sends on, and nothing takes it.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.bytes > STUCK_BYTES_MAX || self.valve.is_stuck()
-    }
-
-    fn push(&mut self, up: Up) {
-        self.bytes += up.cost();
-        self.valve.queue(up.cost());
-        self.up.push_back(up);
-    }
-
-    /// So many bytes of it wait no more.
-    fn passed(&mut self, bytes: usize) {
-        self.valve.passed(bytes);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    fn close(&mut self) {
-        if self.is_open() {
-            self.state = InboxState::Closed;
-            self.push(Up::Eof);
-        }
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.valve.passed(self.bytes);
-    }
-}
-
-/// Whether a client's input had ended before something was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InputBefore {
-    Open,
-    Ended,
-}
-
 /// What follows a program's streams.
 #[derive(Default)]
 pub(super) struct Taps {
@@ -175,6 +61,16 @@ pub(super) struct Taps {
     pub(super) copies: Option<Copies>,
     /// What says which lines a shell runs.
     pub(super) lines: Option<Lines>,
+}
+
+/// Where a program's input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputFrom {
+    Client,
+    /// It has none: what the client sends is for others.
+    Nowhere,
+    /// As [`InputFrom::Nowhere`], and the program knows.
+    Ended,
 }
 
 /// What is left of a relay.
@@ -214,7 +110,9 @@ impl Sending {
 /// Carries bytes both ways between a client and a running program, and writes them down.
 pub(super) struct Relay<'a> {
     client: &'a Client,
-    inbox: Inbox,
+    inbox: &'a mut Inbox,
+    /// Whether what the client sends is the program's input.
+    input: InputFrom,
     host_reader: ChannelReadHalf,
     host_writer: Arc<ChannelWriteHalf<client::Msg>>,
     link: Link,
@@ -239,12 +137,19 @@ pub(super) struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(client: &'a Client, inbox: Inbox, program: Program, taps: Taps) -> Self {
+    pub(super) fn new(
+        client: &'a Client,
+        inbox: &'a mut Inbox,
+        input: InputFrom,
+        program: Program,
+        taps: Taps,
+    ) -> Self {
         let Program { channel, link, .. } = program;
         let (host_reader, host_writer) = channel.split();
         Self {
             client,
             inbox,
+            input,
             host_reader,
             host_writer: Arc::new(host_writer),
             link,
@@ -352,6 +257,9 @@ impl<'a> Relay<'a> {
     /// What is queued for a program that is over holds up nobody: neither end of it is waited for any more.
     pub(super) fn release(self) -> Released {
         self.link.valve.passed(self.down_bytes);
+        if let Some(send) = &self.up_sending {
+            self.inbox.passed(send.bytes);
+        }
         // Nothing runs over a connection whose channel the host itself has closed.
         let reusable = self.host_closed;
         let Self { taps, link, began, bytes_up, bytes_down, .. } = self;
@@ -432,11 +340,11 @@ impl<'a> Relay<'a> {
             all.packets.extend(packets);
             all.said.extend(said);
             if files.has_room()
-                && let Some(Up::Data(_)) = self.inbox.up.front()
-                && let Some(Up::Data(next)) = self.inbox.up.pop_front()
+                && let Some(Up::Data(_)) = self.inbox.next()
+                && let Some(next) = self.inbox.pop()
             {
-                self.inbox.passed(next.len() + ITEM_BYTES);
-                data = Some(next);
+                self.inbox.passed(next.cost());
+                data = next.data();
             }
         }
         for packet in all.packets {
@@ -487,11 +395,13 @@ impl<'a> Relay<'a> {
         }
         // What the client sends to files goes by the tap and by nothing else, and its end comes behind all of it.
         if let Some(files) = &self.taps.files
-            && (matches!(self.inbox.up.front(), Some(Up::Data(_))) || !files.is_drained())
+            && (matches!(self.inbox.next(), Some(Up::Data(_))) || !files.is_drained())
         {
             return Ok(());
         }
-        let Some(next) = self.inbox.up.pop_front() else { return Ok(()) };
+        let Some(next) = self.next_up() else { return Ok(()) };
+        // The end of an input that there is not was never queued.
+        let cost = if self.input == InputFrom::Client { next.cost() } else { 0 };
         let writer = Arc::clone(&self.host_writer);
         self.up_sending = Some(match next {
             Up::Data(data) => {
@@ -506,7 +416,7 @@ impl<'a> Relay<'a> {
                     lines.client(&data);
                 }
                 self.bytes_up += data.len() as u64;
-                Sending::new(data.len() + ITEM_BYTES, Box::pin(async move { writer.data_bytes(data).await }))
+                Sending::new(cost, Box::pin(async move { writer.data_bytes(data).await }))
             }
             Up::Resize([columns, rows, width, height]) => {
                 let (size, session) = ([columns, rows], &self.client.session());
@@ -517,12 +427,25 @@ impl<'a> Relay<'a> {
                     lines.resize(size);
                 }
                 let passing = async move { writer.window_change(columns, rows, width, height).await };
-                Sending::new(ITEM_BYTES, Box::pin(passing))
+                Sending::new(cost, Box::pin(passing))
             }
-            Up::Signal(signal) => Sending::new(ITEM_BYTES, Box::pin(async move { writer.signal(signal).await })),
-            Up::Eof => Sending::new(ITEM_BYTES, Box::pin(async move { writer.eof().await })),
+            Up::Signal(signal) => Sending::new(cost, Box::pin(async move { writer.signal(signal).await })),
+            Up::Eof => Sending::new(cost, Box::pin(async move { writer.eof().await })),
         });
         Ok(())
+    }
+
+    /// What is next for the host.
+    fn next_up(&mut self) -> Option<Up> {
+        match self.input {
+            InputFrom::Client => self.inbox.pop(),
+            InputFrom::Nowhere => {
+                // Once: the end of it.
+                self.input = InputFrom::Ended;
+                Some(Up::Eof)
+            }
+            InputFrom::Ended => None,
+        }
     }
 
     /// As [`Relay::send_up`], for the client.

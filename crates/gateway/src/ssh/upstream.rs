@@ -71,7 +71,7 @@ impl LoginError {
 }
 
 /// What is to be started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Start {
     /// A command for the user's shell, RFC 4254 6.5 `exec`.
     Exec(Vec<u8>),
@@ -82,7 +82,7 @@ pub(super) enum Start {
 }
 
 /// Something that is to be started, with what was asked for it before.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Staged {
     pub(super) start: Start,
     pub(super) env: Vec<(String, String)>,
@@ -90,7 +90,7 @@ pub(super) struct Staged {
 }
 
 /// A terminal that a client asked for (RFC 4254, 6.2).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Terminal {
     pub(super) term: String,
     /// Columns, rows, and both in pixels.

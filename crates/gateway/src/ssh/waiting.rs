@@ -12,8 +12,8 @@ use policy::{Denial, Permit, Ruling};
 use store::{Pending, Position, RecordError};
 
 use super::entries::{self, Asked};
+use super::inbox::Inbox;
 use super::program::Client;
-use super::relay::Inbox;
 use super::session::{Said, refusal};
 use crate::approvals::{self, HELD_BYTES_MAX, NotHeld, NotTaken, Shown, Ticket, wait_of};
 use crate::words;

@@ -255,6 +255,8 @@ pub enum Shells {
     Marked,
     /// As they are.
     Plain,
+    /// In name only: each line is a command.
+    Managed,
 }
 
 /// `connections.NAME.policy_mode`.

@@ -182,7 +182,7 @@ fn zsh_and_fish_mark_their_lines_too() {
 
 #[test]
 fn other_shells_are_read_off_the_screen() {
-    let place = shells_of("/bin/dash", "", &[]);
+    let place = shells_of("/bin/dash", "", &[(".profile", "PS1='at-host$ '\n")]);
     let seen = sit(&place, &[("at-host$", "echo hello\r"), ("hello\r\n", ""), ("at-host$", "exit 2\r")]);
     assert!(seen.ends_with("exit status 2\n"), "{seen}");
     let expected = ["echo hello", "exit 2"].map(|text| line(text, "screen", "unknown", "", ""));
@@ -208,6 +208,55 @@ fn marks_that_stop_and_marks_that_are_forged_are_shown_for_what_they_are() {
     assert_eq!(lines[1], line("unset PS0 PROMPT_COMMAND", "shell", "unknown", "", ""));
     assert_eq!(lines[2], line("id -u", "screen", "unknown", "", "lost"));
     assert_eq!(lines[3], line("exit", "screen", "unknown", "", "lost"));
+}
+
+#[test]
+fn lines_of_a_managed_shell_are_commands_that_are_known_exactly() {
+    let policy = r#"
+version: 1
+default: deny
+rules:
+  - {id: all, when: 'cmd.operation == "exec" && cmd.opaque.all(o, o == "exec")', then: allow}
+  - {id: no-trees, when: 'cmd.text.contains("rm -r")', then: deny, message: nobody removes trees}
+"#;
+    let place = place_with(policy, "terminals = true\nshells = \"managed\"\n", "");
+    let seen = sit(
+        &place,
+        &[
+            ("web1> ", "tty; sh -c 'exit 3'\r"),
+            ("/dev/pts/", ""),
+            ("web1> ", "rm -r /nowhere\r"),
+            ("nobody removes trees", ""),
+            ("web1> ", "\x1b[A\x1b[A\x7f\x7f4'\r"),
+            ("web1> ", "exit\r"),
+        ],
+    );
+    assert!(seen.ends_with("exit status 4\n"), "{seen}");
+    let mut ssh = place.client("ssh");
+    let script = "echo one\n# a comment\ncat\nexit 7\necho not any more\n";
+    let said = process::run(ssh.args(["-T", "web1@127.0.0.1"]), script);
+    assert_eq!((said.status.code(), said.stdout.as_str()), (Some(7), "one\n"), "{said:?}");
+    let mut told: Vec<_> = place
+        .commands()
+        .iter()
+        .map(|command| {
+            ["via", "text", "fidelity", "status", "code"]
+                .map(|key| command[key].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    told.sort();
+    let exec = |text: &str, status: &str, code: &str| ["exec", text, "exact", status, code].map(str::to_owned);
+    assert_eq!(
+        told,
+        [
+            exec("cat", "ok", "0"),
+            exec("echo one", "ok", "0"),
+            exec("rm -r /nowhere", "denied", ""),
+            exec("tty; sh -c 'exit 3'", "error", "3"),
+            exec("tty; sh -c 'exit 4'", "error", "4"),
+        ]
+    );
+    assert!(place.gateway.verify().contains("ok"));
 }
 
 #[test]
