@@ -198,7 +198,7 @@ async fn for_people(shared: &Shared, config: &Config, request: Request<Incoming>
     let (status, value) = if let Some(path) = path.strip_prefix(PASSKEYS) {
         passkeys::answer(passkeys, site, by, method, path, &body)
     } else if let Some(path) = path.strip_prefix(BREAK_GLASS) {
-        break_glass::answer(&shared.break_glass, config, by, method, path, &body).await
+        break_glass::answer(&shared.break_glass, config, by, method, path, query, &body).await
     } else {
         let (path, signing) = (path.strip_prefix(APPROVALS).unwrap_or_default(), Signing { passkeys, site });
         approvals::answer(&shared.approvals, &signing, by, method, path, query, &body).await

@@ -237,6 +237,7 @@ pub fn commands(reader: &Reader, filter: Filter) -> Commands {
         entries: reader.entries(0),
         next: 0,
         last: u64::MAX,
+        left: usize::MAX,
         held: VecDeque::new(),
         begun: HashMap::new(),
         late: HashMap::new(),
@@ -251,6 +252,8 @@ pub struct Commands {
     next: u64,
     /// The last entry that can be an intent that is wanted.
     last: u64,
+    /// How many more intents are wanted.
+    left: usize,
     held: VecDeque<Held>,
     /// What each open session said when it began.
     begun: HashMap<SessionId, Arc<Begun>>,
@@ -282,6 +285,13 @@ struct Begun {
 const HELD_MAX: usize = 4096;
 
 impl Commands {
+    /// The same, but of only so many intents, at least one: those that come first. The next ones are those behind the
+    /// largest index that was given.
+    #[must_use]
+    pub fn first(self, count: usize) -> Self {
+        Self { left: count.max(1), ..self }
+    }
+
     /// What was appended since the end was reached: for following a growing log. Commands that were given as pending
     /// are given again when they end.
     pub fn again(&mut self) {
@@ -302,6 +312,10 @@ impl Commands {
                 let begun = self.begun.get(&intent.link.session).cloned().unwrap_or_default();
                 let command = Waiting { index: stored.index, time, intent, begun };
                 self.held.push_back(Held { command, outcome: None });
+                self.left = self.left.saturating_sub(1);
+                if self.left == 0 {
+                    self.last = stored.index;
+                }
                 if self.held.len() > HELD_MAX {
                     let first = self.held.pop_front()?;
                     match first.outcome {

@@ -3,7 +3,7 @@
 //! ```text
 //! POST /v1/break-glass             the bearer breaks the glass
 //! GET  /v1/break-glass             those that are open or were not reviewed, as far as the bearer may see them
-//! GET  /v1/break-glass/ID          all of one, with the commands under it
+//! GET  /v1/break-glass/ID          all of one, with the commands under it, a page at a time: `after` is what `next` was
 //! POST /v1/break-glass/ID/close    the bearer closes it
 //! POST /v1/break-glass/ID/review   what the bearer found
 //! ```
@@ -15,21 +15,21 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use model::{
-    BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, Effects, Identity, wall_text,
+    AbsentReason, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, Effects, Identity, wall_text,
 };
 use policy::break_glass::{GlassRules, LASTS_MAX, NotOpened, NotReviewed, Standing};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{CommandView, Filter, Reader, StoreError, commands_between};
+use store::{CommandView, Filter, Opened, Reader, StoreError, commands_between};
 
 use super::{Asked, BreakGlass, Held, NotDone};
 use crate::approvals::problem;
 use crate::config::Config;
 
-/// Commands that are shown of one; `onrecord commands --break-glass ID` has all.
-const SHOWN_MAX: usize = 500;
+/// Commands of one page.
+const PAGE_COMMANDS_MAX: usize = 500;
 /// Characters of a statement, and of its parameters, that are shown.
-const STATEMENT_CHARACTERS_MAX: usize = 4000;
+const CONTENT_CHARACTERS_MAX: usize = 4000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +55,7 @@ pub(crate) async fn answer(
     by: &Identity,
     method: &Method,
     path: &str,
+    query: Option<&str>,
     body: &[u8],
 ) -> Answer {
     let place = path.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, "")));
@@ -64,7 +65,7 @@ pub(crate) async fn answer(
         (_, Some((id, what))) => {
             let Ok(id) = id.parse() else { return unknown() };
             match (method, what) {
-                (&Method::GET, "") => show(glasses, config, by, id).await,
+                (&Method::GET, "") => show(glasses, config, by, id, query).await,
                 (&Method::POST, "close") => close(glasses, config, by, id),
                 (&Method::POST, "review") => review(glasses, config, by, id, body),
                 (_, "" | "close" | "review") => wrong_method(),
@@ -158,7 +159,17 @@ fn one(glasses: &BreakGlass, config: &Config, by: &Identity, id: BreakGlassId) -
     }
 }
 
-async fn show(glasses: &Arc<BreakGlass>, config: &Config, by: &Identity, id: BreakGlassId) -> Answer {
+async fn show(
+    glasses: &Arc<BreakGlass>,
+    config: &Config,
+    by: &Identity,
+    id: BreakGlassId,
+    query: Option<&str>,
+) -> Answer {
+    let after = match after_of(query) {
+        Ok(after) => after,
+        Err(refused) => return refused,
+    };
     let (mut value, first, last) = {
         let known = glasses.read();
         let Some(held) = known.known.get(&id).filter(|held| concerns(held, config, by)) else { return unknown() };
@@ -171,7 +182,7 @@ async fn show(glasses: &Arc<BreakGlass>, config: &Config, by: &Identity, id: Bre
         Ok(Ok(Value::Null))
     } else {
         let reader = glasses.reader.clone();
-        tokio::task::spawn_blocking(move || commands(&reader, id, first, last)).await
+        tokio::task::spawn_blocking(move || commands(&reader, id, after.map_or(first, |after| after.saturating_add(1).max(first)), last)).await
     };
     let commands = match commands {
         Ok(Ok(commands)) => commands,
@@ -179,29 +190,45 @@ async fn show(glasses: &Arc<BreakGlass>, config: &Config, by: &Identity, id: Bre
         Err(_) => return unreadable("the reading was broken off"),
     };
     if let Some(fields) = value.as_object_mut() {
-        fields.insert("more".to_owned(), commands.get("more").cloned().unwrap_or(Value::Bool(false)));
+        fields.insert("next".to_owned(), commands.get("next").cloned().unwrap_or(Value::Null));
         fields.insert("commands".to_owned(), commands.get("list").cloned().unwrap_or(Value::Null));
     }
     (StatusCode::OK, value)
 }
 
-/// The commands that name it, oldest first.
-fn commands(reader: &Reader, id: BreakGlassId, first: u64, last: u64) -> Result<Value, StoreError> {
+/// Where the page before this one ended, if this is not the first.
+fn after_of(query: Option<&str>) -> Result<Option<u64>, Answer> {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let after = pairs.find(|(key, _)| key == "after").map(|(_, value)| value.parse());
+    after.transpose().map_err(|_| invalid(&"`after` is what `next` was on the page before", ""))
+}
+
+/// The first page of the commands that name it and whose intents are between these entries, oldest first; `next` says
+/// whether there may be another one.
+pub(super) fn commands(reader: &Reader, id: BreakGlassId, first: u64, last: u64) -> Result<Value, StoreError> {
     let filter = Filter { break_glass: Some(id), ..Filter::default() };
-    let mut list = Vec::new();
-    for view in commands_between(reader, filter, first, last) {
-        if list.len() >= SHOWN_MAX {
-            return Ok(json!({"list": list, "more": true}));
-        }
-        list.push(command(&view?));
+    let (mut list, mut end) = (Vec::new(), None);
+    for view in commands_between(reader, filter, first, last).first(PAGE_COMMANDS_MAX) {
+        let view = view?;
+        end = end.max(Some(view.index));
+        list.push(command(&view));
     }
-    Ok(json!({"list": list, "more": false}))
+    let next = end.filter(|_| list.len() >= PAGE_COMMANDS_MAX);
+    Ok(json!({"list": list, "next": next}))
+}
+
+/// The beginning of content; and whether that is not all of it.
+fn shown(content: &Opened) -> (Option<String>, bool) {
+    let Some(text) = content.text() else { return (None, !matches!(content, Opened::Absent(AbsentReason::None))) };
+    let mut characters = text.chars();
+    let beginning: String = characters.by_ref().take(CONTENT_CHARACTERS_MAX).collect();
+    let longer = characters.next().is_some() || matches!(content, Opened::Blob { .. });
+    (Some(beginning), longer)
 }
 
 fn command(view: &CommandView) -> Value {
-    let shown = |text: &str| text.chars().take(STATEMENT_CHARACTERS_MAX).collect::<String>();
-    let statement = view.text.text();
-    let shortened = statement.as_ref().is_some_and(|text| text.chars().count() > STATEMENT_CHARACTERS_MAX);
+    let (statement, statement_shortened) = shown(&view.text);
+    let (parameters, parameters_shortened) = shown(&view.parameters);
     let outcome = view.outcome.as_ref();
     let effects: Vec<&str> = match &view.effects {
         Effects::NotEstablished => Vec::new(),
@@ -215,9 +242,10 @@ fn command(view: &CommandView) -> Value {
         "lifted": view.observed == Some(model::Verdict::Hold) && view.verdict == model::Verdict::Allow,
         "rules": view.rules,
         "effects": effects,
-        "statement": statement.as_deref().map(shown),
-        "statement_shortened": shortened,
-        "parameters": view.parameters.text().as_deref().map(shown).filter(|text| text != "[]"),
+        "statement": statement,
+        "statement_shortened": statement_shortened,
+        "parameters": parameters.filter(|text| text != "[]"),
+        "parameters_shortened": parameters_shortened,
         "status": view.status().as_str(),
         "code": outcome.and_then(|outcome| outcome.code.as_deref()),
         "rows": outcome.map(|outcome| outcome.rows),

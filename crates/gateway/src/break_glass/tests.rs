@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{
-    Body, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, ChannelBinding, Durability,
+    AbsentReason, Body, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, ChannelBinding, Durability,
     Field, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, UpstreamSecurity, Via, Who,
 };
 use policy::break_glass::{GlassRules, NotReviewed, Standing};
 use policy::{Denial, Verdict};
 use store::{
-    Filter, IntentDraft, Options, OutcomeDraft, Reader, RealDisk, Recorder, SessionLog, SessionStart, SystemClock,
+    Filter, IntentDraft, OPENED_BYTES_MAX, Options, OutcomeDraft, Reader, RealDisk, Recorder, SessionLog, SessionStart, SystemClock,
     SystemRandom, commands_between,
 };
 
-use super::{Asked, BreakGlass, Covered, NotDone};
+use super::{Asked, BreakGlass, Covered, NotDone, api};
 
 fn identity(name: &str) -> Identity {
     Identity {
@@ -282,6 +282,68 @@ fn eight_that_were_not_reviewed_are_enough() {
     place.close(other, "human:dora").unwrap();
     place.review(ids[0], "human:dora").unwrap();
     place.open("human:cy", "app").unwrap();
+}
+
+/// What a reviewer does not get to see of a command is said, and of which content.
+#[test]
+fn content_that_is_not_shown_whole_is_said_to_be_so() {
+    let place = place();
+    let id = place.open("human:cy", "app").unwrap();
+    let mut log = place.session("human:cy");
+    let long = log.seal("é".repeat(4001).as_bytes());
+    let mut blob = log.blob().unwrap();
+    blob.write(&vec![b'7'; usize::try_from(OPENED_BYTES_MAX).unwrap() + 1]).unwrap();
+    let (blob, _) = blob.finish().unwrap();
+    let (short, none) = (log.seal(b"[7]"), Field::NONE);
+    let not_seen = Field::Absent(AbsentReason::NotSeen);
+    for (text, parameters) in [(&short, &long), (&long, &blob), (&blob, &short), (&not_seen, &none), (&none, &not_seen)] {
+        let draft = IntentDraft { break_glass: Some(id), ..IntentDraft::new(Via::Simple, text, parameters) };
+        log.settled(&draft, &OutcomeDraft::new(model::Status::Ok)).unwrap();
+    }
+    place.close(id, "human:cy").unwrap();
+    let reader = Reader::open(place.dir.path()).unwrap();
+    let page = api::commands(&reader, id, 0, u64::MAX).unwrap();
+    let told = page["list"].as_array().unwrap().iter().map(|one| {
+        let length = |key: &str| one[key].as_str().map(|text| text.chars().count());
+        let shortened = |key: &str| one[format!("{key}_shortened")].as_bool().unwrap();
+        (length("statement"), shortened("statement"), length("parameters"), shortened("parameters"))
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            (Some(3), false, Some(4000), true),
+            (Some(4000), true, Some(4000), true),
+            (Some(4000), true, Some(3), false),
+            (None, true, None, false),
+            (None, false, None, true),
+        ]
+    );
+}
+
+/// Page by page, a reviewer gets all commands, one that runs long among them.
+#[test]
+fn no_command_is_left_out_between_two_pages() {
+    let place = place();
+    let id = place.open("human:cy", "app").unwrap();
+    let mut log = place.session("human:cy");
+    let none = Field::NONE;
+    let draft = || IntentDraft { break_glass: Some(id), ..IntentDraft::new(Via::Simple, &none, &none) };
+    let long = log.intent(&draft()).unwrap();
+    for _ in 0..5000 {
+        log.settled(&draft(), &OutcomeDraft::new(model::Status::Ok)).unwrap();
+    }
+    place.close(id, "human:cy").unwrap();
+    let reader = Reader::open(place.dir.path()).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut after = Some(0);
+    while let Some(first) = after {
+        let page = api::commands(&reader, id, first, u64::MAX).unwrap();
+        let ids = page["list"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned());
+        seen.extend(ids);
+        after = page["next"].as_u64().map(|next| next + 1);
+    }
+    assert_eq!(seen.len(), 5001);
+    drop(long);
 }
 
 /// However closing and commands meet: no command names it behind its end.

@@ -171,12 +171,15 @@ impl Api {
         self.well(self.client.get_long_json(&url, proof, APPROVAL_BYTES_MAX))
     }
 
-    /// All that the gateway tells of one, with the commands under it.
+    /// All that the gateway tells of one, with a page of the commands under it: the first, or the one after the page that
+    /// ended there.
     ///
     /// # Errors
     /// The gateway cannot be asked, or refuses; or there is none of that name.
-    pub fn break_glass(&self, proof: &str, id: BreakGlassId) -> Result<Value, Failure> {
-        self.well(self.client.get_long_json(&format!("{}/v1/break-glass/{id}", self.url), proof, APPROVAL_BYTES_MAX))
+    pub fn break_glass(&self, proof: &str, id: BreakGlassId, after: Option<u64>) -> Result<Value, Failure> {
+        let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let url = format!("{}/v1/break-glass/{id}{query}", self.url);
+        self.well(self.client.get_long_json(&url, proof, APPROVAL_BYTES_MAX))
     }
 
     /// Breaks the glass, and gives what is open then.

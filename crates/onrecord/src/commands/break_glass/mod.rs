@@ -166,15 +166,16 @@ impl List {
 impl Show {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let Seat { api, proof } = self.desk.sit()?;
-        let detail = api.break_glass(&proof, which(&api, &proof, &self.id)?)?;
+        let id = which(&api, &proof, &self.id)?;
         let console = &mut context.console;
         if console.format() != Format::Table {
-            return Ok(console.json(&detail)?);
+            return Ok(console.json(&whole(&api, &proof, id)?)?);
         }
-        for line in shown::lines_of(&detail, console.look()) {
-            console.line(&line)?;
-        }
-        Ok(())
+        let mut telling = shown::Telling::new(console.look());
+        each_page(&api, &proof, id, |page| {
+            telling.page(page).iter().try_for_each(|line| console.line(line)).map_err(Failure::from)
+        })?;
+        Ok(telling.end().iter().try_for_each(|line| console.line(line))?)
     }
 }
 
@@ -194,6 +195,41 @@ impl Close {
 /// The items of a list.
 fn all(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.get("break_glass").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Has `take` take one, with all commands under it, page by page.
+fn each_page(
+    api: &Api,
+    proof: &str,
+    id: BreakGlassId,
+    mut take: impl FnMut(&Value) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut after = None;
+    loop {
+        let page = api.break_glass(proof, id, after)?;
+        take(&page)?;
+        match page.get("next").and_then(Value::as_u64) {
+            None => return Ok(()),
+            next if next > after => after = next,
+            Some(_) => return Err(Failure::new("the gateway's answer makes no sense: a page that does not go on")),
+        }
+    }
+}
+
+/// One with all commands under it.
+fn whole(api: &Api, proof: &str, id: BreakGlassId) -> Result<Value, Failure> {
+    let mut whole = Value::Null;
+    each_page(api, proof, id, |page| {
+        match whole.get_mut("commands").and_then(Value::as_array_mut) {
+            Some(commands) => {
+                commands.extend(page.get("commands").and_then(Value::as_array).into_iter().flatten().cloned());
+            }
+            None => whole = page.clone(),
+        }
+        Ok(())
+    })?;
+    whole.as_object_mut().map(|fields| fields.remove("next"));
+    Ok(whole)
 }
 
 /// The one that is meant: in full, or the only one of the list whose id ends so.

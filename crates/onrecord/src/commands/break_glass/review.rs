@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Desk, shown, text, which, words};
+use super::{Desk, each_page, shown, text, which, words};
 use crate::Failure;
 use crate::commands::Context;
 use crate::output::{Format, Look, single_line};
@@ -32,9 +32,12 @@ impl Review {
     pub(super) fn run(self, context: &mut Context) -> Result<(), Failure> {
         let mut seat = self.desk.sit()?;
         let id = which(&seat.api, &seat.proof, &self.id)?;
-        let detail = seat.api.break_glass(&seat.proof, id)?;
-        reviewable(&detail)?;
-        show(&detail)?;
+        let mut telling = shown::Telling::new(Look::of(&std::io::stderr()));
+        each_page(&seat.api, &seat.proof, id, |page| {
+            reviewable(page)?;
+            show(&telling.page(page))
+        })?;
+        show(&telling.end())?;
         let finding = if self.not_justified { "not_justified" } else { "justified" };
         if !self.yes {
             ask(finding)?;
@@ -63,11 +66,9 @@ fn reviewable(detail: &Value) -> Result<(), Failure> {
 }
 
 /// Shows it where questions are asked, and not where results go.
-fn show(detail: &Value) -> Result<(), Failure> {
-    let mut all = shown::lines_of(detail, Look::of(&std::io::stderr())).join("\n");
-    all.push('\n');
+fn show(lines: &[String]) -> Result<(), Failure> {
     let mut out = std::io::stderr().lock();
-    out.write_all(all.as_bytes()).and_then(|()| out.flush()).map_err(unshown)
+    lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()).map_err(unshown)
 }
 
 /// What is not shown is not reviewed.

@@ -7,9 +7,53 @@ use crate::commands::asking::{number, text, when};
 use crate::commands::words;
 use crate::output::{Look, Tone};
 
-/// Everything that the gateway tells of one, a fact a line, safe to look at.
-pub(super) fn lines_of(detail: &Value, look: Look) -> Vec<String> {
-    let mut facts = Facts::new(look);
+/// Tells one, a fact a line, safe to look at: what it is, each command under it, and how many those were.
+pub(super) struct Telling {
+    look: Look,
+    /// Commands so far, and how many of them would have been held; none if they are not to be had.
+    counts: Option<(u64, u64)>,
+    begun: bool,
+}
+
+impl Telling {
+    pub(super) fn new(look: Look) -> Self {
+        Self { look, counts: Some((0, 0)), begun: false }
+    }
+
+    /// A page of it: of all but the first only the commands are new.
+    pub(super) fn page(&mut self, detail: &Value) -> Vec<String> {
+        let mut facts = Facts::new(self.look);
+        if !std::mem::replace(&mut self.begun, true) {
+            what_it_is(&mut facts, detail);
+        }
+        match (detail.get("commands").and_then(Value::as_array), &mut self.counts) {
+            (Some(commands), Some((count, lifted))) => {
+                for one in commands {
+                    *count += 1;
+                    *lifted += u64::from(is(one, "lifted"));
+                    command(&mut facts, one);
+                }
+            }
+            _ => self.counts = None,
+        }
+        facts.lines()
+    }
+
+    /// What there is to say once all pages were told.
+    pub(super) fn end(&self) -> Vec<String> {
+        let mut facts = Facts::new(self.look);
+        match self.counts {
+            None => facts.toned("commands", Tone::Warning, "they are in the log that this one continues: look there"),
+            Some((count, lifted)) => {
+                let count = words::counted(count, "command", "commands");
+                facts.say("commands", &format!("{count}; {lifted} would have been held"));
+            }
+        }
+        facts.lines()
+    }
+}
+
+fn what_it_is(facts: &mut Facts, detail: &Value) {
     let of = |key: &str| text(detail, key);
     let utc = |key: &str| format!("{} UTC", when(of(key)));
     facts.say("break-glass", of("id"));
@@ -29,47 +73,48 @@ pub(super) fn lines_of(detail: &Value, look: Look) -> Vec<String> {
         let at = when(text(review, "time"));
         facts.toned("review", tone, &format!("{finding}, by {by} at {at} UTC: {}", text(review, "comment")));
     }
-    match detail.get("commands").and_then(Value::as_array) {
-        None => facts.toned("commands", Tone::Warning, "they are in the log that this one continues: look there"),
-        Some(commands) => told(&mut facts, commands, detail.get("more").and_then(Value::as_bool) == Some(true)),
-    }
-    facts.lines()
 }
 
-/// The commands under it.
-fn told(facts: &mut Facts, commands: &[Value], more: bool) {
-    let lifted = commands.iter().filter(|one| one.get("lifted").and_then(Value::as_bool) == Some(true)).count();
-    let count = words::counted(commands.len() as u64, "command", "commands");
-    let first = if more { format!("the first {count}; `onrecord commands --break-glass` has all") } else { count };
-    facts.say("commands", &format!("{first}; {lifted} would have been held"));
-    for one in commands {
-        let status = text(one, "status");
-        let lifted = one.get("lifted").and_then(Value::as_bool) == Some(true);
-        let tone = match (lifted, status) {
-            (_, "denied" | "error") => Tone::Bad,
-            (true, _) => Tone::Warning,
-            (false, _) => Tone::Plain,
-        };
-        let code = Some(text(one, "code")).filter(|code| !code.is_empty());
-        let code = code.map_or_else(String::new, |code| format!(" {code}"));
-        let results: Vec<&str> =
-            one.get("results").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let results = if results.is_empty() { String::new() } else { format!(", {}", results.join(", ")) };
-        let held = if lifted { ", would have been held" } else { "" };
-        facts.say("", "");
-        facts.say(when(text(one, "time")).get(11..).unwrap_or_default(), text(one, "id"));
-        facts.toned("", tone, &format!("{status}{code}{results}, {} rows sent{held}", number(one, "rows")));
-        match one.get("statement").and_then(Value::as_str) {
-            Some(statement) => facts.content("", statement),
-            None => facts.toned("", Tone::Faint, "(its text cannot be shown)"),
-        }
-        if one.get("statement_shortened").and_then(Value::as_bool) == Some(true) {
-            facts.toned("", Tone::Warning, "(shortened; `onrecord show` has all of it)");
-        }
-        if let Some(parameters) = one.get("parameters").and_then(Value::as_str) {
-            facts.say("", &format!("with {parameters}"));
-        }
+/// A command under it.
+fn command(facts: &mut Facts, one: &Value) {
+    let status = text(one, "status");
+    let lifted = is(one, "lifted");
+    let tone = match (lifted, status) {
+        (_, "denied" | "error") => Tone::Bad,
+        (true, _) => Tone::Warning,
+        (false, _) => Tone::Plain,
+    };
+    let code = Some(text(one, "code")).filter(|code| !code.is_empty());
+    let code = code.map_or_else(String::new, |code| format!(" {code}"));
+    let results: Vec<&str> =
+        one.get("results").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let results = if results.is_empty() { String::new() } else { format!(", {}", results.join(", ")) };
+    let held = if lifted { ", would have been held" } else { "" };
+    facts.say("", "");
+    facts.say(when(text(one, "time")).get(11..).unwrap_or_default(), text(one, "id"));
+    facts.toned("", tone, &format!("{status}{code}{results}, {} rows sent{held}", number(one, "rows")));
+    content(facts, one, "statement", |facts, statement| facts.content("", statement));
+    content(facts, one, "parameters", |facts, parameters| facts.say("", &format!("with {parameters}")));
+}
+
+/// Content of a command, and what of it is missing here.
+fn content(facts: &mut Facts, one: &Value, what: &str, say: impl Fn(&mut Facts, &str)) {
+    let said = one.get(what).and_then(Value::as_str);
+    if let Some(said) = said {
+        say(facts, said);
     }
+    match (said, is(one, &format!("{what}_shortened"))) {
+        (Some(_), true) => {
+            let rest = format!("({what}: this is the beginning; `onrecord show {}` has more)", text(one, "id"));
+            facts.toned("", Tone::Warning, &rest);
+        }
+        (None, true) => facts.toned("", Tone::Warning, &format!("({what}: cannot be shown)")),
+        (_, false) => {}
+    }
+}
+
+fn is(one: &Value, key: &str) -> bool {
+    one.get(key).and_then(Value::as_bool) == Some(true)
 }
 
 /// Where it stands, and why it is over.
@@ -107,17 +152,23 @@ mod tests {
             "commands": [
                 {"id": "S.1", "time": "2026-11-22T09:35:30.000000Z", "status": "ok", "rows": 0, "lifted": true,
                  "statement": format!("update a\r\nset b = '{hostile}'"), "results": [hostile], "parameters": hostile},
-                {"id": hostile, "time": hostile, "status": hostile, "code": hostile, "statement": null},
+                {"id": hostile, "time": hostile, "status": hostile, "code": hostile, "statement": null,
+                 "statement_shortened": true, "parameters": "[7", "parameters_shortened": true},
             ],
-            "more": true,
+            "next": 7,
         });
-        let all = lines_of(&detail, Look::default()).join("\n");
+        let mut telling = Telling::new(Look::default());
+        let mut all = telling.page(&detail);
+        all.extend(telling.page(&json!({"id": "B", "commands": [{"id": "S.2", "status": "ok", "lifted": true}]})));
+        all.extend(telling.end());
+        let all = all.join("\n");
+        assert_eq!(all.matches("break-glass   B").count(), 1, "{all}");
         assert!(!all.contains('\u{1b}') && !all.contains('\u{202e}') && !all.contains('\r'), "{all:?}");
         for said in [
             "break-glass   B\nstate         reviewed\nwho           x\\x1b[2J\\u{202e} (verified, ",
-            "commands      the first 2 commands; `onrecord commands --break-glass` has all; 1 would have been held\n",
             "09:35:30      S.1\n              ok, x\\x1b[2J\\u{202e}, 0 rows sent, would have been held\n              update a\n",
-            "(its text cannot be shown)",
+            "(statement: cannot be shown)\n              with [7\n              (parameters: this is the beginning; `onrecord show x",
+            "S.2\n              ok, 0 rows sent, would have been held\ncommands      3 commands; 2 would have been held",
         ] {
             assert!(all.contains(said), "{all}\ndoes not say\n{said}");
         }
