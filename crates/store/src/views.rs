@@ -258,7 +258,14 @@ pub struct Commands {
     /// What each open session said when it began.
     begun: HashMap<SessionId, Arc<Begun>>,
     /// Commands that are no longer waited for.
-    late: HashMap<CommandId, Waiting>,
+    late: HashMap<CommandId, Late>,
+}
+
+/// A command that others do not wait for any more.
+struct Late {
+    command: Waiting,
+    /// Whether it was given as pending.
+    given: bool,
 }
 
 struct Held {
@@ -320,7 +327,7 @@ impl Commands {
                     let first = self.held.pop_front()?;
                     match first.outcome {
                         Some(_) => return Some(first),
-                        None => self.late.insert(first.command.intent.command, first.command),
+                        None => self.late(first.command, false),
                     };
                 }
                 None
@@ -332,7 +339,7 @@ impl Commands {
                     held.outcome = Some(ended);
                     return None;
                 }
-                Some(Held { command: self.late.remove(&of)?, outcome: Some(ended) })
+                Some(Held { command: self.late.remove(&of)?.command, outcome: Some(ended) })
             }
             Body::SessionClose(close) => {
                 self.begun.remove(&close.link.session);
@@ -340,6 +347,17 @@ impl Commands {
             }
             _ => None,
         }
+    }
+
+    fn late(&mut self, command: Waiting, given: bool) {
+        self.late.insert(command.intent.command, Late { command, given });
+    }
+
+    /// The first of those that others do not wait for, and that was not given yet.
+    fn overtaken(&mut self) -> Option<Waiting> {
+        let late = self.late.values_mut().filter(|late| !late.given).min_by_key(|late| late.command.index)?;
+        late.given = true;
+        Some(late.command.clone())
     }
 
     /// The next entry, unless none can say more.
@@ -354,6 +372,11 @@ impl Commands {
 
     fn view(&self, held: Held) -> Result<Option<CommandView>, StoreError> {
         let Held { command: Waiting { index, time, intent, begun }, outcome } = held;
+        // Before any content is opened.
+        let status = outcome.as_ref().map_or(CommandStatus::Pending, |(_, _, o)| CommandStatus::Ended(o.status));
+        if self.filter.status.is_some_and(|wanted| wanted != status) {
+            return Ok(None);
+        }
         let session = intent.link.session;
         let text = self.reader.open_field(session, &intent.text)?;
         let mut claims = begun.claims.clone();
@@ -438,6 +461,13 @@ impl Iterator for Commands {
                     },
                     // The end: what is still pending is given, and kept for when it ends.
                     None => {
+                        if let Some(command) = self.overtaken() {
+                            let view = self.view(Held { command, outcome: None });
+                            match view {
+                                Ok(None) => continue,
+                                view => return view.transpose(),
+                            }
+                        }
                         let command = match self.held.pop_front() {
                             Some(Held { command, outcome: None }) => command,
                             Some(held) => match self.view(held) {
@@ -447,7 +477,7 @@ impl Iterator for Commands {
                             },
                             None => return None,
                         };
-                        self.late.insert(command.intent.command, command.clone());
+                        self.late(command.clone(), true);
                         Held { command, outcome: None }
                     }
                 },
@@ -483,9 +513,7 @@ impl Filter {
             };
             view.claims.iter().any(is)
         };
-        self.status.is_none_or(|status| status == view.status())
-            && self.contains.as_deref().is_none_or(contained)
-            && self.claim.as_ref().is_none_or(claimed)
+        self.contains.as_deref().is_none_or(contained) && self.claim.as_ref().is_none_or(claimed)
     }
 
     fn wants_session(&self, session: SessionId) -> bool {

@@ -67,7 +67,7 @@ pub(crate) async fn answer(
             match (method, what) {
                 (&Method::GET, "") => show(glasses, config, by, id, query).await,
                 (&Method::POST, "close") => close(glasses, config, by, id),
-                (&Method::POST, "review") => review(glasses, config, by, id, body),
+                (&Method::POST, "review") => review(glasses, config, by, id, body).await,
                 (_, "" | "close" | "review") => wrong_method(),
                 _ => unknown(),
             }
@@ -112,7 +112,7 @@ fn close(glasses: &BreakGlass, config: &Config, by: &Identity, id: BreakGlassId)
     }
 }
 
-fn review(glasses: &BreakGlass, config: &Config, by: &Identity, id: BreakGlassId, body: &[u8]) -> Answer {
+async fn review(glasses: &Arc<BreakGlass>, config: &Config, by: &Identity, id: BreakGlassId, body: &[u8]) -> Answer {
     let hint = "send {\"finding\": \"justified\" or \"not_justified\", \"comment\": TEXT}";
     let form: Finding = match serde_json::from_slice(body) {
         Ok(form) => form,
@@ -123,9 +123,13 @@ fn review(glasses: &BreakGlass, config: &Config, by: &Identity, id: BreakGlassId
     };
     let Some(rules) = rules_for(glasses, config, by, id) else { return unknown() };
     let review = BreakGlassReview { by: by.clone(), finding, comment: form.comment.trim().to_owned() };
-    match glasses.review(id, review, rules) {
-        Ok(()) => one(glasses, config, by, id),
-        Err(why) => not_done(&why),
+    // What ran under it may fill much of the record: nothing else waits while that is looked through.
+    let (reviewed, rules) = (glasses.clone(), rules.cloned());
+    let reviewed = tokio::task::spawn_blocking(move || reviewed.review(id, review, rules.as_ref()));
+    match reviewed.await {
+        Ok(Ok(())) => one(glasses, config, by, id),
+        Ok(Err(why)) => not_done(&why),
+        Err(_) => unreadable("the reading was broken off"),
     }
 }
 
@@ -170,19 +174,17 @@ async fn show(
         Ok(after) => after,
         Err(refused) => return refused,
     };
-    let (mut value, first, last) = {
+    let (mut value, window) = {
         let known = glasses.read();
         let Some(held) = known.known.get(&id).filter(|held| concerns(held, config, by)) else { return unknown() };
-        let first = held.step(BreakGlassWord::Opened).map_or(0, |step| step.index);
-        let last = held.closed().map_or(u64::MAX, |step| step.index);
-        (summary(id, held, config, by), first, last)
+        (summary(id, held, config, by), held.window())
     };
-    // Its commands may fill much of the record: nothing else waits while it is read. A place of 0 is in another log.
-    let commands = if first == 0 {
-        Ok(Ok(Value::Null))
-    } else {
+    // Its commands may fill much of the record: nothing else waits while it is read.
+    let commands = if let Some((first, last)) = window {
         let reader = glasses.reader.clone();
         tokio::task::spawn_blocking(move || commands(&reader, id, after.map_or(first, |after| after.saturating_add(1).max(first)), last)).await
+    } else {
+        Ok(Ok(Value::Null))
     };
     let commands = match commands {
         Ok(Ok(commands)) => commands,
@@ -314,6 +316,10 @@ fn not_done(why: &NotDone) -> Answer {
         NotDone::NotReviewed(NotReviewed::Open) => {
             (StatusCode::CONFLICT, "still_open", "close it, or wait until its time is over")
         }
+        NotDone::Running(_) => {
+            (StatusCode::CONFLICT, "still_running", "what has begun outlives the end: review it once all has ended")
+        }
+        NotDone::Unreadable(why) => return unreadable(&why.to_string()),
         NotDone::Record(_) | NotDone::Disk(_) => {
             let hint = "the gateway's operator should look at its disk";
             (StatusCode::SERVICE_UNAVAILABLE, "not_recorded", hint)

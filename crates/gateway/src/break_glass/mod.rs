@@ -25,13 +25,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use std::time::{Duration, Instant};
 
 use model::{
-    BreakGlass as Step, BreakGlassEnd, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, Identity,
-    IdentityName, Who, wall_text,
+    BreakGlass as Step, BreakGlassEnd, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, CommandId,
+    Identity, IdentityName, Who, wall_text,
 };
 use policy::Verdict;
 use policy::approvals::Now;
 use policy::break_glass::{Cover, Glass, GlassRules, NotAllowed, NotOpened, NotReviewed, Standing};
-use store::{BreakGlassEntry, Clock as _, Reader, RecordError, Recorder, SystemClock};
+use store::{
+    BreakGlassEntry, Clock as _, CommandStatus, Filter, Reader, RecordError, Recorder, StoreError, SystemClock,
+    commands_between,
+};
 
 use self::file::Kept;
 use crate::approvals::wall_us;
@@ -115,6 +118,12 @@ pub(crate) enum NotDone {
     /// The review does not count.
     #[error(transparent)]
     NotReviewed(#[from] NotReviewed),
+    /// What has begun under it has not ended.
+    #[error("not all that was begun under it has ended: {0} still runs")]
+    Running(CommandId),
+    /// What ran under it cannot be read.
+    #[error("what ran under it cannot be read: {0}")]
+    Unreadable(#[from] StoreError),
     /// It cannot be recorded.
     #[error("it cannot be recorded: {}", .0.for_client())]
     Record(#[from] RecordError),
@@ -304,17 +313,28 @@ impl BreakGlass {
         Ok(())
     }
 
-    /// Notes what another person found. It is durable when this returns without an error.
+    /// Notes what another person found, once all that was begun under it has ended. It is durable when this returns
+    /// without an error. Reads the record.
     pub(crate) fn review(
         &self,
         id: BreakGlassId,
         review: BreakGlassReview,
         rules: Option<&GlassRules>,
     ) -> Result<(), NotDone> {
+        let rules = rules.ok_or(NotReviewed::NotAllowed(NotAllowed::NotNamed))?;
+        let window = {
+            let glasses = self.read();
+            let held = glasses.known.get(&id).ok_or(NotDone::Unknown)?;
+            held.glass.check_review(rules, &review.by, &review.comment)?;
+            held.window()
+        };
+        // It is over: nothing more begins under it, and what has ended by now has ended.
+        if let Some(running) = window.map(|window| self.running(id, window)).transpose()?.flatten() {
+            return Err(NotDone::Running(running));
+        }
         let mut changing = self.change();
         let mut glasses = self.write();
         let held = glasses.known.get_mut(&id).ok_or(NotDone::Unknown)?;
-        let rules = rules.ok_or(NotReviewed::NotAllowed(NotAllowed::NotNamed))?;
         held.glass.check_review(rules, &review.by, &review.comment)?;
         held.steps.push(self.note(id, BreakGlassStep::Reviewed(Box::new(review)))?);
         held.glass.review();
@@ -329,6 +349,15 @@ impl BreakGlass {
         self.recorder.flush()?;
         self.keep(&mut changing);
         Ok(())
+    }
+
+    /// A command under it that has no outcome.
+    fn running(&self, id: BreakGlassId, (first, last): (u64, u64)) -> Result<Option<CommandId>, NotDone> {
+        self.recorder.flush()?;
+        let filter =
+            Filter { break_glass: Some(id), status: Some(CommandStatus::Pending), ..Filter::default() };
+        let running = commands_between(&self.reader, filter, first, last).next().transpose()?;
+        Ok(running.map(|command| command.id))
     }
 
     /// Closes what is over: its time, or that `may` its opener open it on its connection.
@@ -451,5 +480,11 @@ impl Held {
 
     fn closed(&self) -> Option<&BreakGlassEntry> {
         self.step(BreakGlassWord::Closed)
+    }
+
+    /// Between which entries its commands begin; none if that is in another log, which has its opening at 0 here.
+    fn window(&self) -> Option<(u64, u64)> {
+        let first = self.step(BreakGlassWord::Opened).map(|step| step.index).filter(|index| *index > 0)?;
+        Some((first, self.closed().map_or(u64::MAX, |step| step.index)))
     }
 }

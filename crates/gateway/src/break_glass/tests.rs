@@ -346,6 +346,28 @@ fn no_command_is_left_out_between_two_pages() {
     drop(long);
 }
 
+/// What was begun under it outlives its end; it is not reviewed before that has ended.
+#[test]
+fn it_is_not_reviewed_while_something_still_runs_under_it() {
+    let place = place();
+    let id = place.open("human:cy", "app").unwrap();
+    let mut log = place.session("human:cy");
+    let none = Field::NONE;
+    let draft = IntentDraft { break_glass: Some(id), ..IntentDraft::new(Via::Exec, &none, &none) };
+    let pending = log.intent(&draft).unwrap();
+    let running = pending.command();
+    for _ in 0..5000 {
+        log.settled(&draft, &OutcomeDraft::new(model::Status::Ok)).unwrap();
+    }
+    place.close(id, "human:cy").unwrap();
+    let why = place.review(id, "human:dora").unwrap_err();
+    assert!(matches!(why, NotDone::Running(command) if command == running), "{why}");
+    // Who may not review it is told that, and nothing else.
+    assert!(matches!(place.review(id, "human:cy"), Err(NotDone::NotReviewed(NotReviewed::NotAllowed(_)))));
+    log.withdraw(pending, &OutcomeDraft::new(model::Status::Unknown)).unwrap();
+    place.review(id, "human:dora").unwrap();
+}
+
 /// However closing and commands meet: no command names it behind its end.
 #[test]
 fn no_command_names_it_after_its_end() {
