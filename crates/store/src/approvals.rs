@@ -154,20 +154,27 @@ impl Reader {
     /// All steps of break-glass from this entry on, in order. Entries before it are not read.
     ///
     /// # Errors
-    /// The log cannot be read.
+    /// The log cannot be read, or is damaged from there on: a step that is lost is one that would be forgotten.
     pub fn break_glass_from(&self, first: u64) -> Result<Vec<(BreakGlassId, BreakGlassEntry)>, StoreError> {
         let mut steps = Vec::new();
         let mut walk = Walk::new(self.disk(), first, Tail::Live)?;
-        while let Step::Group(group) | Step::Altered(_, group) = walk.step()? {
+        loop {
+            let group = match walk.step()? {
+                Step::Group(group) => group,
+                Step::Altered(damage, _) | Step::Damaged(damage) => return Err(damage.into()),
+                Step::End(_) => return Ok(steps),
+            };
             for (index, _, leaf) in group.entries().filter(|(index, _, _)| *index >= first) {
-                if Peek::new(leaf).is_some_and(|peek| peek.kind == Kind::BreakGlass)
-                    && let Ok(Entry { time, body: Body::BreakGlass(BreakGlass { id, step }) }) = Entry::decode(leaf)
-                {
-                    steps.push((id, BreakGlassEntry { index, time, step }));
+                if Peek::new(leaf).is_some_and(|peek| peek.kind != Kind::BreakGlass) {
+                    continue;
+                }
+                let entry = Entry::decode(leaf).map_err(|source| StoreError::Entry { index, source })?;
+                if let Body::BreakGlass(BreakGlass { id, step }) = entry.body {
+                    steps.push((id, BreakGlassEntry { index, time: entry.time, step }));
                 }
             }
+            walk.reuse(group);
         }
-        Ok(steps)
     }
 
     /// Reads on to the end of the log as it is now, and asks what is known then.

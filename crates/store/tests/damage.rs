@@ -194,6 +194,9 @@ fn tampering_for_a_demonstration_is_named() {
     let violation = verify_on(Arc::new(disk.clone()), None, &[], &mut |_| {}).unwrap().integrity.violation.unwrap();
     assert_eq!((violation.index, violation.command), (Some(done.index), Some(done.command)));
     assert_eq!(violation.file, done.file);
+    // Nor is what comes behind it taken for all there is.
+    let reader = Reader::on(Arc::new(disk)).unwrap();
+    assert!(matches!(reader.break_glass_from(0), Err(StoreError::Corrupt { .. })));
 }
 
 #[test]

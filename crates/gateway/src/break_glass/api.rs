@@ -320,7 +320,7 @@ fn not_done(why: &NotDone) -> Answer {
             (StatusCode::CONFLICT, "still_running", "what has begun outlives the end: review it once all has ended")
         }
         NotDone::Unreadable(why) => return unreadable(&why.to_string()),
-        NotDone::Record(_) | NotDone::Disk(_) => {
+        NotDone::Record(_) => {
             let hint = "the gateway's operator should look at its disk";
             (StatusCode::SERVICE_UNAVAILABLE, "not_recorded", hint)
         }

@@ -2,7 +2,7 @@
 //! looked through for them.
 //!
 //! The record is what counts. What came after that place is read from it, so that a crash between an entry and this file
-//! loses nothing; the file only saves reading all of the record at each start.
+//! loses nothing; the file only saves reading all of the record at each start. Where it is missing, that is what is done.
 //!
 //! Lines: `onrecord/v1 break-glass`; the log's public key; the index from which on the record has to be read; and for each
 //! step its index and its entry, as the record has it.
@@ -45,18 +45,13 @@ impl Kept {
         &self.file
     }
 
-    /// Whether there is a file. Without one the record was never looked through, and has nothing.
-    pub(super) fn is_there(&self) -> bool {
-        self.file.exists()
-    }
-
-    /// The steps of all that may not have been reviewed, those after the file from the record.
+    /// The steps of all that may not have been reviewed, those after the file from the record; without a file, all.
     ///
     /// # Errors
     /// The file cannot be read or is damaged, or the record cannot be read.
     pub(super) fn read(&self, reader: &Reader) -> Result<Vec<Step>, Unreadable> {
         let text = match fs::read_to_string(&self.file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(reader.break_glass_from(0)?),
             read => read?,
         };
         let mut lines = text.lines();

@@ -18,7 +18,6 @@ mod file;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -127,9 +126,6 @@ pub(crate) enum NotDone {
     /// It cannot be recorded.
     #[error("it cannot be recorded: {}", .0.for_client())]
     Record(#[from] RecordError),
-    /// It cannot be remembered.
-    #[error("it cannot be remembered: {0}")]
-    Disk(#[from] io::Error),
 }
 
 /// What somebody asks for who breaks the glass.
@@ -204,12 +200,11 @@ impl BreakGlass {
             open: AtomicUsize::new(0),
             restarted,
         };
-        if this.kept.is_there() {
-            let closed = this.close_open_of_before();
-            closed.map_err(|error| fault(format!("that it is over cannot be recorded: {error}")))?;
-            // In any case: a crash may have taken entries behind which the file says to read on.
-            this.keep(&mut this.change());
-        }
+        let closed = this.close_open_of_before();
+        closed.map_err(|error| fault(format!("that it is over cannot be recorded: {error}")))?;
+        // In any case: a crash may have taken entries behind which the file says to read on, and without a file the next
+        // start would read all of the record again.
+        this.keep(&mut this.change());
         Ok(this)
     }
 
@@ -258,9 +253,6 @@ impl BreakGlass {
         let rules = rules.ok_or_else(|| NotDone::NotConfigured(asked.connection.to_owned()))?;
         let glass = rules.open(asked.by.clone(), asked.connection, asked.reason, asked.lasts, wall_us())?;
         self.has_room(asked)?;
-        if !self.kept.is_there() {
-            self.kept.write(self.recorder.appended(), std::iter::empty())?;
-        }
         let ms = u64::try_from(wall_us() / 1000).unwrap_or(0);
         let id = BreakGlassId::new(ms, random::bytes());
         let began = Instant::now();
@@ -381,7 +373,7 @@ impl BreakGlass {
                 tracing::error!(%error, %id, "that break-glass is over cannot be recorded");
             }
         }
-        let old = changing.elapsed() >= KEEP_EVERY && self.kept.is_there();
+        let old = changing.elapsed() >= KEEP_EVERY;
         if !over.is_empty() || old {
             self.keep(&mut changing);
         }

@@ -220,6 +220,16 @@ fn a_restart_ends_what_was_open_and_forgets_nothing_that_was_not_reviewed() {
     place.review(closed, "human:erin").unwrap();
     let place = place.again();
     assert!(place.glasses.read().known.is_empty());
+    // A file that is gone is no way to have things forgotten.
+    let (open, closed) = (place.open("human:cy", "app").unwrap(), place.open("human:dora", "app").unwrap());
+    place.close(closed, "human:dora").unwrap();
+    let file = place.dir.path().join("access/break-glass");
+    std::fs::remove_file(&file).unwrap();
+    let place = place.again();
+    assert_eq!(place.standing(open), Some(Standing::Closed(BreakGlassEnd::Restart)));
+    assert_eq!(place.standing(closed), Some(Standing::Closed(BreakGlassEnd::Person)));
+    assert_eq!(place.glasses.read().known.len(), 2, "what was reviewed is over");
+    assert!(file.exists());
     // What is damaged is not taken for nothing.
     std::fs::write(place.dir.path().join("access/break-glass"), "onrecord/v1 break-glass\n").unwrap();
     let reader = Reader::open(place.dir.path()).unwrap();
