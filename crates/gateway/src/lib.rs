@@ -171,12 +171,16 @@ impl Gateway {
             .chain(config.listen_outposts.iter().map(|address| (Port::Outposts, *address)))
             .collect();
         let listen_api = config.listen_api.clone();
-        let notifier = config.notify.take().map(Notifier::start).transpose().map_err(StartError::Worker)?.map(Arc::new);
+        let notify = config.notify.take();
+        let notifier = |name| match notify.clone() {
+            Some(notify) => Notifier::start(name, notify).map(Some).map_err(StartError::Worker),
+            None => Ok(None),
+        };
         let shared = Arc::new(Shared {
             slots: Arc::new(Semaphore::new(config.limits.connections_max)),
             analyzer: sql::Analyzer::start(config.analysis.clone()),
-            approvals: Arc::new(approvals::Approvals::new(recorder.clone(), notifier.clone())),
-            break_glass: Arc::new(break_glass.telling(notifier)),
+            approvals: Arc::new(approvals::Approvals::new(recorder.clone(), notifier("notify")?)),
+            break_glass: Arc::new(break_glass.telling(notifier("notify-glass")?)),
             config: RwLock::new(Arc::new(config)),
             access,
             outposts,

@@ -1,12 +1,16 @@
 //! Tells a webhook that something waits for people, and what became of it; and that somebody broke the glass.
 //!
 //! A notification says who asks for what kind of thing and how to look at it. The statement stays here: it may hold what
-//! no chat should, and nobody decides in a chat. What is not taken is tried again for as long as it is of use; nothing
-//! waits for it, and a gateway that stops forgets it with the approval itself.
+//! no chat should, and nobody decides in a chat. What is not taken is tried again for about five minutes; nothing waits for
+//! it. What is dropped or given up is in the gateway's log, and a gateway that stops forgets what was not taken: of an
+//! approval that is void by then; of break-glass that was open the next start tells that it is over, and the list has all.
+//!
+//! Approvals and break-glass have a [`Notifier`] each: an agent whose commands are held can fill the queue of approvals, and
+//! that must not keep anybody from being told of break-glass.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use fetch::Client;
@@ -52,6 +56,16 @@ pub(crate) enum Notice {
     BreakGlass(GlassNotice),
 }
 
+impl Notice {
+    /// What it is about, for the log: what happened, and to which.
+    fn about(&self) -> String {
+        match self {
+            Self::Approval(notice) => format!("approval {} {}", notice.id, notice.event),
+            Self::BreakGlass(notice) => format!("break-glass {} {}", notice.id, notice.event),
+        }
+    }
+}
+
 /// What happened to an approval.
 pub(crate) struct ApprovalNotice {
     pub(crate) event: &'static str,
@@ -92,16 +106,16 @@ impl Notifier {
     ///
     /// # Errors
     /// The system gives none.
-    pub(crate) fn start(notify: Notify) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, notify: Notify) -> io::Result<Self> {
         let (sender, notices) = sync_channel(QUEUE_MAX);
-        std::thread::Builder::new().name("notify".to_owned()).spawn(move || run(&notify, &notices))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&notify, &notices))?;
         Ok(Self(sender))
     }
 
     /// Sends, soon.
     pub(crate) fn send(&self, notice: Notice) {
-        if self.0.try_send(notice).is_err() {
-            tracing::warn!("too many notifications wait to be sent: one is dropped");
+        if let Err(TrySendError::Full(notice) | TrySendError::Disconnected(notice)) = self.0.try_send(notice) {
+            dropped(notice.about());
         }
     }
 }
@@ -109,7 +123,13 @@ impl Notifier {
 struct Due {
     at: Instant,
     tries: u32,
+    about: String,
     body: Vec<u8>,
+}
+
+/// Too many wait: one of them is not sent.
+fn dropped(about: String) {
+    tracing::error!(about, "too many notifications wait to be sent: one is dropped");
 }
 
 fn run(notify: &Notify, notices: &Receiver<Notice>) {
@@ -124,23 +144,30 @@ fn run(notify: &Notify, notices: &Receiver<Notice>) {
         match received {
             Ok(notice) => {
                 let body = body(notify.form, &notice).to_string().into_bytes();
-                due.push_back(Due { at: Instant::now(), tries: 0, body });
+                due.push_back(Due { at: Instant::now(), tries: 0, about: notice.about(), body });
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        while due.len() > QUEUE_MAX {
-            due.pop_front();
+        while due.len() > QUEUE_MAX
+            && let Some(oldest) = due.pop_front()
+        {
+            dropped(oldest.about);
         }
         let now = Instant::now();
         for _ in 0..due.len() {
             let Some(mut one) = due.pop_front() else { break };
-            if one.at <= now && !deliver(&client, notify, &mut one) && one.tries < TRIES_MAX {
+            if one.at <= now {
+                if deliver(&client, notify, &mut one) {
+                    continue;
+                }
+                if one.tries >= TRIES_MAX {
+                    tracing::error!(about = one.about, "a notification was not taken in five minutes, and is given up");
+                    continue;
+                }
                 one.at = Instant::now() + PAUSE_FIRST.saturating_mul(1 << one.tries.min(10)).min(PAUSE_MAX);
-                due.push_back(one);
-            } else if one.at > now {
-                due.push_back(one);
             }
+            due.push_back(one);
         }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Approvals {
     inner: Mutex<Inner>,
     /// Counts changes, for those who watch.
     revision: watch::Sender<u64>,
-    notifier: Option<Arc<Notifier>>,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Default)]
@@ -168,7 +168,7 @@ pub(crate) struct Ticket {
 
 impl Approvals {
     /// None yet.
-    pub(crate) fn new(recorder: Recorder, notifier: Option<Arc<Notifier>>) -> Self {
+    pub(crate) fn new(recorder: Recorder, notifier: Option<Notifier>) -> Self {
         let (inner, revision) = (Mutex::default(), watch::Sender::new(0));
         Self { recorder, key: random::bytes(), inner, revision, notifier }
     }

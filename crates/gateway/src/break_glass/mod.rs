@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use model::{
@@ -57,7 +57,7 @@ const FILE: &str = "access/break-glass";
 pub struct BreakGlass {
     recorder: Recorder,
     reader: Reader,
-    notifier: Option<Arc<Notifier>>,
+    notifier: Option<Notifier>,
     kept: Kept,
     /// Held while something changes: the record, then the memory, then the file. When the file was written last.
     changing: Mutex<Instant>,
@@ -222,7 +222,7 @@ impl BreakGlass {
     }
 
     /// The same, with somebody to tell; who is told at once what was closed by the restart.
-    pub(crate) fn telling(mut self, notifier: Option<Arc<Notifier>>) -> Self {
+    pub(crate) fn telling(mut self, notifier: Option<Notifier>) -> Self {
         self.notifier = notifier;
         for id in std::mem::take(&mut self.restarted) {
             if let Some(held) = self.read().known.get(&id) {
