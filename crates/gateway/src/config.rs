@@ -73,6 +73,13 @@ pub struct Policy {
     pub mode: Mode,
 }
 
+impl Policy {
+    /// Whether what it says is done. Only there is something held that break-glass could lift.
+    pub(crate) fn decides(&self) -> bool {
+        self.mode == Mode::Enforce
+    }
+}
+
 impl Config {
     /// Whether an identity that was proven under an earlier configuration may use a connection under this one.
     pub(crate) fn permits(&self, identity: &model::Identity, connection: &str) -> bool {

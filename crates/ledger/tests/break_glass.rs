@@ -100,6 +100,14 @@ fn what_must_not_be_under_break_glass_is_a_gap() {
             log.outcome(1);
         });
     }
+    one("which lifts holds, and its policy denied it (opened in entry 3)", |log| {
+        log.opened(1, "cy", 10);
+        log.under_so(1, 1, "cy", |intent| intent.observed = Some(Verdict::Deny));
+        log.outcome(1);
+        // What it would have held is what it is for.
+        log.under_so(1, 1, "cy", |intent| intent.observed = Some(Verdict::Hold));
+        log.outcome(1);
+    });
     one("which was over (opened in entry 3)", |log| {
         log.opened(1, "cy", 10);
         log.closed(1, Some("cy"));

@@ -353,9 +353,15 @@ fn break_glass_is_not_silent_nor_a_way_around_signatures_and_needs_a_way_to_open
         "there is no address where people could open it",
         "people open it with a token of an issuer, and none is trusted",
         "nobody could review it\n  hint: write reviewers",
+        "nothing is held on this connection, because it has no policy",
     ] {
         refused(said);
     }
+    with_approvals(&place, &format!("{TABLE}approvers = [\"human:bea\"]\n{table}{TOLD}"));
+    assert_eq!(place.run("config check").code, 0);
+    let text = place.read("onrecord.toml").replace("password = ", "policy_mode = \"observe\"\npassword = ");
+    place.write("onrecord.toml", &text);
+    refused("nothing is held on this connection, because its policy only observes");
 }
 
 /// The parser names the keys that it knows when it meets one that it does not; the schema must know the same.

@@ -312,7 +312,7 @@ impl Session {
             None => self.admission.decide(&policy::Request::Statement),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         };
-        let covered = self.shared.break_glass.covering(&self.who, &self.host.name);
+        let covered = self.covering(said.policy.as_ref().map(|(policy, _)| &**policy));
         let (verdict, glass) = match &covered {
             Some(covered) => (covered.lift(verdict), Some(covered.id())),
             None => (verdict, None),
@@ -380,9 +380,16 @@ impl Session {
         Ok(pending)
     }
 
+    /// What covers its commands under this policy; nothing where nothing is held. While it is there, nothing closes it.
+    fn covering(&self, policy: Option<&Policy>) -> Option<Covered<'_>> {
+        policy.filter(|policy| policy.decides())?;
+        self.shared.break_glass.covering(&self.who, &self.host.name)
+    }
+
     /// Does what writes an intent, with the break-glass that the sender has open; nothing closes it meanwhile.
     pub(super) fn marked<T>(&self, write: impl FnOnce(Option<BreakGlassId>) -> T) -> T {
-        let covered = self.shared.break_glass.covering(&self.who, &self.host.name);
+        let host = self.host_now(&self.shared.config());
+        let covered = self.covering(host.policy.as_deref());
         write(covered.as_ref().map(Covered::id))
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     BREAK_GLASS_SECONDS_MAX, Body, BreakGlass, BreakGlassEnd, BreakGlassId, BreakGlassOpening, BreakGlassStep, Entry,
-    Identity, IdentityKind, IdentityName, Known, wall_text,
+    Identity, IdentityKind, IdentityName, Known, Verdict, wall_text,
 };
 
 use super::approvals::StepAt;
@@ -82,6 +82,8 @@ impl Glasses {
             gap(format!("which was over (opened in entry {opened})"));
         } else if time.wall_us > glass.until_us {
             gap(format!("whose time was over at {} (opened in entry {opened})", wall_text(glass.until_us)));
+        } else if intent.verdict == Verdict::Allow && intent.observed == Some(Verdict::Deny) {
+            gap(format!("which lifts holds, and its policy denied it (opened in entry {opened})"));
         }
     }
 

@@ -4,7 +4,8 @@ use model::Durability;
 
 use super::problem::Problem;
 use super::{
-    Address, Config, Connection, ConnectionKind, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, SecretError, UpstreamTls,
+    Address, Config, Connection, ConnectionKind, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_FLOOR, PolicyMode, SecretError,
+    UpstreamTls,
 };
 use crate::config::{ConnectionName, Shells};
 
@@ -351,6 +352,11 @@ fn of_break_glass(
     if config.issuers.is_empty() {
         let hint = "add an [issuers.NAME]; see docs/identity.md";
         problem(&table, "people open it with a token of an issuer, and none is trusted".into(), hint);
+    }
+    if connection.policy.is_empty() || connection.policy_mode == PolicyMode::Observe {
+        let why = if connection.policy.is_empty() { "it has no policy" } else { "its policy only observes" };
+        let what = format!("nothing is held on this connection, because {why}: there is nothing to lift");
+        problem(&table, what, "take [break_glass] away until a policy decides there");
     }
 }
 

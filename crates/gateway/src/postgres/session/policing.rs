@@ -294,8 +294,9 @@ impl Policing {
         Arc::clone(&self.shared.break_glass)
     }
 
-    /// What covers the session's commands now. While it is there, nothing closes it.
+    /// What covers the session's commands now; nothing where nothing is held. While it is there, nothing closes it.
     pub(super) fn covered_by<'g>(&self, glasses: &'g BreakGlass) -> Option<Covered<'g>> {
+        self.policy.as_ref().filter(|policy| policy.decides())?;
         glasses.covering(&self.who, &self.connection)
     }
 
