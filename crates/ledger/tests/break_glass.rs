@@ -47,8 +47,8 @@ fn what_was_opened_and_reviewed_as_it_must_be_is_right() {
     assert_eq!(report.completeness.break_glass_unreviewed, [glass(2)].into());
 }
 
-#[test]
-fn a_log_that_continues_another_may_end_what_that_one_began() {
+/// What is found in a log that continues another one.
+fn gaps_of_continued(then: impl FnOnce(&mut Log)) -> Vec<String> {
     let mut log = Log::default();
     let (origin, vkey, program) = (ORIGIN.into(), vkey().to_string(), "onrecord 0.6".into());
     let previous = PreviousLog {
@@ -61,13 +61,66 @@ fn a_log_that_continues_another_may_end_what_that_one_began() {
     };
     log.push(Body::Genesis(Genesis { origin, vkey, program, previous: Some(previous) }));
     log.start();
-    log.closed_so(1, BreakGlassEnd::Restart, None);
-    log.reviewed(1, "dora");
-    log.open(1, "app");
-    log.under(1, 1, "cy");
-    log.outcome(1);
-    let gaps = whole(&log, &[]).completeness.gaps;
+    then(&mut log);
+    whole(&log, &[]).completeness.gaps
+}
+
+#[test]
+fn a_log_that_continues_another_may_end_what_that_one_began() {
+    let gaps = gaps_of_continued(|log| {
+        log.closed_so(1, BreakGlassEnd::Restart, None);
+        log.reviewed(1, "dora");
+        // That one closed it already.
+        log.reviewed(2, "dora");
+        log.open(1, "app");
+        log.under(1, 1, "cy");
+        log.outcome(1);
+    });
     assert!(gaps.len() == 1 && gaps[0].contains("which was not opened before"), "{gaps:#?}");
+}
+
+#[test]
+fn a_log_that_continues_another_ends_it_once_and_by_a_person() {
+    fn one(expected: &str, then: impl FnOnce(&mut Log)) {
+        let gaps = gaps_of_continued(then);
+        assert!(gaps.len() == 1 && gaps[0].contains(expected), "{expected}: {gaps:#?}");
+    }
+    let by_nobody = |id: u8, change: fn(&mut Identity)| {
+        move |log: &mut Log| {
+            let mut by = identity(human("dora"));
+            change(&mut by);
+            let review = BreakGlassReview { by, finding: BreakGlassFinding::Justified, comment: "fine".into() };
+            log.glass_step(id, BreakGlassStep::Reviewed(Box::new(review)));
+        }
+    };
+    one("only people may, each for themselves", by_nobody(1, |by| by.name = agent()));
+    one("who that is was not verified", by_nobody(1, |by| by.known = Known::Claimed));
+    one("or was reviewed already", |log| {
+        log.reviewed(1, "dora");
+        log.reviewed(1, "erin");
+    });
+    one("or was reviewed already", |log| {
+        log.opened(1, "cy", 10);
+        log.closed(1, Some("cy"));
+        log.reviewed(1, "dora");
+        log.reviewed(1, "erin");
+    });
+    for again in [1, 2] {
+        one("was closed, and was not open", |log| {
+            log.opened(2, "cy", 10);
+            log.closed(2, Some("cy"));
+            log.closed_so(1, BreakGlassEnd::Restart, None);
+            log.closed_so(again, BreakGlassEnd::Restart, None);
+        });
+    }
+    one("was closed, and was not open", |log| {
+        log.reviewed(1, "dora");
+        log.closed_so(1, BreakGlassEnd::Restart, None);
+    });
+    one("was opened, and is over already", |log| {
+        log.reviewed(1, "dora");
+        log.opened(1, "cy", 10);
+    });
 }
 
 /// Each rule of break-glass, broken by itself.

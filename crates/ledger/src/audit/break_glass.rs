@@ -1,7 +1,7 @@
 //! Break-glass under audit: that every command under it was its opener's own, there and in its time, and that another
 //! person reviewed it, once, when it was over.
 //!
-//! Memory is that of those that were not reviewed yet.
+//! Memory is that of those that were not reviewed yet, and the ids of those that were: each is reviewed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,10 @@ use super::session::Found;
 pub(super) struct Glasses {
     /// Those that were not reviewed yet.
     pub(super) known: BTreeMap<BreakGlassId, Glass>,
+    /// Those that were opened before this log began, were closed in it, and were not reviewed yet.
+    pub(super) closed_before: BTreeSet<BreakGlassId>,
+    /// Those that were reviewed.
+    pub(super) reviewed: BTreeSet<BreakGlassId>,
     /// How many were opened.
     pub(super) opened: u64,
     /// How many commands ran under one, or were refused meanwhile.
@@ -104,17 +108,26 @@ impl Glasses {
                         "entry {index}: break-glass {id} was closed by somebody, and not by a proven person"
                     ));
                 }
-                match self.known.get_mut(&id).filter(|glass| glass.state != State::Closed) {
-                    Some(glass) => glass.state = State::Closed,
-                    None if before == Before::Possible => {}
-                    None => found.gap(format!("entry {index}: break-glass {id} was closed, and was not open")),
+                let closed = match self.known.get_mut(&id) {
+                    Some(glass) => std::mem::replace(&mut glass.state, State::Closed) != State::Closed,
+                    None => {
+                        before == Before::Possible && !self.reviewed.contains(&id) && self.closed_before.insert(id)
+                    }
+                };
+                if !closed {
+                    found.gap(format!("entry {index}: break-glass {id} was closed, and was not open"));
                 }
             }
             BreakGlassStep::Reviewed(review) => {
                 let by = &review.by.name;
                 let mut gap = |why: &str| found.gap(format!("entry {index}: {by} reviewed break-glass {id}: {why}"));
+                if let Some(why) = no_person(&review.by) {
+                    gap(why);
+                }
+                self.closed_before.remove(&id);
+                let first = self.reviewed.insert(id);
                 match self.known.remove(&id) {
-                    None if before == Before::Possible => {}
+                    None if before == Before::Possible && first => {}
                     None => gap("it was not opened, or was reviewed already"),
                     Some(glass) => {
                         if glass.state != State::Closed {
@@ -122,8 +135,6 @@ impl Glasses {
                         }
                         if glass.opener == *by {
                             gap("whoever opened it may not");
-                        } else if let Some(why) = no_person(&review.by) {
-                            gap(why);
                         }
                     }
                 }
@@ -154,6 +165,8 @@ impl Glasses {
         };
         if let Some(before) = self.known.insert(id, glass) {
             found.gap(format!("entry {index}: break-glass {id} was opened in entry {} already", before.index));
+        } else if self.reviewed.contains(&id) || self.closed_before.contains(&id) {
+            found.gap(format!("entry {index}: break-glass {id} was opened, and is over already"));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::frontier::Frontier;
 use crate::note::VerifierKey;
 
 /// The first line, version included.
-const MAGIC: &[u8] = b"onrecord/v3 audit\n";
+const MAGIC: &[u8] = b"onrecord/v4 audit\n";
 /// No log has as many entries as this.
 const COUNT_MAX: u64 = 1 << 62;
 /// No session has as many commands as this.
@@ -73,6 +73,9 @@ impl Audit {
         out.each(&self.approvals.held, |out, (command, held)| out.held(*command, held));
         out.each(&self.approvals.open, |out, (command, asked)| out.asked(*command, asked));
         out.each(&self.glasses.known, |out, (id, glass)| out.glass(*id, glass));
+        for ids in [&self.glasses.closed_before, &self.glasses.reviewed] {
+            out.each(ids, |out, id| out.0.extend_from_slice(&id.to_bytes()));
+        }
         out.u64(self.glasses.opened);
         out.u64(self.glasses.commands);
         self.save_findings(&mut out);
@@ -214,6 +217,12 @@ impl Audit {
             self.glasses.known.insert(id, from.glass()?);
             Some(())
         })?;
+        for ids in [&mut self.glasses.closed_before, &mut self.glasses.reviewed] {
+            from.each(|from| {
+                ids.insert(BreakGlassId::from_bytes(from.take()?));
+                Some(())
+            })?;
+        }
         self.glasses.opened = from.count()?;
         self.glasses.commands = from.count()?;
         self.load_findings(from)?;
