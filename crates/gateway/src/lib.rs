@@ -191,6 +191,8 @@ impl Gateway {
             totals: Totals::default(),
             stopping: stopping.clone(),
         });
+        let now = shared.config();
+        shared.break_glass.warn_unreviewable(|connection| now.glass_rules(connection));
         let mut threads = Vec::new();
         let mut senders = Vec::new();
         for number in 0..workers {
@@ -233,6 +235,7 @@ impl Gateway {
         self.shared.access.trust(std::mem::take(&mut config.issuers))?;
         let config = Arc::new(config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        self.shared.break_glass.warn_unreviewable(|connection| config.glass_rules(connection));
         Ok(self.shared.access.end_unless(|identity, connection| {
             config.permits(identity, connection) && self.shared.access.still_trusts(identity, &config)
         }))

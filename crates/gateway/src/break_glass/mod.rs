@@ -232,6 +232,25 @@ impl BreakGlass {
         self
     }
 
+    /// Says in the log what nobody can review, because its connection names nobody any more by these rules.
+    pub(crate) fn warn_unreviewable<'a>(&self, rules: impl Fn(&str) -> Option<&'a GlassRules>) -> usize {
+        let glasses = self.read();
+        let unreviewable = glasses.known.iter().filter(|(_, held)| {
+            !held.is_reviewed() && rules(&held.glass.opening().connection).is_none()
+        });
+        unreviewable
+            .map(|(id, held)| {
+                let connection = &held.glass.opening().connection;
+                tracing::warn!(
+                    %id,
+                    connection,
+                    "this break-glass waits for its review, and the configuration names nobody who may review it: put \
+                     [connections.NAME.break_glass] back until it was"
+                );
+            })
+            .count()
+    }
+
     /// What covers a command that this client sends over this connection, if anything does.
     pub(crate) fn covering(&self, who: &Who, connection: &str) -> Option<Covered<'_>> {
         if self.open.load(Ordering::Acquire) == 0 {

@@ -258,6 +258,18 @@ fn what_a_crash_kept_from_the_file_is_found_in_the_record() {
 }
 
 #[test]
+fn what_nobody_can_review_any_more_is_noticed() {
+    let place = place();
+    let (rules, id) = (rules(), place.open("human:cy", "app").unwrap());
+    place.open("human:cy", "other").unwrap();
+    place.close(id, "human:cy").unwrap();
+    let unreviewable = |gone: &str| place.glasses.warn_unreviewable(|name| (name != gone).then_some(&rules));
+    assert_eq!((unreviewable("none"), unreviewable("app"), unreviewable("other")), (0, 1, 1));
+    place.review(id, "human:dora").unwrap();
+    assert_eq!(unreviewable("app"), 0);
+}
+
+#[test]
 fn two_who_review_at_once_are_one_review() {
     let place = place();
     for _ in 0..20 {
