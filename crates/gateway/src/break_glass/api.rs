@@ -240,6 +240,7 @@ fn command(view: &CommandView) -> Value {
         "id": view.id.to_string(),
         "time": wall_text(view.time.wall_us),
         "database": view.database.as_ref().map(ToString::to_string),
+        "via": view.via.as_str(),
         "verdict": view.verdict.as_str(),
         "lifted": view.observed == Some(model::Verdict::Hold) && view.verdict == model::Verdict::Allow,
         "rules": view.rules,
@@ -251,6 +252,12 @@ fn command(view: &CommandView) -> Value {
         "status": view.status().as_str(),
         "code": outcome.and_then(|outcome| outcome.code.as_deref()),
         "rows": outcome.map(|outcome| outcome.rows),
+        "streams": outcome.and_then(|outcome| outcome.transcript.as_ref()).map(|streams| json!({
+            "stdin": streams.stdin, "stdout": streams.stdout, "stderr": streams.stderr, "kept": streams.kept,
+        })),
+        "file": outcome.and_then(|outcome| outcome.file.as_ref()).map(|file| json!({
+            "read": file.read, "written": file.written, "sha256": file.sha256.text(),
+        })),
         "results": outcome.map(|outcome| outcome.results.iter().map(|result| &*result.tag).collect::<Vec<_>>()),
     })
 }

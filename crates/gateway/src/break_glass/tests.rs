@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use model::{
     AbsentReason, Body, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, ChannelBinding, Durability,
-    Field, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, UpstreamSecurity, Via, Who,
+    Field, FileContent, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, Transcript, UpstreamSecurity, Via, Who,
 };
 use policy::break_glass::{GlassRules, NotReviewed, Standing};
 use policy::{Denial, Verdict};
+use serde_json::json;
 use store::{
     Filter, IntentDraft, OPENED_BYTES_MAX, Options, OutcomeDraft, Reader, RealDisk, Recorder, SessionLog, SessionStart, SystemClock,
     SystemRandom, commands_between,
@@ -340,6 +341,28 @@ fn content_that_is_not_shown_whole_is_said_to_be_so() {
             (None, false, None, true),
         ]
     );
+}
+
+#[test]
+fn of_programs_and_files_it_is_told_how_much_went_where() {
+    let place = place();
+    let id = place.open("human:cy", "app").unwrap();
+    let mut log = place.session("human:cy");
+    let none = Field::NONE;
+    let transcript = Transcript { content: Field::NONE, stdin: 1, stdout: 2, stderr: 3, kept: 0 };
+    let program = OutcomeDraft { transcript: Some(transcript), ..OutcomeDraft::new(model::Status::Ok) };
+    let file = FileContent { read: 4, written: 5, sha256: log.seal(b"ab") };
+    let file = OutcomeDraft { file: Some(file), ..OutcomeDraft::new(model::Status::Ok) };
+    for (via, outcome) in [(Via::Exec, &program), (Via::File, &file)] {
+        let draft = IntentDraft { break_glass: Some(id), ..IntentDraft::new(via, &none, &none) };
+        log.settled(&draft, outcome).unwrap();
+    }
+    place.close(id, "human:cy").unwrap();
+    let page = api::commands(&Reader::open(place.dir.path()).unwrap(), id, 0, u64::MAX).unwrap();
+    let told = |key: &str| page["list"].as_array().unwrap().iter().map(|one| one[key].clone()).collect::<Vec<_>>();
+    assert_eq!(told("via"), ["exec", "file"]);
+    assert_eq!(told("streams"), [json!({"stdin": 1, "stdout": 2, "stderr": 3, "kept": 0}), json!(null)]);
+    assert_eq!(told("file"), [json!(null), json!({"read": 4, "written": 5, "sha256": "ab"})]);
 }
 
 /// Page by page, a reviewer gets all commands, one that runs long among them.

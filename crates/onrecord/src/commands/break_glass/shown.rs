@@ -92,9 +92,31 @@ fn command(facts: &mut Facts, one: &Value) {
     let held = if lifted { ", would have been held" } else { "" };
     facts.say("", "");
     facts.say(when(text(one, "time")).get(11..).unwrap_or_default(), text(one, "id"));
-    facts.toned("", tone, &format!("{status}{code}{results}, {} rows sent{held}", number(one, "rows")));
+    let via = Some(text(one, "via")).filter(|via| !via.is_empty());
+    let via = via.map_or_else(String::new, |via| format!("{via}: "));
+    let of_database = !text(one, "database").is_empty() || number(one, "rows") > 0;
+    let rows = if of_database { format!(", {} rows sent", number(one, "rows")) } else { String::new() };
+    facts.toned("", tone, &format!("{via}{status}{code}{results}{rows}{held}"));
     content(facts, one, "statement", |facts, statement| facts.content("", statement));
     content(facts, one, "parameters", |facts, parameters| facts.say("", &format!("with {parameters}")));
+    if let Some(streams) = one.get("streams").filter(|streams| streams.is_object()) {
+        let [stdin, stdout, stderr] = ["stdin", "stdout", "stderr"].map(|name| number(streams, name));
+        let id = text(one, "id");
+        let all = stdin.saturating_add(stdout).saturating_add(stderr);
+        let kept = match number(streams, "kept") {
+            _ if all == 0 => String::new(),
+            0 => "; none of it is kept".to_owned(),
+            kept if kept < all => format!("; `onrecord output {id}` has the first {kept}"),
+            _ => format!("; `onrecord output {id}` has them"),
+        };
+        facts.say("", &format!("{stdin} bytes in, {stdout} out, {stderr} of errors{kept}"));
+    }
+    if let Some(file) = one.get("file").filter(|file| file.is_object()) {
+        let (read, written) = (number(file, "read"), number(file, "written"));
+        let sha256 = Some(text(file, "sha256")).filter(|sha256| !sha256.is_empty());
+        let sha256 = sha256.map_or_else(String::new, |sha256| format!(", sha256 {sha256}"));
+        facts.say("", &format!("{read} bytes read, {written} written{sha256}"));
+    }
 }
 
 /// Content of a command, and what of it is missing here.
@@ -151,6 +173,7 @@ mod tests {
             "review": {"by": hostile, "finding": hostile, "comment": hostile, "time": "2026-11-22T09:40:00.000000Z"},
             "commands": [
                 {"id": "S.1", "time": "2026-11-22T09:35:30.000000Z", "status": "ok", "rows": 0, "lifted": true,
+                 "database": "d", "via": "simple",
                  "statement": format!("update a\r\nset b = '{hostile}'"), "results": [hostile], "parameters": hostile},
                 {"id": hostile, "time": hostile, "status": hostile, "code": hostile, "statement": null,
                  "statement_shortened": true, "parameters": "[7", "parameters_shortened": true},
@@ -159,16 +182,22 @@ mod tests {
         });
         let mut telling = Telling::new(Look::default());
         let mut all = telling.page(&detail);
-        all.extend(telling.page(&json!({"id": "B", "commands": [{"id": "S.2", "status": "ok", "lifted": true}]})));
+        all.extend(telling.page(&json!({"id": "B", "commands": [
+            {"id": "S.2", "status": "ok", "via": "exec", "code": "0", "lifted": true,
+             "streams": {"stdin": 1, "stdout": 2, "stderr": 3, "kept": 4}},
+            {"id": "S.3", "status": "ok", "via": "file", "file": {"read": 0, "written": 7, "sha256": hostile}},
+        ]})));
         all.extend(telling.end());
         let all = all.join("\n");
         assert_eq!(all.matches("break-glass   B").count(), 1, "{all}");
         assert!(!all.contains('\u{1b}') && !all.contains('\u{202e}') && !all.contains('\r'), "{all:?}");
         for said in [
             "break-glass   B\nstate         reviewed\nwho           x\\x1b[2J\\u{202e} (verified, ",
-            "09:35:30      S.1\n              ok, x\\x1b[2J\\u{202e}, 0 rows sent, would have been held\n              update a\n",
+            "09:35:30      S.1\n              simple: ok, x\\x1b[2J\\u{202e}, 0 rows sent, would have been held\n              update a\n",
             "(statement: cannot be shown)\n              with [7\n              (parameters: this is the beginning; `onrecord show x",
-            "S.2\n              ok, 0 rows sent, would have been held\ncommands      3 commands; 2 would have been held",
+            "S.2\n              exec: ok 0, would have been held\n              1 bytes in, 2 out, 3 of errors; `onrecord output S.2` has the first 4\n",
+            "file: ok\n              0 bytes read, 7 written, sha256 x\\x1b[2J",
+            "commands      4 commands; 2 would have been held",
         ] {
             assert!(all.contains(said), "{all}\ndoes not say\n{said}");
         }
