@@ -3,7 +3,7 @@
 //! What may run was decided over the command, whose bytes and end are recorded as any other's. This is more than that and
 //! holds nothing up: at anything odd it ends, and the command's outcome says so.
 
-use model::{AbsentReason, BreakGlassId, Field, FileContent, StatementResult, Status, Via};
+use model::{AbsentReason, Field, FileContent, StatementResult, Status, Via};
 use store::{IntentDraft, OutcomeDraft, RecordError};
 use wire::ssh::scp::{Event, File, Role, Scp, Tap};
 
@@ -77,16 +77,10 @@ impl Copies {
             Role::Sink => (Asked::copy("write", &self.scp.path, " <- ", file), Towards::Host),
             Role::Source => (Asked::copy("read", &self.scp.path, " -> ", file), Towards::Client),
         };
-        session.marked(|glass| Self::settle(session, &asked, sent, file, glass))
+        Self::settle(session, &asked, sent, file)
     }
 
-    fn settle(
-        session: &Session,
-        asked: &Asked,
-        sent: Towards,
-        file: &File,
-        break_glass: Option<BreakGlassId>,
-    ) -> Result<(), RecordError> {
+    fn settle(session: &Session, asked: &Asked, sent: Towards, file: &File) -> Result<(), RecordError> {
         let mut log = session.log();
         let text = log.seal(&asked.text);
         let parameters = asked.parameters.as_ref().map_or(Field::NONE, |parameters| log.seal(parameters));
@@ -114,12 +108,15 @@ impl Copies {
             file: Some(FileContent { read, written, sha256 }),
             ..OutcomeDraft::new(status)
         };
-        let intent = IntentDraft {
-            effects: Some(&asked.facts),
-            break_glass,
-            bytes: file.bytes,
-            ..IntentDraft::new(asked.via, &text, &parameters)
-        };
-        log.settled(&intent, &outcome).map(drop)
+        drop(log);
+        session.marked(|break_glass| {
+            let intent = IntentDraft {
+                effects: Some(&asked.facts),
+                break_glass,
+                bytes: file.bytes,
+                ..IntentDraft::new(asked.via, &text, &parameters)
+            };
+            session.log().settled(&intent, &outcome).map(drop)
+        })
     }
 }

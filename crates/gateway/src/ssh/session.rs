@@ -312,21 +312,29 @@ impl Session {
             None => self.admission.decide(&policy::Request::Statement),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         };
-        let covered = self.covering(said.policy.as_ref().map(|(policy, _)| &**policy));
+        let (policy, decision) = said.policy.as_ref().map(|(policy, decision)| (&**policy, &**decision)).unzip();
+        let refused = |denial: &Denial| {
+            let text = words::why_denied("command", decision, denial);
+            self.refuse(asked, &said, &text).map(Ruled::Refused)
+        };
+        let verdict = match verdict {
+            policy::Verdict::Deny(denial) => return refused(&denial),
+            policy::Verdict::Hold(denial) if self.covering(policy).is_none() => return Ok(Ruled::Held(denial, said)),
+            verdict => verdict,
+        };
+        let sealed = self.seal(asked);
+        let covered = self.covering(policy);
         let (verdict, glass) = match &covered {
             Some(covered) => (covered.lift(verdict), Some(covered.id())),
             None => (verdict, None),
         };
         match verdict {
             policy::Verdict::Allow(permit) => {
-                let pending = self.intend_under(asked, &said, Verdict::Allow, None, glass)?;
+                let pending = self.intend_under(asked, &sealed, &said, Verdict::Allow, None, glass)?;
                 Ok(Ruled::Goes(permit, pending, covered.as_ref().map(runs_under)))
             }
-            policy::Verdict::Deny(denial) => {
-                let decision = said.policy.as_ref().map(|(_, decision)| &**decision);
-                let text = words::why_denied("command", decision, &denial);
-                self.settle(asked, &said, &[], &text, glass).map(Ruled::Refused)
-            }
+            policy::Verdict::Deny(denial) => refused(&denial),
+            // It was closed in between.
             policy::Verdict::Hold(denial) => Ok(Ruled::Held(denial, said)),
         }
     }
@@ -340,12 +348,13 @@ impl Session {
             None => self.admission.decide(&policy::Request::Statement),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         };
-        let covered = self.shared.break_glass.covering(&self.who, &self.host.name);
+        let sealed = self.seal(asked);
+        let covered = self.covering(said.policy.as_ref().map(|(policy, _)| &**policy));
         let (verdict, glass) = match &covered {
             Some(covered) => (covered.lift(verdict), Some(covered.id())),
             None => (verdict, None),
         };
-        let pending = self.intend_under(asked, &said, Verdict::Allow, None, glass)?;
+        let pending = self.intend_under(asked, &sealed, &said, Verdict::Allow, None, glass)?;
         let why = match verdict {
             policy::Verdict::Allow(_) => None,
             policy::Verdict::Deny(denial) => Some(words::why_denied("line", decision, &denial)),
@@ -359,23 +368,29 @@ impl Session {
         Ok((pending, why))
     }
 
+    /// Seals what the record has of a command. That may wait for the disk, so it comes before anything is covered: whoever
+    /// closes break-glass waits for what is.
+    fn seal(&self, asked: &Asked) -> (Field, Field) {
+        fields(&mut self.log(), asked)
+    }
+
     /// Writes the intent of a command that is held.
     pub(super) fn intend(&self, asked: &Asked, said: &Said, under: Option<CommandId>) -> Result<Pending, RecordError> {
-        self.marked(|glass| self.intend_under(asked, said, Verdict::Hold, under, glass))
+        let sealed = self.seal(asked);
+        self.marked(|glass| self.intend_under(asked, &sealed, said, Verdict::Hold, under, glass))
     }
 
     fn intend_under(
         &self,
         asked: &Asked,
+        (text, parameters): &(Field, Field),
         said: &Said,
         verdict: Verdict,
         under: Option<CommandId>,
         glass: Option<BreakGlassId>,
     ) -> Result<Pending, RecordError> {
-        let mut log = self.log();
-        let (text, parameters) = fields(&mut log, asked);
-        let draft = entries::under(entries::intent(asked, &text, &parameters, verdict, said, &[]), under, glass);
-        let pending = log.intent(&draft)?;
+        let draft = entries::under(entries::intent(asked, text, parameters, verdict, said, &[]), under, glass);
+        let pending = self.log().intent(&draft)?;
         self.commands.fetch_add(1, Ordering::Relaxed);
         Ok(pending)
     }
@@ -386,7 +401,8 @@ impl Session {
         self.shared.break_glass.covering(&self.who, &self.host.name)
     }
 
-    /// Does what writes an intent, with the break-glass that the sender has open; nothing closes it meanwhile.
+    /// Does what writes an intent, with the break-glass that the sender has open; nothing closes it meanwhile. Never with
+    /// the log at hand: whoever is covered waits for that.
     pub(super) fn marked<T>(&self, write: impl FnOnce(Option<BreakGlassId>) -> T) -> T {
         let host = self.host_now(&self.shared.config());
         let covered = self.covering(host.policy.as_deref());
@@ -395,29 +411,20 @@ impl Session {
 
     /// Records a command that is refused, in these words. Gives them with the place where the record has it.
     pub(super) fn refuse(&self, asked: &Asked, said: &Said, text: &str) -> Result<String, RecordError> {
-        self.marked(|glass| self.settle(asked, said, &[], text, glass))
+        self.settle(asked, said, &[], text)
     }
 
     /// As [`Session::refuse`], by a rule of the gateway's own.
     pub(super) fn refuse_by(&self, asked: &Asked, rule: &str, text: &str) -> Result<String, RecordError> {
         let said = Said { facts: Arc::clone(&asked.facts), policy: None };
-        self.marked(|glass| self.settle(asked, &said, &[rule.to_owned()], text, glass))
+        self.settle(asked, &said, &[rule.to_owned()], text)
     }
 
-    fn settle(
-        &self,
-        asked: &Asked,
-        said: &Said,
-        rules: &[String],
-        text: &str,
-        glass: Option<BreakGlassId>,
-    ) -> Result<String, RecordError> {
-        let mut log = self.log();
-        let (sealed, parameters) = fields(&mut log, asked);
-        let message = log.seal(text.as_bytes());
-        let draft =
-            entries::under(entries::intent(asked, &sealed, &parameters, Verdict::Deny, said, rules), None, glass);
-        let (command, _) = log.settled(&draft, &entries::denied(Reason::Policy, message))?;
+    fn settle(&self, asked: &Asked, said: &Said, rules: &[String], text: &str) -> Result<String, RecordError> {
+        let (sealed, parameters) = self.seal(asked);
+        let outcome = entries::denied(Reason::Policy, self.log().seal(text.as_bytes()));
+        let draft = entries::intent(asked, &sealed, &parameters, Verdict::Deny, said, rules);
+        let (command, _) = self.marked(|glass| self.log().settled(&entries::under(draft, None, glass), &outcome))?;
         Ok(refusal(text, command))
     }
 
