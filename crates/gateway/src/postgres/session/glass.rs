@@ -2,13 +2,20 @@
 //!
 //! Not for: what it covers (that is `policy::break_glass`), what is open (that is `crate::break_glass`).
 
-use model::wall_text;
+use model::{BreakGlassId, wall_text};
 use wire::postgres::message;
 
 use super::{Moved, Session};
 use crate::break_glass::Covered;
 
 impl Session {
+    /// Does what writes an intent, with the break-glass that the sender has open; nothing closes it meanwhile.
+    pub(super) fn marked<T>(&mut self, write: impl FnOnce(&mut Self, Option<BreakGlassId>) -> T) -> T {
+        let glasses = self.policing.break_glass();
+        let covered = self.policing.covered_by(&glasses);
+        write(self, covered.as_ref().map(Covered::id))
+    }
+
     /// A statement runs under break-glass: its client is to be told. What comes in one read of the client's bytes has one
     /// notice, so that no more wait than that.
     pub(super) fn runs_under(&mut self, covered: &Covered<'_>) {

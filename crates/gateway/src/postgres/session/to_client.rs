@@ -10,7 +10,6 @@ use super::super::downstream::Between;
 use super::super::entries::{self, Ruled};
 use super::ending::Fault;
 use super::{Moved, Open, SCRATCH, Session};
-use crate::break_glass::Covered;
 
 impl Session {
     pub(super) fn read_upstream(&mut self, cx: &mut Context<'_>) -> Result<Moved, Fault> {
@@ -120,13 +119,13 @@ impl Session {
                     };
                     let message = self.message_field(outcome.message.as_deref());
                     let shape = entries::Shape::of_parse(&statement, self.tap.transaction());
-                    let glasses = self.policing.break_glass();
-                    let covered = self.policing.covered_by(&glasses);
-                    let glass = covered.as_ref().map(Covered::id);
-                    let ruled = Ruled::unasked(self.policing.digest()).while_open(glass);
-                    let intent = shape.intent(&text, &entries::NO_PARAMETERS, ruled);
                     let draft = entries::outcome(&outcome, message, &[]);
-                    match self.log.settled(&intent, &draft) {
+                    let settled = self.marked(|session, glass| {
+                        let ruled = Ruled::unasked(session.policing.digest()).while_open(glass);
+                        let intent = shape.intent(&text, &entries::NO_PARAMETERS, ruled);
+                        session.log.settled(&intent, &draft)
+                    });
+                    match settled {
                         Ok((_, position)) => last = Some(position),
                         Err(error) => self.record_failed = self.record_failed.take().or(Some(error)),
                     }

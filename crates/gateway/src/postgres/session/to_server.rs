@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use model::{BlobForm, BreakGlassId, Durability, Field, SessionEnd};
+use model::{BlobForm, Durability, Field, SessionEnd};
 use policy::{Decision, Denial, Verdict};
 use store::{BlobReader, INLINE_BYTES_MAX, IntentDraft, Level, Pending};
 use wire::postgres::parameters::Parameters;
@@ -31,13 +31,13 @@ pub(super) struct Taken<'a> {
     pub(super) parameters: &'a Field,
     pub(super) said: &'a Said,
     /// The break-glass that its sender has open.
-    pub(super) glass: Option<BreakGlassId>,
+    pub(super) covered: Option<&'a Covered<'a>>,
 }
 
 impl Taken<'_> {
     /// Its intent, so ruled.
     pub(super) fn intent<'a>(&'a self, ruled: Ruled<'a>) -> IntentDraft<'a> {
-        self.shape.intent(self.text, self.parameters, ruled.while_open(self.glass))
+        self.shape.intent(self.text, self.parameters, ruled.while_open(self.covered.map(Covered::id)))
     }
 
     /// What the policy says of it, if there is one.
@@ -158,11 +158,11 @@ impl Session {
                     let said = self.said(&draft);
                     let glasses = self.policing.break_glass();
                     let covered = self.policing.covered_by(&glasses);
-                    let glass = covered.as_ref().map(Covered::id);
-                    let taken_up = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
-                    match self.decide(&taken_up, covered.as_ref()) {
+                    let covered = covered.as_ref();
+                    let taken_up = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, covered };
+                    match self.decide(&taken_up) {
                         Verdict::Allow(permit) => {
-                            let pending = self.intend(&taken_up, covered.as_ref())?;
+                            let pending = self.intend(&taken_up)?;
                             let staged = self.upstream.stage(frames);
                             let ready = pending.position();
                             self.held.push_back(Held { key: draft.key, staged, permit, pending, ready });
@@ -209,11 +209,12 @@ impl Session {
             let (code, text) = violation.for_client();
             let message = self.log.seal(text.as_bytes());
             let rules = [entries::RULE_SIZE.to_owned()];
-            let glasses = self.policing.break_glass();
-            let covered = self.policing.covered_by(&glasses);
-            let ruled = Ruled::refused(&rules, self.policing.digest()).while_open(covered.as_ref().map(Covered::id));
-            let intent = shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, ruled);
-            if let Err(error) = self.log.settled(&intent, &entries::denied(code, message)) {
+            let settled = self.marked(|session, glass| {
+                let ruled = Ruled::refused(&rules, session.policing.digest()).while_open(glass);
+                let intent = shape.intent(&entries::NOT_SEEN, &entries::NOT_SEEN, ruled);
+                session.log.settled(&intent, &entries::denied(code, message))
+            });
+            if let Err(error) = settled {
                 return Fault::record(error);
             }
         }
@@ -255,9 +256,9 @@ impl Session {
                 if let Some(said) = self.policing.prepared_large(self.tap.transaction(), self.commands) {
                     let glasses = self.policing.break_glass();
                     let covered = self.policing.covered_by(&glasses);
-                    let glass = covered.as_ref().map(Covered::id);
-                    let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
-                    if let Verdict::Deny(denial) = self.decide(&taken, covered.as_ref()) {
+                    let covered = covered.as_ref();
+                    let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, covered };
+                    if let Verdict::Deny(denial) = self.decide(&taken) {
                         let refusal = self.refuse(&taken, &denial)?;
                         let substitute = self.tap.deny_parse_large(header, refusal);
                         self.upstream.pass(substitute);
@@ -288,11 +289,11 @@ impl Session {
                 let said = self.policing.large(self.tap.transaction(), self.commands);
                 let glasses = self.policing.break_glass();
                 let covered = self.policing.covered_by(&glasses);
-                let glass = covered.as_ref().map(Covered::id);
-                let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, glass };
-                match self.decide(&taken, covered.as_ref()) {
+                let covered = covered.as_ref();
+                let taken = Taken { shape: &shape, text: &text, parameters: &parameters, said: &said, covered };
+                match self.decide(&taken) {
                     Verdict::Allow(permit) => {
-                        let pending = self.intend(&taken, covered.as_ref())?;
+                        let pending = self.intend(&taken)?;
                         let staged = self.upstream.stage_large(header, reader);
                         let ready = pending.position();
                         self.held.push_back(Held { key, staged, permit, pending, ready });
@@ -327,21 +328,21 @@ impl Session {
     }
 
     /// What is to be done with a command. Where its sender has broken the glass, nothing is held.
-    fn decide(&self, taken: &Taken<'_>, covered: Option<&Covered<'_>>) -> Verdict {
+    fn decide(&self, taken: &Taken<'_>) -> Verdict {
         let verdict = match &taken.said.policy {
             None => self.admission.decide(&taken.shape.request()),
             Some((policy, decision)) => self.admission.apply(decision, policy.mode),
         };
-        match covered {
+        match taken.covered {
             Some(covered) => covered.lift(verdict),
             None => verdict,
         }
     }
 
     /// Writes the intent of a command that may run.
-    fn intend(&mut self, taken: &Taken<'_>, covered: Option<&Covered<'_>>) -> Result<Pending, Fault> {
+    fn intend(&mut self, taken: &Taken<'_>) -> Result<Pending, Fault> {
         self.policing.runs(taken.said.facts.as_deref());
-        if let Some(covered) = covered {
+        if let Some(covered) = taken.covered {
             self.runs_under(covered);
         }
         let ruled = Ruled::by(model::Verdict::Allow, taken.said);
@@ -355,19 +356,15 @@ impl Session {
         let transaction = self.tap.transaction();
         let Some(said) = self.policing.prepared(text, transaction, self.commands) else { return Ok(None) };
         let shape = entries::Shape::of_parse(name, transaction);
+        let parameters = &entries::NO_PARAMETERS;
+        let taken = Taken { shape: &shape, text: &entries::NOT_SEEN, parameters, said: &said, covered: None };
+        // People decide on a command with its parameters: at its Bind.
+        let Verdict::Deny(denial) = self.decide(&taken) else { return Ok(None) };
+        let text = self.log.seal(text);
         let glasses = self.policing.break_glass();
         let covered = self.policing.covered_by(&glasses);
-        let (glass, parameters) = (covered.as_ref().map(Covered::id), &entries::NO_PARAMETERS);
-        let mut taken = Taken { shape: &shape, text: &entries::NOT_SEEN, parameters, said: &said, glass };
-        match self.decide(&taken, covered.as_ref()) {
-            // People decide on a command with its parameters: at its Bind.
-            Verdict::Allow(_) | Verdict::Hold(_) => Ok(None),
-            Verdict::Deny(denial) => {
-                let text = self.log.seal(text);
-                taken.text = &text;
-                self.refuse(&taken, &denial).map(Some)
-            }
-        }
+        let taken = Taken { text: &text, covered: covered.as_ref(), ..taken };
+        self.refuse(&taken, &denial).map(Some)
     }
 
     /// Records a command that the policy refuses, and says why to its client. It is never forwarded.
@@ -395,12 +392,12 @@ impl Session {
     ) -> Result<(), Fault> {
         let message = self.log.seal(refusal.message().as_bytes());
         let rules = [shape.denied_by()];
-        let glasses = self.policing.break_glass();
-        let covered = self.policing.covered_by(&glasses);
-        let ruled = Ruled::refused(&rules, self.policing.digest()).while_open(covered.as_ref().map(Covered::id));
-        let intent = shape.intent(text, parameters, ruled);
-        self.log.settled(&intent, &entries::denied(refusal.code(), message)).map_err(Fault::record)?;
-        Ok(())
+        let settled = self.marked(|session, glass| {
+            let ruled = Ruled::refused(&rules, session.policing.digest()).while_open(glass);
+            let intent = shape.intent(text, parameters, ruled);
+            session.log.settled(&intent, &entries::denied(refusal.code(), message))
+        });
+        settled.map(drop).map_err(Fault::record)
     }
 
     /// The text of a command; none where it is not known any more, and then the command must not run.
