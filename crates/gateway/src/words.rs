@@ -1,10 +1,12 @@
-//! What a client is told of a command that a policy or people keep from running, whatever its protocol.
+//! What a client is told of a command that a policy or people keep from running, or that break-glass lets run, whatever its
+//! protocol.
 
-use model::{ApprovalEnd, Reason};
+use model::{ApprovalEnd, Reason, wall_text};
 use policy::approvals::Standing;
 use policy::{Decision, Denial};
 
 use crate::approvals::Ticket;
+use crate::break_glass::Covered;
 
 /// Why a policy refuses it: what decided, and by which rule. `what` is what the protocol calls a command.
 pub(crate) fn why_denied(what: &str, decision: Option<&Decision>, denial: &Denial) -> String {
@@ -17,6 +19,17 @@ pub(crate) fn why_denied(what: &str, decision: Option<&Decision>, denial: &Denia
         Some((None, None, Some(_))) | None => format!("rule {rule} denies it"),
     };
     format!("OnRecord refused this {what}: {why}")
+}
+
+/// What a client is told whose command runs under break-glass, and what to do about it.
+pub(crate) fn runs_under(covered: &Covered<'_>) -> (String, String) {
+    let (id, until) = (covered.id(), wall_text(covered.until_us()));
+    (
+        format!(
+            "OnRecord: break-glass {id} is open until {until}: nothing waits for an approval, and another person reviews what ran"
+        ),
+        format!("Close it as soon as you can: onrecord break-glass close {id}"),
+    )
 }
 
 /// Why people do not let it run, as the record and its client are told.

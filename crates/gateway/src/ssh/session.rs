@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{
-    BreakGlassId, Carried, CommandId, Durability, Facts, Field, Identity, Reason, SessionEnd, Verdict, Who, wall_text,
+    BreakGlassId, Carried, CommandId, Durability, Facts, Field, Identity, Reason, SessionEnd, Verdict, Who,
 };
 use policy::approvals::ApprovalRules;
 use policy::{Admission, Decision, Denial, Input, Permit, SessionState, Subject, Target};
@@ -330,8 +330,9 @@ impl Session {
         };
         match verdict {
             policy::Verdict::Allow(permit) => {
+                let told = covered.as_ref().map(words::runs_under).map(|(text, hint)| format!("{text}\r\n{hint}"));
                 let pending = self.intend_under(asked, &sealed, &said, Verdict::Allow, None, glass)?;
-                Ok(Ruled::Goes(permit, pending, covered.as_ref().map(runs_under)))
+                Ok(Ruled::Goes(permit, pending, told))
             }
             policy::Verdict::Deny(denial) => refused(&denial),
             // It was closed in between.
@@ -471,15 +472,6 @@ impl Drop for Session {
 /// What is said of a command that was not sent to the host.
 pub(super) fn refusal(text: &str, command: CommandId) -> String {
     format!("{text}\r\nIt was not sent to the host. The record has it as {command}.")
-}
-
-/// What the client of a command is told that runs under break-glass.
-fn runs_under(covered: &Covered<'_>) -> String {
-    let (id, until) = (covered.id(), wall_text(covered.until_us()));
-    format!(
-        "OnRecord: break-glass {id} is open until {until}: nothing waits for an approval, and another person reviews what ran\r\n\
-         Close it as soon as you can: onrecord break-glass close {id}"
-    )
 }
 
 fn fields(log: &mut SessionLog, asked: &Asked) -> (Field, Field) {

@@ -2,11 +2,12 @@
 //!
 //! Not for: what it covers (that is `policy::break_glass`), what is open (that is `crate::break_glass`).
 
-use model::{BreakGlassId, wall_text};
+use model::BreakGlassId;
 use wire::postgres::message;
 
 use super::{Moved, Session};
 use crate::break_glass::Covered;
+use crate::words;
 
 impl Session {
     /// Does what writes an intent, with the break-glass that the sender has open; nothing closes it meanwhile.
@@ -19,12 +20,7 @@ impl Session {
     /// A statement runs under break-glass: its client is to be told. What comes in one read of the client's bytes has one
     /// notice, so that no more wait than that.
     pub(super) fn runs_under(&mut self, covered: &Covered<'_>) {
-        let id = covered.id();
-        let text = format!(
-            "OnRecord: break-glass {id} is open until {}: nothing waits for an approval, and another person reviews what ran",
-            wall_text(covered.until_us())
-        );
-        let hint = format!("Close it as soon as you can: onrecord break-glass close {id}");
+        let (text, hint) = words::runs_under(covered);
         self.glass_notice = Some(message::notice("NOTICE", "01000", &text, Some(&hint)));
     }
 
