@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use ledger::{Checkpoint, Frontier, SigningKey, leaf_hash};
-use model::{Body, Digest, Entry, LEAF_BYTES_MAX};
+use model::{Body, Digest, Entry, LEAF_BYTES_MAX, Time};
 
 use crate::clock::{Clock, Random, random};
 use crate::disk::{Disk, DiskFile, Mode, replace_file, write_all};
@@ -250,8 +250,13 @@ impl Log {
 
     /// Appends an entry that belongs to no session; gives its place and its leaf hash.
     pub(crate) fn note(&self, body: Body, purpose: Purpose) -> Result<(Position, Digest), RecordError> {
+        self.note_at(self.clock.now(), body, purpose)
+    }
+
+    /// As [`Log::note`], at this time, which is now.
+    pub(crate) fn note_at(&self, time: Time, body: Body, purpose: Purpose) -> Result<(Position, Digest), RecordError> {
         let mut leaf = Vec::with_capacity(512);
-        Entry { time: self.clock.now(), body }.encode(&mut leaf);
+        Entry { time, body }.encode(&mut leaf);
         let hash = leaf_hash(&leaf);
         Ok((self.append(&leaf, hash, purpose)?, hash))
     }

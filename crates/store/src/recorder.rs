@@ -12,6 +12,7 @@ use model::{
     StopReason, Token, Witnesses,
 };
 
+use crate::approvals::BreakGlassEntry;
 use crate::blob;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom, random};
 use crate::custody::Custodian;
@@ -355,17 +356,19 @@ impl Recorder {
         self.0.log.note(Body::Approval(approval), purpose)
     }
 
-    /// Appends a step of break-glass. It begins only where something new may: it takes no room that is kept for the ends of
+    /// Appends a step of break-glass; gives it as the record has it. It begins only where something new may: it takes no room that is kept for the ends of
     /// others.
     ///
     /// # Errors
     /// Recording has stopped, or the disk is full and nothing new may begin.
-    pub fn note_break_glass(&self, step: BreakGlass) -> Result<Position, RecordError> {
-        let purpose = match &step.step {
+    pub fn note_break_glass(&self, glass: BreakGlass) -> Result<BreakGlassEntry, RecordError> {
+        let (step, time) = (glass.step.clone(), self.0.log.clock.now());
+        let purpose = match &step {
             BreakGlassStep::Opened(_) => Purpose::Begin,
             BreakGlassStep::Closed { .. } | BreakGlassStep::Reviewed(_) => Purpose::Complete,
         };
-        Ok(self.0.log.note(Body::BreakGlass(step), purpose)?.0)
+        let (position, _) = self.0.log.note_at(time, Body::BreakGlass(glass), purpose)?;
+        Ok(BreakGlassEntry { index: position.index(), time, step })
     }
 
     /// A gate for one worker thread.

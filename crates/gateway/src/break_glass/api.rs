@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use model::{
-    AbsentReason, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, Effects, Identity, wall_text,
+    AbsentReason, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, BreakGlassWord, Effects, Identity,
+    wall_text,
 };
 use policy::break_glass::{GlassRules, LASTS_MAX, NotOpened, NotReviewed, Standing};
 use serde::Deserialize;
@@ -182,7 +183,10 @@ async fn show(
     // Its commands may fill much of the record: nothing else waits while it is read.
     let commands = if let Some((first, last)) = window {
         let reader = glasses.reader.clone();
-        tokio::task::spawn_blocking(move || commands(&reader, id, after.map_or(first, |after| after.saturating_add(1).max(first)), last)).await
+        tokio::task::spawn_blocking(move || {
+            commands(&reader, id, after.map_or(first, |after| after.saturating_add(1).max(first)), last)
+        })
+        .await
     } else {
         Ok(Ok(Value::Null))
     };

@@ -30,10 +30,7 @@ use model::{
 use policy::Verdict;
 use policy::approvals::Now;
 use policy::break_glass::{Cover, Glass, GlassRules, NotAllowed, NotOpened, NotReviewed, Standing};
-use store::{
-    BreakGlassEntry, Clock as _, CommandStatus, Filter, Reader, RecordError, Recorder, StoreError, SystemClock,
-    commands_between,
-};
+use store::{BreakGlassEntry, CommandStatus, Filter, Reader, RecordError, Recorder, StoreError, commands_between};
 
 use self::file::Kept;
 use crate::approvals::wall_us;
@@ -235,9 +232,10 @@ impl BreakGlass {
     /// Says in the log what nobody can review, because its connection names nobody any more by these rules.
     pub(crate) fn warn_unreviewable<'a>(&self, rules: impl Fn(&str) -> Option<&'a GlassRules>) -> usize {
         let glasses = self.read();
-        let unreviewable = glasses.known.iter().filter(|(_, held)| {
-            !held.is_reviewed() && rules(&held.glass.opening().connection).is_none()
-        });
+        let unreviewable = glasses
+            .known
+            .iter()
+            .filter(|(_, held)| !held.is_reviewed() && rules(&held.glass.opening().connection).is_none());
         unreviewable
             .map(|(id, held)| {
                 let connection = &held.glass.opening().connection;
@@ -365,8 +363,7 @@ impl BreakGlass {
     /// A command under it that has no outcome.
     fn running(&self, id: BreakGlassId, (first, last): (u64, u64)) -> Result<Option<CommandId>, NotDone> {
         self.recorder.flush()?;
-        let filter =
-            Filter { break_glass: Some(id), status: Some(CommandStatus::Pending), ..Filter::default() };
+        let filter = Filter { break_glass: Some(id), status: Some(CommandStatus::Pending), ..Filter::default() };
         let running = commands_between(&self.reader, filter, first, last).next().transpose()?;
         Ok(running.map(|command| command.id))
     }
@@ -415,9 +412,7 @@ impl BreakGlass {
     }
 
     fn note(&self, id: BreakGlassId, step: BreakGlassStep) -> Result<BreakGlassEntry, RecordError> {
-        let time = SystemClock.now();
-        let position = self.recorder.note_break_glass(Step { id, step: step.clone() })?;
-        Ok(BreakGlassEntry { index: position.index(), time, step })
+        self.recorder.note_break_glass(Step { id, step })
     }
 
     /// Writes what is kept, once the record has it. What fails here is read from the record at the next start.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{
-    AbsentReason, Body, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep, ChannelBinding, Durability,
-    Field, FileContent, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, Transcript, UpstreamSecurity, Via, Who,
+    AbsentReason, Body, BreakGlassEnd, BreakGlassFinding, BreakGlassId, BreakGlassReview, BreakGlassStep,
+    ChannelBinding, Durability, Field, FileContent, Identity, Known, Label, OnBehalfOf, Proof, ProofMethod, Transcript,
+    UpstreamSecurity, Via, Who,
 };
 use policy::break_glass::{GlassRules, NotReviewed, Standing};
 use policy::{Denial, Verdict};
 use serde_json::json;
 use store::{
-    Filter, IntentDraft, OPENED_BYTES_MAX, Options, OutcomeDraft, Reader, RealDisk, Recorder, SessionLog, SessionStart, SystemClock,
-    SystemRandom, commands_between,
+    Filter, IntentDraft, OPENED_BYTES_MAX, Options, OutcomeDraft, Reader, RealDisk, Recorder, SessionLog, SessionStart,
+    SystemClock, SystemRandom, commands_between,
 };
 
 use super::{Asked, BreakGlass, Covered, NotDone, api};
@@ -238,6 +239,19 @@ fn a_restart_ends_what_was_open_and_forgets_nothing_that_was_not_reviewed() {
 }
 
 #[test]
+fn the_file_has_the_leaves_of_the_record() {
+    let place = place();
+    let id = place.open("human:cy", "app").unwrap();
+    place.close(id, "human:dora").unwrap();
+    let file = std::fs::read_to_string(place.dir.path().join("access/break-glass")).unwrap();
+    let reader = Reader::open(place.dir.path()).unwrap();
+    let recorded =
+        reader.entries(0).map(Result::unwrap).filter(|stored| matches!(stored.entry.body, Body::BreakGlass(_)));
+    let recorded = recorded.map(|stored| format!("{} {}", stored.index, String::from_utf8(stored.leaf).unwrap()));
+    assert_eq!(file.lines().skip(3).collect::<Vec<_>>(), recorded.collect::<Vec<_>>());
+}
+
+#[test]
 fn what_a_crash_kept_from_the_file_is_found_in_the_record() {
     let place = place();
     let file = place.dir.path().join("access/break-glass");
@@ -319,7 +333,8 @@ fn content_that_is_not_shown_whole_is_said_to_be_so() {
     let (blob, _) = blob.finish().unwrap();
     let (short, none) = (log.seal(b"[7]"), Field::NONE);
     let not_seen = Field::Absent(AbsentReason::NotSeen);
-    for (text, parameters) in [(&short, &long), (&long, &blob), (&blob, &short), (&not_seen, &none), (&none, &not_seen)] {
+    for (text, parameters) in [(&short, &long), (&long, &blob), (&blob, &short), (&not_seen, &none), (&none, &not_seen)]
+    {
         let draft = IntentDraft { break_glass: Some(id), ..IntentDraft::new(Via::Simple, text, parameters) };
         log.settled(&draft, &OutcomeDraft::new(model::Status::Ok)).unwrap();
     }

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use model::{
-    BreakGlassId, Carried, CommandId, Durability, Facts, Field, Identity, Reason, SessionEnd, Verdict, Who,
-};
+use model::{BreakGlassId, Carried, CommandId, Durability, Facts, Field, Identity, Reason, SessionEnd, Verdict, Who};
 use policy::approvals::ApprovalRules;
 use policy::{Admission, Decision, Denial, Input, Permit, SessionState, Subject, Target};
 use russh::server::Handle;

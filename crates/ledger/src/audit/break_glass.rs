@@ -110,9 +110,7 @@ impl Glasses {
                 }
                 let closed = match self.known.get_mut(&id) {
                     Some(glass) => std::mem::replace(&mut glass.state, State::Closed) != State::Closed,
-                    None => {
-                        before == Before::Possible && !self.reviewed.contains(&id) && self.closed_before.insert(id)
-                    }
+                    None => before == Before::Possible && !self.reviewed.contains(&id) && self.closed_before.insert(id),
                 };
                 if !closed {
                     found.gap(format!("entry {index}: break-glass {id} was closed, and was not open"));
