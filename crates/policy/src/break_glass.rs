@@ -14,14 +14,12 @@ use model::{
 };
 
 use crate::approvals::Now;
-use crate::{Permit, Verdict};
+use crate::{Permit, TEXT_CHARACTERS_MAX, Verdict};
 
 /// The longest that break-glass lasts.
 pub const LASTS_MAX: Duration = Duration::from_secs(BREAK_GLASS_SECONDS_MAX);
 /// The shortest that can be asked for.
 pub const LASTS_MIN: Duration = Duration::from_secs(10);
-/// Characters of a reason and of a comment.
-pub const TEXT_CHARACTERS_MAX: usize = 1000;
 /// Nothing is covered in this last part of the time, so that what is still covered is written down before its end.
 const LAST_CALL: Duration = Duration::from_secs(1);
 

@@ -32,3 +32,6 @@ pub use grants::{Admission, Denial, Grants, Listed, Mode, Permit, Request, Verdi
 pub use input::{Input, Moment, SessionState, Subject, SubjectParts, Target, TargetParts};
 pub use problem::PolicyProblem;
 pub use set::{PolicyFile, PolicySet, RelationLabels, Rule, TEXT_BYTES_MAX, Variation};
+
+/// Characters of what people say of what they do: a reason, a comment.
+pub const TEXT_CHARACTERS_MAX: usize = 1000;

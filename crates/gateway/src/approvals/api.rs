@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use model::{ApprovalDecision, Assertion, CommandId, Digest, Identity, approval_challenge, wall_text};
+use policy::TEXT_CHARACTERS_MAX;
 use policy::approvals::{NotDecided, Standing};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,8 +25,6 @@ use crate::passkeys::{NotTaken, Passkeys, SignedForm, Site, not_taken, request_o
 
 /// Characters of a statement in a list.
 const LISTED_CHARACTERS: usize = 200;
-/// Characters of a comment.
-const COMMENT_CHARACTERS_MAX: usize = 1000;
 /// How long somebody who watches is kept waiting.
 const WATCH_MAX: Duration = Duration::from_secs(50);
 
@@ -130,7 +129,7 @@ impl Asked {
             invalid("`request` is not a SHA-256 in hexadecimal", "take it from the approval as it was shown")
         })?;
         let comment = form.comment.filter(|comment| !comment.is_empty());
-        if comment.as_ref().is_some_and(|comment| comment.chars().count() > COMMENT_CHARACTERS_MAX) {
+        if comment.as_ref().is_some_and(|comment| comment.chars().count() > TEXT_CHARACTERS_MAX) {
             return Err(invalid("a comment has at most 1000 characters", ""));
         }
         let assertion = form.assertion.map(|signed| {

@@ -31,6 +31,7 @@ pub mod verify;
 pub mod witness;
 
 mod asking;
+mod desk;
 mod row;
 mod selection;
 mod source;

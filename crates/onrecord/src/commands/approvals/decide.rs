@@ -1,7 +1,5 @@
 //! `onrecord approvals approve` and `deny`: show a held statement, ask, and decide on exactly that.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -9,10 +7,10 @@ use super::{Desk, Seat, shown, which};
 use crate::Failure;
 use crate::commands::Context;
 use crate::commands::asking::{number, text};
+use crate::commands::desk::{Question, words};
 use crate::output::{Format, Look, Tone, single_line};
 
-/// Characters of a comment; a gateway takes no more.
-const COMMENT_CHARACTERS_MAX: usize = 1000;
+const QUESTION: Question = Question { nothing: "nothing was decided", hint: "--yes decides without a question" };
 /// Hexadecimal digits of a digest.
 const DIGEST_DIGITS: usize = 64;
 
@@ -22,7 +20,7 @@ pub struct Decide {
     /// The approval, which is called as the command that is held: SESSION.N, in full or by the end of the session's id
     id: String,
     /// What there is to say of it; it stays on the record
-    #[arg(long, value_name = "TEXT", value_parser = comment)]
+    #[arg(long, value_name = "TEXT", value_parser = words)]
     comment: Option<String>,
     /// Decide without a question. What is decided on is shown all the same
     #[arg(long, short)]
@@ -48,7 +46,10 @@ impl Decide {
         let request = decidable(&detail, &id.to_string(), decision)?;
         show(&detail)?;
         if !self.yes {
-            ask(decision)?;
+            QUESTION.ask(match decision {
+                Decision::Approve => "Approve these bytes?",
+                Decision::Deny => "Deny these bytes?",
+            })?;
             // Reading takes its time, and a token holds for a while only.
             seat = self.desk.sit()?;
         }
@@ -98,41 +99,11 @@ fn decidable<'a>(detail: &'a Value, id: &str, decision: Decision) -> Result<&'a 
 /// Shows it where questions are asked, and not where results go.
 fn show(detail: &Value) -> Result<(), Failure> {
     let look = Look::of(&std::io::stderr());
-    let mut text = shown::lines_of(detail, look).join("\n");
-    text.push('\n');
+    let mut lines = shown::lines_of(detail, look);
     if detail.get("may_decide").and_then(Value::as_bool) == Some(false) {
-        text.push_str(&look.paint(Tone::Warning, "You may not decide this one, the gateway says."));
-        text.push('\n');
+        lines.push(look.paint(Tone::Warning, "You may not decide this one, the gateway says."));
     }
-    let mut out = std::io::stderr().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unshown)
-}
-
-/// What is not shown is not decided.
-fn unshown(error: std::io::Error) -> Failure {
-    Failure::new(format_args!("what is to be decided cannot be shown, so nothing was decided: {error}"))
-}
-
-/// Asks, and goes on only after a yes.
-fn ask(decision: Decision) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Failure::usage("nothing was decided: there is no terminal to ask on")
-            .hint("--yes decides without a question"));
-    }
-    let question = match decision {
-        Decision::Approve => "Approve these bytes? [y/N] ",
-        Decision::Deny => "Deny these bytes? [y/N] ",
-    };
-    let mut out = std::io::stderr().lock();
-    write!(out, "{question}").and_then(|()| out.flush()).map_err(unshown)?;
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::new(format_args!("nothing was decided: the answer cannot be read: {error}")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new("nothing was decided")),
-    }
+    QUESTION.show(&lines)
 }
 
 /// What came of it, for people.
@@ -149,15 +120,6 @@ fn came_of(decision: Decision, answer: &Value) -> String {
         (Decision::Approve, "used") => format!("Approved {id}. It runs."),
         (Decision::Deny, "denied") => format!("Denied {id}."),
         (_, state) => format!("Decided on {id}: it is {state}."),
-    }
-}
-
-/// A comment, on which the record spends some room.
-fn comment(text: &str) -> Result<String, String> {
-    match text.chars().count() {
-        0 => Err("say something, or leave it out".to_owned()),
-        1..=COMMENT_CHARACTERS_MAX => Ok(text.to_owned()),
-        more => Err(format!("it has {more} characters, and {COMMENT_CHARACTERS_MAX} is the most")),
     }
 }
 
@@ -188,11 +150,5 @@ mod tests {
             wrong.as_object_mut().unwrap().insert(key.to_owned(), value.clone());
             assert!(decidable(&wrong, "S.1", Decision::Deny).is_err(), "{key} {value}");
         }
-    }
-
-    #[test]
-    fn a_comment_has_a_limit() {
-        assert!(comment(&"é".repeat(1000)).is_ok());
-        assert!(comment(&"é".repeat(1001)).is_err() && comment("").is_err());
     }
 }

@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use super::Context;
 use super::asking::{number, text, when};
+use super::desk::{self, Desk, Seat};
 use crate::Failure;
-use crate::agent::{Api, GatewayPlace, SourceArgs, ready};
+use crate::agent::Api;
 use crate::output::{Cell, Column, Format, Table};
 
 const EXAMPLES: &str = "\
@@ -39,21 +40,6 @@ pub enum Approvals {
     Deny(decide::Decide),
     /// Follow them: a line for each change
     Watch(watch::Watch),
-}
-
-/// Which gateway, and as whom.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Desk {
-    #[command(flatten)]
-    place: GatewayPlace,
-    #[command(flatten)]
-    source: SourceArgs,
-}
-
-/// A gateway that can be asked, with a proof that holds now.
-pub(super) struct Seat {
-    pub(super) api: Api,
-    pub(super) proof: zeroize::Zeroizing<String>,
 }
 
 /// Arguments of `approvals list`.
@@ -144,14 +130,6 @@ impl Show {
     }
 }
 
-impl Desk {
-    /// Gets ready to ask.
-    pub(super) fn sit(&self) -> Result<Seat, Failure> {
-        let (api, proof) = ready(&self.place, self.source.clone().source())?;
-        Ok(Seat { api, proof })
-    }
-}
-
 /// The approvals of a list.
 fn summaries(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.get("approvals").and_then(Value::as_array).into_iter().flatten()
@@ -175,16 +153,7 @@ fn only(answer: &Value, meant: &str) -> Result<CommandId, Failure> {
     };
     let ids = summaries(answer).filter_map(|one| text(one, "id").parse().ok());
     let found: Vec<CommandId> = ids.filter(fits).collect();
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(Failure::not_found(format_args!("there is no approval {meant:?} that you may see"))
-            .hint("`onrecord approvals list` has those there are")),
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            Err(Failure::usage(format_args!("{meant:?} can mean several approvals"))
-                .hint(format_args!("write more of it: {}", names.join(", "))))
-        }
-    }
+    desk::only("approval", "`onrecord approvals list` has those there are", meant, &found)
 }
 
 #[cfg(test)]

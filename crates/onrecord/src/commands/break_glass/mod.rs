@@ -11,15 +11,12 @@ use model::BreakGlassId;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::approvals::{Desk, Seat};
 use super::asking::{text, when};
+use super::desk::{self, Desk, Seat, words};
 use super::token::duration;
 use crate::Failure;
 use crate::agent::Api;
 use crate::output::{Cell, Column, Format, Table, single_line};
-
-/// Characters of a reason and of a comment; a gateway takes no more.
-const TEXT_CHARACTERS_MAX: usize = 1000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -245,25 +242,8 @@ fn only(answer: &Value, meant: &str) -> Result<BreakGlassId, Failure> {
     let end = meant.to_ascii_uppercase();
     let fits = |id: &BreakGlassId| !end.is_empty() && id.to_string().ends_with(&end);
     let found: Vec<BreakGlassId> = all(answer).filter_map(|one| text(one, "id").parse().ok()).filter(fits).collect();
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(Failure::not_found(format_args!("there is no break-glass {meant:?} that you may see"))
-            .hint("`onrecord break-glass list` has those that are open or wait for a review")),
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            Err(Failure::usage(format_args!("{meant:?} can mean several"))
-                .hint(format_args!("write more of it: {}", names.join(", "))))
-        }
-    }
-}
-
-/// A reason or a comment, on which the record spends some room.
-fn words(text: &str) -> Result<String, String> {
-    match text.chars().count() {
-        _ if text.trim().is_empty() => Err("say something".to_owned()),
-        ..=TEXT_CHARACTERS_MAX => Ok(text.to_owned()),
-        more => Err(format!("it has {more} characters, and {TEXT_CHARACTERS_MAX} is the most")),
-    }
+    let hint = "`onrecord break-glass list` has those that are open or wait for a review";
+    desk::only("break-glass", hint, meant, &found)
 }
 
 #[cfg(test)]
@@ -284,11 +264,5 @@ mod tests {
             assert_eq!(failure.exit(), Exit::NotFound, "{nothing}");
             assert!(!failure.to_string().contains('\u{1b}'));
         }
-    }
-
-    #[test]
-    fn a_reason_is_neither_nothing_nor_a_book() {
-        assert!(words(&"é".repeat(1000)).is_ok());
-        assert!(words(&"é".repeat(1001)).is_err() && words(" \n").is_err());
     }
 }

@@ -1,14 +1,15 @@
 //! `onrecord break-glass review`: show what ran under it, ask, and put what was found on the record.
 
-use std::io::{IsTerminal as _, Write as _};
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Desk, each_page, shown, text, which, words};
 use crate::Failure;
 use crate::commands::Context;
+use crate::commands::desk::Question;
 use crate::output::{Format, Look, single_line};
+
+const QUESTION: Question = Question { nothing: "nothing was reviewed", hint: "--yes reviews without a question" };
 
 /// Arguments of `break-glass review`.
 #[derive(Debug, Args)]
@@ -35,12 +36,12 @@ impl Review {
         let mut telling = shown::Telling::new(Look::of(&std::io::stderr()));
         each_page(&seat.api, &seat.proof, id, |page| {
             reviewable(page)?;
-            show(&telling.page(page))
+            QUESTION.show(&telling.page(page))
         })?;
-        show(&telling.end())?;
+        QUESTION.show(&telling.end())?;
         let finding = if self.not_justified { "not_justified" } else { "justified" };
         if !self.yes {
-            ask(finding)?;
+            QUESTION.ask(&format!("Put on the record that it was {}?", said(finding)))?;
             // Reading takes its time, and a token holds for a while only.
             seat = self.desk.sit()?;
         }
@@ -62,36 +63,6 @@ fn reviewable(detail: &Value) -> Result<(), Failure> {
         "open" => Err(Failure::new(format_args!("{id} is still open: it is reviewed once it is over"))
             .hint(format_args!("`onrecord break-glass close {id}` closes it"))),
         state => Err(Failure::new(format_args!("{id} is {}: there is nothing left to review", single_line(state)))),
-    }
-}
-
-/// Shows it where questions are asked, and not where results go.
-fn show(lines: &[String]) -> Result<(), Failure> {
-    let mut out = std::io::stderr().lock();
-    lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()).map_err(unshown)
-}
-
-/// What is not shown is not reviewed.
-fn unshown(error: std::io::Error) -> Failure {
-    Failure::new(format_args!("what is to be reviewed cannot be shown, so nothing was: {error}"))
-}
-
-/// Asks, and goes on only after a yes.
-fn ask(finding: &str) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Failure::usage("nothing was reviewed: there is no terminal to ask on")
-            .hint("--yes reviews without a question"));
-    }
-    let mut out = std::io::stderr().lock();
-    let asked = write!(out, "Put on the record that it was {}? [y/N] ", said(finding));
-    asked.and_then(|()| out.flush()).map_err(unshown)?;
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::new(format_args!("nothing was reviewed: the answer cannot be read: {error}")))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::new("nothing was reviewed")),
     }
 }
 
