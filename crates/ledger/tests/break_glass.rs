@@ -160,6 +160,9 @@ fn what_must_not_be_under_break_glass_is_a_gap() {
         // What it would have held is what it is for.
         log.under_so(1, 1, "cy", |intent| intent.observed = Some(Verdict::Hold));
         log.outcome(1);
+        // A line of a shell is seen when it runs.
+        log.under_so(1, 1, "cy", |intent| (intent.via, intent.observed) = (Via::Line, Some(Verdict::Deny)));
+        log.outcome(1);
     });
     one("which was over (opened in entry 3)", |log| {
         log.opened(1, "cy", 10);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     BREAK_GLASS_SECONDS_MAX, Body, BreakGlass, BreakGlassEnd, BreakGlassId, BreakGlassOpening, BreakGlassStep, Entry,
-    Identity, IdentityKind, IdentityName, Known, Verdict, wall_text,
+    Identity, IdentityKind, IdentityName, Known, Verdict, Via, wall_text,
 };
 
 use super::approvals::StepAt;
@@ -86,7 +86,11 @@ impl Glasses {
             gap(format!("which was over (opened in entry {opened})"));
         } else if time.wall_us > glass.until_us {
             gap(format!("whose time was over at {} (opened in entry {opened})", wall_text(glass.until_us)));
-        } else if intent.verdict == Verdict::Allow && intent.observed == Some(Verdict::Deny) {
+        } else if intent.verdict == Verdict::Allow
+            && intent.observed == Some(Verdict::Deny)
+            // A line of a shell is seen when it runs: nothing let it through.
+            && intent.via != Via::Line
+        {
             gap(format!("which lifts holds, and its policy denied it (opened in entry {opened})"));
         }
     }
