@@ -306,10 +306,7 @@ impl Session {
     /// glass, nothing is held.
     pub(super) fn decide(&self, asked: &Asked) -> Result<Ruled, RecordError> {
         let said = self.say(asked);
-        let verdict = match &said.policy {
-            None => self.admission.decide(&policy::Request::Statement),
-            Some((policy, decision)) => self.admission.apply(decision, policy.mode),
-        };
+        let verdict = self.verdict(&said);
         let (policy, decision) = said.policy.as_ref().map(|(policy, decision)| (&**policy, &**decision)).unzip();
         let refused = |denial: &Denial| {
             let text = words::why_denied("command", decision, denial);
@@ -342,13 +339,10 @@ impl Session {
     /// have let it run, the words are given with which its terminal ends.
     pub(super) fn saw(&self, asked: &Asked) -> Result<(Pending, Option<String>), RecordError> {
         let said = self.say(asked);
-        let decision = said.policy.as_ref().map(|(_, decision)| &**decision);
-        let verdict = match &said.policy {
-            None => self.admission.decide(&policy::Request::Statement),
-            Some((policy, decision)) => self.admission.apply(decision, policy.mode),
-        };
+        let verdict = self.verdict(&said);
+        let (policy, decision) = said.policy.as_ref().map(|(policy, decision)| (&**policy, &**decision)).unzip();
         let sealed = self.seal(asked);
-        let covered = self.covering(said.policy.as_ref().map(|(policy, _)| &**policy));
+        let covered = self.covering(policy);
         let (verdict, glass) = match &covered {
             Some(covered) => (covered.lift(verdict), Some(covered.id())),
             None => (verdict, None),
@@ -357,14 +351,19 @@ impl Session {
         let why = match verdict {
             policy::Verdict::Allow(_) => None,
             policy::Verdict::Deny(denial) => Some(words::why_denied("line", decision, &denial)),
-            policy::Verdict::Hold(denial) => {
-                let rule = denial.rule;
-                Some(format!(
-                    "OnRecord: somebody must approve this line, and no line of a shell can wait (rule {rule})"
-                ))
+            policy::Verdict::Hold(Denial { rule, .. }) => {
+                Some(format!("OnRecord: somebody must approve this line, and no line of a shell waits (rule {rule})"))
             }
         };
         Ok((pending, why))
+    }
+
+    /// The decision: the policy's, or the grant's where there is none.
+    fn verdict(&self, said: &Said) -> policy::Verdict {
+        match &said.policy {
+            None => self.admission.decide(&policy::Request::Statement),
+            Some((policy, decision)) => self.admission.apply(decision, policy.mode),
+        }
     }
 
     /// Seals what the record has of a command. That may wait for the disk, so it comes before anything is covered: whoever
