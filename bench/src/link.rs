@@ -188,7 +188,7 @@ fn start(cluster: &Cluster<'_>, ca: &str) -> anyhow::Result<(SocketAddr, Started
     Ok((address, gateway, outpost))
 }
 
-fn await_line(lines: &std::sync::mpsc::Receiver<String>, what: &str) -> anyhow::Result<String> {
+pub(crate) fn await_line(lines: &std::sync::mpsc::Receiver<String>, what: &str) -> anyhow::Result<String> {
     let deadline = Instant::now() + START_WITHIN;
     let mut said = Vec::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

@@ -12,6 +12,7 @@ mod processes;
 mod record;
 mod report;
 mod run;
+mod ssh;
 mod summary;
 mod targets;
 mod token;
@@ -39,6 +40,8 @@ enum What {
     Postgres(Options),
     /// An outpost: direct, the gateway, and the same gateway through an outpost.
     Link(link::Options),
+    /// SSH: direct, a ProxyJump over a plain sshd, and the gateway.
+    Ssh(ssh::Options),
     /// The record by itself, beside the raw disk.
     Record(record::Arguments),
 }
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().what {
         What::Postgres(options) => supervise(move |processes| run::run(&options, processes)),
         What::Link(options) => supervise(move |processes| link::run(&options, processes)),
+        What::Ssh(options) => supervise(move |processes| ssh::run(&options, processes)),
         What::Record(arguments) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {

@@ -105,6 +105,14 @@ impl Processes {
         Ok(output)
     }
 
+    /// Waits for one that ends by itself.
+    pub(crate) fn wait(&self, started: Started) -> anyhow::Result<()> {
+        let Some(mut running) = self.take(started) else { bail!("the run is ending") };
+        let status = running.child.wait()?;
+        ensure!(status.success(), "a process failed ({status})");
+        Ok(())
+    }
+
     /// Ends one process.
     pub(crate) fn end(&self, started: Started) {
         if let Some(running) = self.take(started) {

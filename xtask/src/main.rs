@@ -48,6 +48,8 @@ cargo xtask bench postgres [...]
     The speed of the gateway against a byte copy and pgbouncer.
 cargo xtask bench link [--quick]
     The speed of the way through an outpost, against the gateway without one.
+cargo xtask bench ssh [--quick]
+    The speed of SSH through the gateway, against direct and a ProxyJump.
 cargo xtask bench record [--quick]
     The speed of the record by itself, against the raw disk.
 cargo xtask wasm [--check]
