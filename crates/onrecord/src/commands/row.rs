@@ -108,6 +108,7 @@ impl Row {
         match (&self.text, self.text_state.as_deref()) {
             (Some(text), _) => (Tone::Plain, text),
             (None, Some(why)) => (Tone::Faint, why),
+            (None, None) if self.via == model::Via::Shell.as_str() => (Tone::Faint, "(a shell)"),
             (None, None) => (Tone::Faint, "-"),
         }
     }
@@ -172,6 +173,11 @@ fn cells(row: &Row, time: &str) -> [Cell; 10] {
     let (tone, text) = row.text_or_why();
     // Indentation is for lines of their own; here it would only take room.
     let text: Vec<&str> = text.trim().lines().map(str::trim).collect();
+    let mut text = text.join("\n");
+    // What was seen is not what was forwarded, and no table may make it look so.
+    if row.via == model::Via::Line.as_str() {
+        text = format!("[{}] {text}", row.fidelity);
+    }
     // What is counted of a program or of files are no rows.
     let affected = |measured: &Measured| if row.transaction.is_some() { measured.rows_shown() } else { measured.rows };
     let rows = row.measured.as_ref().map(affected).filter(|rows| *rows > 0);
@@ -183,7 +189,7 @@ fn cells(row: &Row, time: &str) -> [Cell; 10] {
         Cell::new(row.on_behalf_of.as_deref().unwrap_or_default()),
         Cell::toned(Tone::Faint, row.proof.map(brief).unwrap_or_default()),
         Cell::new(&row.connection),
-        Cell::toned(tone, text.join("\n")),
+        Cell::toned(tone, text),
         row.status_cell(),
         Cell::new(rows.map(|rows| rows.to_string()).unwrap_or_default()),
         Cell::toned(Tone::Faint, took.unwrap_or_default()),

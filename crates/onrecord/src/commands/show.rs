@@ -220,7 +220,12 @@ fn ended(facts: &mut Facts<'_>, view: &CommandView, outcome: &OutcomeView) -> Re
     if outcome.message.text().is_some() || state(&outcome.message).is_some() {
         facts.content("message", &outcome.message)?;
     }
-    let tags: Vec<&str> = outcome.results.iter().map(|result| result.tag.as_str()).collect();
+    let tags = outcome.results.iter().map(|result| match result.rows {
+        // SQL's tags have the number in them, those of programs and files do not.
+        Some(rows) if !result.tag.ends_with(|last: char| last.is_ascii_digit()) => format!("{} {rows}", result.tag),
+        _ => result.tag.clone(),
+    });
+    let tags: Vec<String> = tags.collect();
     if !tags.is_empty() {
         let more = outcome.results_count.saturating_sub(tags.len() as u64);
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
