@@ -428,12 +428,16 @@ fn too_many_requests_wait() {
 
 #[test]
 fn nothing_is_sent_before_the_version_is_known() {
-    let mut session = Session::new(limits(), Looks::Hold);
-    session.client(&[init(6), remove(1, "/a")].concat()).unwrap();
-    assert!(session.waiting);
-    assert_eq!(session.to_server, init(6));
-    session.server(&version(3)).unwrap();
-    assert_eq!(session.said(), ["remove 0 Change /a"]);
+    let newest = id(6).text("newer@example.com").text("yes").packet(1);
+    for greeting in [init(3), init(6), newest] {
+        let mut session = Session::new(limits(), Looks::Hold);
+        session.client(&[greeting, remove(1, "/a")].concat()).unwrap();
+        assert!(session.waiting);
+        // Whatever the client speaks, the server is asked for what is understood.
+        assert_eq!(session.to_server, init(3));
+        session.server(&version(3)).unwrap();
+        assert_eq!(session.said(), ["remove 0 Change /a"]);
+    }
 }
 
 #[test]

@@ -115,6 +115,11 @@ impl Files {
                     self.stuck = false;
                     break;
                 }
+                ClientStep::Greet { consumed, bytes } => {
+                    taken += consumed;
+                    self.staged_bytes += bytes.len();
+                    self.staged.push_back(Staged::Pass(Bytes::from_static(bytes)));
+                }
                 ClientStep::Pass(frame) => {
                     taken += frame.len();
                     self.staged_bytes += frame.len();

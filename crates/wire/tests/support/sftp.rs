@@ -81,6 +81,10 @@ impl Session {
                     self.waiting = true;
                     0
                 }
+                Ok(ClientStep::Greet { consumed, bytes }) => {
+                    self.to_server.extend_from_slice(bytes);
+                    consumed
+                }
                 Ok(ClientStep::Pass(frame)) => {
                     assert_eq!(frame, &bytes[..frame.len()]);
                     self.to_server.extend_from_slice(frame);

@@ -7,7 +7,8 @@
 //! A file is one operation from OPEN to CLOSE: what is read and written in between passes without a decision and is
 //! counted and hashed. So is a directory. Everything else is an operation of one request.
 //!
-//! Packets pass whole, in both directions. So the server's side is always between two packets when the tap returns, and
+//! Packets pass whole and as they are, in both directions, but for the client's INIT: the server gets one of the gateway's
+//! own ([`ClientStep::Greet`]). So the server's side is always between two packets when the tap returns, and
 //! an answer of the gateway's own ([`Tap::deny`], [`ClientStep::Refuse`]) may go to the client at any such moment.
 //! Answers carry the id of their request; their order is free.
 //!
@@ -59,7 +60,7 @@ pub struct Tap {
 enum Phase {
     /// INIT must come.
     Begin,
-    /// INIT was sent; nothing more is, before VERSION says how the server will read it.
+    /// INIT is sent; nothing more is, before VERSION says how the server will read it.
     Greeted,
     /// Both sides speak version 3.
     Running,
@@ -196,7 +197,7 @@ impl Tap {
             return Err(Violation::ClientVersion { version });
         }
         self.phase = Phase::Greeted;
-        Ok(ClientStep::Pass(packet.frame))
+        Ok(ClientStep::Greet { consumed: packet.frame.len(), bytes: packet::INIT })
     }
 
     fn greeted(&mut self, packet: Packet<'_>) -> Result<Option<Event>, Violation> {

@@ -1,4 +1,4 @@
-//! Framing, the numbers of the protocol, and the one packet that the gateway says itself.
+//! Framing, the numbers of the protocol, and the two packets that the gateway says itself.
 
 /// Longest packet without its length, in bytes: OpenSSH's own bound, in both directions.
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
@@ -47,6 +47,9 @@ pub(super) mod code {
 
 /// The version that is understood.
 pub(super) const VERSION: u32 = 3;
+
+/// INIT of that version, without extensions.
+pub(super) const INIT: &[u8] = &[0, 0, 0, 5, kind::INIT, 0, 0, 0, 3];
 
 /// One whole packet.
 #[derive(Clone, Copy, Debug)]

@@ -311,6 +311,14 @@ pub enum ClientStep<'b> {
     NeedMore,
     /// Stop reading the client until [`super::Tap::server`] or [`super::Tap::deny`] has moved. Nothing was consumed.
     Wait,
+    /// The client has said which version it speaks at most. The server is told the one that is understood, and no
+    /// extension: what a newer one makes of them is not known here.
+    Greet {
+        /// How many of the client's bytes it is.
+        consumed: usize,
+        /// INIT: goes to the server.
+        bytes: &'static [u8],
+    },
     /// A whole packet that needs no decision: these bytes, all consumed, go to the server.
     Pass(&'b [u8]),
     /// An operation: it is forwarded once its intent is on record, or denied. A caller bounds what it holds by not asking
