@@ -330,6 +330,45 @@ fn a_handle_is_gone_once_its_close_has_gone() {
 }
 
 #[test]
+fn a_handle_does_what_it_was_opened_for() {
+    // What the operation said that it does is all that may be done in it.
+    for (flags, does) in
+        [(0, "r"), (1, "r"), (2, "w"), (3, "rw"), (4, "w"), (5, "rw"), (8, ""), (9, "r"), (0x1a, "w"), (1 << 31, "")]
+    {
+        let requests = [
+            ("r", read(2, "f", 0, 1)),
+            ("w", write(2, "f", 0, "x")),
+            ("r", copy_data(2, "f", "h")),
+            ("w", copy_data(2, "h", "f")),
+            ("", readdir(2, "f")),
+        ];
+        for (needs, request) in requests {
+            let mut session = Session::with_open(&["h"]);
+            session.client(&open(1, "/f", flags)).unwrap();
+            session.server(&handle_reply(1, "f")).unwrap();
+            (session.to_server, session.to_client) = (Vec::new(), Vec::new());
+            session.said();
+            session.client(&request).unwrap();
+            if !needs.is_empty() && does.contains(needs) {
+                assert_eq!(session.to_server, request);
+            } else {
+                assert_eq!(session.said(), ["stray 2 Change /f on=1", "refuse 2 NotFor"]);
+                assert!(session.to_server.is_empty());
+                let text = "OnRecord refuses this request: its handle was not opened for this";
+                assert_eq!(session.to_client, id(2).u32(4).text(text).text("en").packet(101));
+            }
+        }
+    }
+    let mut session = Session::with_open(&["d", "h"]);
+    for request in [read(2, "d", 0, 1), write(2, "d", 0, "x"), copy_data(2, "d", "h"), copy_data(2, "h", "d")] {
+        session.client(&request).unwrap();
+        assert!(session.said()[1].ends_with(" NotFor"));
+    }
+    session.client(&readdir(3, "d")).unwrap();
+    assert!(session.said().is_empty());
+}
+
+#[test]
 fn a_handle_given_again_is_the_other_file() {
     let mut session = Session::with_open(&["h"]);
     session.client(&[close(1, "h"), open(2, "/other", 1)].concat()).unwrap();
@@ -498,7 +537,7 @@ fn violations_of_the_server() {
         (read(1, "h", 0, 1), data(1, "xy"), unexpected(103)),
         (read(1, "h", 0, 1), status(1, 0), unexpected(101)),
         (write(1, "h", 0, "x"), data(1, "x"), unexpected(103)),
-        (readdir(1, "h"), handle_reply(1, "x"), unexpected(102)),
+        (readdir(1, "d"), handle_reply(1, "x"), unexpected(102)),
         (close(1, "h"), handle_reply(1, "x"), unexpected(102)),
         (extended(1, "open-more").packet(200), handle_reply(1, "x"), unexpected(102)),
         // Not whole.
@@ -506,14 +545,14 @@ fn violations_of_the_server() {
         (open(1, "/a", 1), id(1).packet(102), Violation::ServerMalformed { kind: 102 }),
         (open(1, "/a", 1), handle_reply(1, &"x".repeat(257)), Violation::ServerMalformed { kind: 102 }),
         (
-            readdir(1, "h"),
+            readdir(1, "d"),
             id(1).u32(9).text("x").text("x").u32(0).packet(104),
             Violation::ServerMalformed { kind: 104 },
         ),
-        (readdir(1, "h"), vec![0, 8, 0, 0], Violation::ServerLength { length: 0x80000 }),
+        (readdir(1, "d"), vec![0, 8, 0, 0], Violation::ServerLength { length: 0x80000 }),
     ];
     for (request, reply, violation) in cases {
-        let mut session = Session::with_open(&["h"]);
+        let mut session = Session::with_open(&["d", "h"]);
         session.client(&request).unwrap();
         assert_eq!(session.server(&reply), Err(violation));
         assert!(violation.by_server());

@@ -52,11 +52,13 @@ impl Session {
         session
     }
 
-    /// One in which the files `handle` are open.
+    /// One in which these are open, each by its name: directories where that begins with `d`, else files.
     pub fn with_open(handles: &[&str]) -> Self {
         let mut session = Self::greeted();
         for handle in handles {
-            session.client(&open(1, &format!("/{handle}"), 3)).unwrap();
+            let path = format!("/{handle}");
+            let request = if handle.starts_with('d') { opendir(1, &path) } else { open(1, &path, 3) };
+            session.client(&request).unwrap();
             session.server(&handle_reply(1, handle)).unwrap();
         }
         session.to_server.clear();

@@ -29,13 +29,13 @@ pub fn sftp_client(bytes: &[u8]) {
 /// A server's answers to a client that has asked for one of each kind: at once and one by one.
 pub fn sftp_server(bytes: &[u8]) {
     let run = |size: usize| {
-        let mut session = Session::with_open(&["g", "h"]);
+        let mut session = Session::with_open(&["d", "g", "h"]);
         let asked = [
             open(2, "/a", 3),
             read(3, "h", 0, 64),
             read(4, "h", 64, 64),
             write(5, "h", 0, "abc"),
-            readdir(6, "g"),
+            readdir(6, "d"),
             stat(7, "/a"),
             remove(8, "/a"),
             id(9).text("/l").packet(19),

@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::packet::code;
-use super::types::{End, Event, OperationKey, Outcome, Status};
+use super::types::{End, Event, OpenFlags, OperationKey, Outcome, Status};
 use std::collections::BTreeMap;
 
 /// What is open, by handle and by operation.
@@ -20,7 +20,8 @@ pub(super) struct Files {
 #[derive(Debug)]
 struct File {
     path: Vec<u8>,
-    appends: bool,
+    /// None of a directory.
+    flags: Option<OpenFlags>,
     state: State,
     /// Reads and writes that were not answered yet.
     unanswered: usize,
@@ -37,6 +38,14 @@ enum State {
     /// Until CLOSE is answered.
     Open,
     Closed(Status),
+}
+
+/// What a request does with a handle.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use {
+    Entries,
+    Read,
+    Write,
 }
 
 /// A read or a write that was sent.
@@ -61,15 +70,27 @@ impl Files {
         self.handles.get(handle).copied()
     }
 
+    /// The same, if it was opened for this; else what did open it, if anything has.
+    pub(super) fn opened_for(&self, handle: &[u8], wanted: Use) -> Result<OperationKey, Option<OperationKey>> {
+        let key = self.opened_by(handle).ok_or(None)?;
+        let flags = self.files.get(&key).ok_or(None)?.flags;
+        let fits = match wanted {
+            Use::Entries => flags.is_none(),
+            Use::Read => flags.is_some_and(OpenFlags::reads),
+            Use::Write => flags.is_some_and(OpenFlags::writes),
+        };
+        if fits { Ok(key) } else { Err(Some(key)) }
+    }
+
     pub(super) fn path(&self, key: OperationKey) -> Option<&[u8]> {
         self.files.get(&key).map(|file| file.path.as_slice())
     }
 
     /// An open that was asked for.
-    pub(super) fn asked(&mut self, key: OperationKey, path: &[u8], appends: bool) {
+    pub(super) fn asked(&mut self, key: OperationKey, path: &[u8], flags: Option<OpenFlags>) {
         let file = File {
             path: path.to_vec(),
-            appends,
+            flags,
             state: State::Open,
             unanswered: 0,
             read: Content::default(),
@@ -123,7 +144,8 @@ impl Files {
             file.written.begin(offset);
             // Where it is appended only the server knows, and in which order it came: there none may wait for another.
             let mut none = 0;
-            file.written.add(offset, data, if file.appends { &mut none } else { &mut self.room });
+            let appends = file.flags.is_some_and(OpenFlags::appends);
+            file.written.add(offset, data, if appends { &mut none } else { &mut self.room });
         }
     }
 

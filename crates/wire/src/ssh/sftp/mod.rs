@@ -14,7 +14,7 @@
 //!
 //! Strict where two readers could differ: a packet has exactly the fields of its type, a path has no NUL (OpenSSH would
 //! stop reading there), an id that waits for its answer is not used again, and nothing works on a handle but between the
-//! server's answer to its open and its CLOSE. Handles can be guessed (OpenSSH counts from 0), so a request on one that the
+//! server's answer to its open and its CLOSE, and what it was opened for. Handles can be guessed (OpenSSH counts from 0), so a request on one that the
 //! server has not given yet is never forwarded, though the server would serve it.
 //!
 //! Bytes of a client that leaves in the middle of a packet are never forwarded.
@@ -35,7 +35,7 @@ pub use types::{
     Operation, OperationKey, Outcome, Refusal, ServerStep, Status, Transferred, Violation,
 };
 
-use files::{Files, Transfer};
+use files::{Files, Transfer, Use};
 use packet::{Packet, code, kind};
 use reply::Reply;
 use request::Ask;
@@ -226,10 +226,10 @@ impl Tap {
             Ask::ReadDir { handle } => step.read_dir(handle),
             Ask::Write { handle, offset, data } => step.write(handle, offset, data),
             Ask::CopyData { from, from_offset, length, to, to_offset } => {
-                let opened = |handle| step.tap.files.opened_by(handle);
-                match opened(from).zip(opened(to)) {
-                    Some((from, to)) => step.copy(CopyRange { from, from_offset, length, to, to_offset }),
-                    None => step.stray(),
+                let opened = |handle, wanted| step.tap.files.opened_for(handle, wanted);
+                match opened(from, Use::Read).and_then(|from| Ok((from, opened(to, Use::Write)?))) {
+                    Ok((from, to)) => step.copy(CopyRange { from, from_offset, length, to, to_offset }),
+                    Err(on) => step.stray(on),
                 }
             }
             Ask::Handle { kind, handle, attributes } => match step.tap.files.opened_by(handle) {
@@ -237,7 +237,7 @@ impl Tap {
                     let path = step.tap.files.path(on).map(<[u8]>::to_vec);
                     step.operation(kind, |operation| Operation { path, attributes, on: Some(on), ..operation })
                 }
-                None => step.stray(),
+                None => step.stray(None),
             },
             Ask::Path { kind, path, attributes } => {
                 step.operation(kind, |operation| Operation { path: Some(path.to_vec()), attributes, ..operation })
@@ -366,22 +366,23 @@ impl<'b> Step<'_, 'b> {
         if self.tap.files.count() >= self.tap.limits.handles_max {
             return self.refuse(operation, Refusal::TooManyOpen);
         }
-        self.tap.files.asked(operation.key, path, flags.is_some_and(OpenFlags::appends));
+        self.tap.files.asked(operation.key, path, flags);
         let what = What::Open(operation.key);
         self.hold(operation, what)
     }
 
     fn close(self, handle: &[u8]) -> ClientStep<'b> {
         let Some(key) = self.tap.files.opened_by(handle) else {
-            return self.stray();
+            return self.stray(None);
         };
         self.tap.files.closing(handle);
         self.pass(What::Close(key))
     }
 
     fn read(self, handle: &[u8], offset: u64, length: u32) -> ClientStep<'b> {
-        let Some(key) = self.tap.files.opened_by(handle) else {
-            return self.stray();
+        let key = match self.tap.files.opened_for(handle, Use::Read) {
+            Ok(key) => key,
+            Err(on) => return self.stray(on),
         };
         self.tap.files.reads(key, Some(offset));
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -389,16 +390,18 @@ impl<'b> Step<'_, 'b> {
     }
 
     fn read_dir(self, handle: &[u8]) -> ClientStep<'b> {
-        let Some(key) = self.tap.files.opened_by(handle) else {
-            return self.stray();
+        let key = match self.tap.files.opened_for(handle, Use::Entries) {
+            Ok(key) => key,
+            Err(on) => return self.stray(on),
         };
         self.tap.files.reads(key, None);
         self.pass(What::Transfer(key, Transfer::Entries))
     }
 
     fn write(self, handle: &[u8], offset: u64, data: &[u8]) -> ClientStep<'b> {
-        let Some(key) = self.tap.files.opened_by(handle) else {
-            return self.stray();
+        let key = match self.tap.files.opened_for(handle, Use::Write) {
+            Ok(key) => key,
+            Err(on) => return self.stray(on),
         };
         self.tap.files.writes(key, offset, data);
         self.pass(What::Transfer(key, Transfer::Write { length: data.len() }))
@@ -413,9 +416,11 @@ impl<'b> Step<'_, 'b> {
         self.operation(Kind::CopyData, |operation| Operation { path, target, on, copy: Some(copy), ..operation })
     }
 
-    fn stray(self) -> ClientStep<'b> {
-        let operation = self.draft(Kind::Stray, None);
-        self.refuse(operation, Refusal::NotOpen)
+    /// On a handle that is not open, or that `on` opened for something else.
+    fn stray(self, on: Option<OperationKey>) -> ClientStep<'b> {
+        let path = on.and_then(|key| self.tap.files.path(key)).map(<[u8]>::to_vec);
+        let operation = Operation { path, on, ..self.draft(Kind::Stray, None) };
+        self.refuse(operation, if on.is_some() { Refusal::NotFor } else { Refusal::NotOpen })
     }
 
     /// An operation of one request.

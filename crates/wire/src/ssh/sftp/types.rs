@@ -97,7 +97,7 @@ pub enum Kind {
     Stat,
     /// `statvfs@openssh.com`.
     StatVfs,
-    /// A request on a handle that is not open. Always refused by the tap.
+    /// A request on a handle that is not open, or not for this. Always refused by the tap.
     Stray,
     /// SYMLINK.
     SymLink,
@@ -184,6 +184,16 @@ impl OpenFlags {
         const NAMES: [&str; 6] = ["read", "write", "append", "create", "truncate", "exclusive"];
         let known = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0).map(|(_, name)| *name);
         known.chain((self.0 >> NAMES.len() != 0).then_some("unknown")).collect()
+    }
+
+    /// What is opened so may be read from: not where the operation says that it only changes.
+    pub fn reads(self) -> bool {
+        self.0 & 1 != 0 || self.only_reads()
+    }
+
+    /// What is opened so may be written to.
+    pub fn writes(self) -> bool {
+        self.0 & 6 != 0
     }
 
     /// Nothing but reading; no flag at all is taken for reading by servers.
@@ -340,6 +350,8 @@ pub enum ClientStep<'b> {
 /// Why the tap refuses an operation by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The handle was opened for something else.
+    NotFor,
     /// The handle is not open, or was closed before.
     NotOpen,
     /// As many files and directories are open as may be.
@@ -350,6 +362,7 @@ impl Refusal {
     /// What the client may read.
     pub fn message(self) -> &'static str {
         match self {
+            Self::NotFor => "OnRecord refuses this request: its handle was not opened for this",
             Self::NotOpen => "OnRecord refuses this request: its handle is not open",
             Self::TooManyOpen => "OnRecord refuses to open another file: close some first",
         }
