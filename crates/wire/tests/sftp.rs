@@ -480,6 +480,21 @@ fn nothing_is_sent_before_the_version_is_known() {
 }
 
 #[test]
+fn another_version_is_not_selected() {
+    let mut session = Session::greeted();
+    let select = extended(1, "version-select").text("6").packet(200);
+    session.client(&[select, stat(1, "/a")].concat()).unwrap();
+    assert_eq!(session.said(), ["extended 0 Change version-select", "refuse 0 Version", "stat 1 Look /a"]);
+    assert_eq!(session.to_server, stat(1, "/a"));
+    let text = "OnRecord refuses this request: it carries version 3 of SFTP only";
+    assert_eq!(session.to_client, id(1).u32(4).text(text).text("en").packet(101));
+    for odd in [extended(2, "version-select"), extended(2, "version-select").text("6").u32(0)] {
+        assert_eq!(session.client(&odd.packet(200)), Err(Violation::ClientMalformed { kind: 200 }));
+        session = Session::greeted();
+    }
+}
+
+#[test]
 fn violations_of_the_client() {
     let long = "x".repeat(65);
     let cases = [

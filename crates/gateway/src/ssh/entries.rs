@@ -23,8 +23,10 @@ use crate::config::{Host, Shells};
 const RULE_SHELL: &str = "builtin:shell";
 /// The rule that refuses subsystems that the gateway does not know.
 const RULE_SUBSYSTEM: &str = "builtin:subsystem";
-/// The rule that refuses what is asked of a file that is not open.
-pub(super) const RULE_HANDLE: &str = "builtin:file-handle";
+/// The rule that refuses what is asked of a file that is not open for it.
+const RULE_HANDLE: &str = "builtin:file-handle";
+/// The rule that refuses to speak another version of SFTP.
+const RULE_VERSION: &str = "builtin:file-version";
 /// The rule that refuses commands that are longer than is carried.
 const RULE_SIZE: &str = "builtin:message-size";
 
@@ -198,6 +200,14 @@ fn program(operation: Operation) -> Arc<Facts> {
 
 fn json(object: serde_json::Map<String, serde_json::Value>) -> Option<Vec<u8>> {
     (!object.is_empty()).then(|| serde_json::to_vec(&object).unwrap_or_default())
+}
+
+/// The gateway's own rule by which an operation on files is refused.
+pub(super) fn rule(refusal: sftp::Refusal) -> &'static str {
+    match refusal {
+        sftp::Refusal::NotFor | sftp::Refusal::NotOpen | sftp::Refusal::TooManyOpen => RULE_HANDLE,
+        sftp::Refusal::Version => RULE_VERSION,
+    }
 }
 
 /// The intent of what is asked for.

@@ -152,7 +152,7 @@ impl Files {
                 }
                 ClientStep::Refuse { consumed, operation, refusal, reply } => {
                     taken += consumed;
-                    session.refuse_by(&Asked::file(&operation), entries::RULE_HANDLE, refusal.message())?;
+                    session.refuse_by(&Asked::file(&operation), entries::rule(refusal), refusal.message())?;
                     answers.packets.push(reply.into());
                 }
             }

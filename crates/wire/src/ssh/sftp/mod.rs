@@ -17,6 +17,9 @@
 //! server's answer to its open and its CLOSE, and what it was opened for. Handles can be guessed (OpenSSH counts from 0), so a request on one that the
 //! server has not given yet is never forwarded, though the server would serve it.
 //!
+//! Version 3 is what is spoken until the end: a client's `version-select`, by which a server may begin to read all that
+//! follows as another, is refused here.
+//!
 //! Bytes of a client that leaves in the middle of a packet are never forwarded.
 //!
 //! Invariant: whatever goes to the server is a whole packet that was read here, and whatever changes something was an
@@ -249,6 +252,7 @@ impl Tap {
             Ask::Plain { kind, name } => {
                 step.operation(kind, |operation| Operation { name: name.map(<[u8]>::to_vec), ..operation })
             }
+            Ask::VersionSelect { name } => step.version_select(name),
             Ask::Extended { name } => {
                 step.operation(Kind::Extended, |operation| Operation { name: Some(name.to_vec()), ..operation })
             }
@@ -421,6 +425,11 @@ impl<'b> Step<'_, 'b> {
         let path = on.and_then(|key| self.tap.files.path(key)).map(<[u8]>::to_vec);
         let operation = Operation { path, on, ..self.draft(Kind::Stray, None) };
         self.refuse(operation, if on.is_some() { Refusal::NotFor } else { Refusal::NotOpen })
+    }
+
+    fn version_select(self, name: &[u8]) -> ClientStep<'b> {
+        let operation = Operation { name: Some(name.to_vec()), ..self.draft(Kind::Extended, None) };
+        self.refuse(operation, Refusal::Version)
     }
 
     /// An operation of one request.

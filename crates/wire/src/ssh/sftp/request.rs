@@ -62,6 +62,10 @@ pub(super) enum Ask<'b> {
     ReadDir {
         handle: &'b [u8],
     },
+    /// Another version of the protocol.
+    VersionSelect {
+        name: &'b [u8],
+    },
     Write {
         handle: &'b [u8],
         offset: u64,
@@ -178,6 +182,11 @@ impl<'b> Fields<'b> {
                 let from = self.cursor.counted()?;
                 let (from_offset, length) = (self.cursor.u64()?, self.cursor.u64()?);
                 Ask::CopyData { from, from_offset, length, to: self.cursor.counted()?, to_offset: self.cursor.u64()? }
+            }
+            // draft-ietf-secsh-filexfer-13, 5.5.
+            b"version-select" => {
+                self.cursor.counted()?;
+                Ask::VersionSelect { name }
             }
             _ => {
                 // Its data are whatever they are.

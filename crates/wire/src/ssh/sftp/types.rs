@@ -356,6 +356,9 @@ pub enum Refusal {
     NotOpen,
     /// As many files and directories are open as may be.
     TooManyOpen,
+    /// The client asks for another version of the protocol (`version-select`): what the two say behind it would be read
+    /// here as what it is not.
+    Version,
 }
 
 impl Refusal {
@@ -365,6 +368,7 @@ impl Refusal {
             Self::NotFor => "OnRecord refuses this request: its handle was not opened for this",
             Self::NotOpen => "OnRecord refuses this request: its handle is not open",
             Self::TooManyOpen => "OnRecord refuses to open another file: close some first",
+            Self::Version => "OnRecord refuses this request: it carries version 3 of SFTP only",
         }
     }
 }
