@@ -171,7 +171,7 @@ fn each_request_has_its_operation() {
         "posix-rename 1 Change /one /two",
         "hardlink 1 Change /one /two",
         "users-groups 1 Look",
-        "extended 1 Change unheard-of@example.com",
+        "extended 1 Change unheard-of@example.com data=[00, 00, 00, 04, 2f, 6f, 6e, 65, 00, 00, 00, 04, 2f, 74, 77, 6f]",
     ]) {
         let texts = ["/one", "/two"].into_iter().take(usize::from(texts));
         let request = texts.fold(extended(1, name), Fields::text).packet(200);

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::{
     BreakGlassId, Claim, CommandId, Effect, Facts, Fidelity, Field, Label, Opaque, Operation, Reason, Status, Verdict,
     Via,
@@ -122,6 +124,14 @@ impl Asked {
             if let Some((one, two)) = pair {
                 parameters.insert(name.to_owned(), vec![one, two].into());
             }
+        }
+        if let Some(copy) = operation.copy {
+            let numbers =
+                [("from_offset", copy.from_offset), ("length", copy.length), ("to_offset", copy.to_offset)];
+            parameters.extend(numbers.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        }
+        if let Some(data) = operation.data.as_ref().filter(|data| !data.is_empty()) {
+            parameters.insert("data".to_owned(), STANDARD.encode(data).into());
         }
         let unknown = effects.contains(&Effect::Unknown);
         let facts = Facts {
@@ -290,5 +300,61 @@ pub(super) fn signal_name(signal: &Sig) -> String {
     match signal {
         Sig::Custom(name) => name.chars().filter(char::is_ascii_alphanumeric).take(32).collect(),
         known => format!("{known:?}"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use wire::ssh::sftp::{ClientStep, Limits, Looks, Tap};
+
+    /// A packet, of which strings are counted.
+    fn packet(kind: u8, id: u32, fields: &[&[u8]]) -> Vec<u8> {
+        let mut body = vec![kind];
+        body.extend_from_slice(&id.to_be_bytes());
+        fields.iter().for_each(|field| body.extend_from_slice(field));
+        counted(&body)
+    }
+
+    fn counted(bytes: &[u8]) -> Vec<u8> {
+        [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+    }
+
+    /// What is asked for by a packet, where `g` and `h` are open.
+    fn asked(request: &[u8]) -> Asked {
+        let mut tap = Tap::new(Limits::default(), Looks::Count);
+        let _ = tap.client(&packet(1, 3, &[])).unwrap();
+        let _ = tap.server(&packet(2, 3, &[])).unwrap();
+        for (id, handle) in [(1, b"g"), (2, b"h")] {
+            let path = [b"/", &handle[..]].concat();
+            let open = packet(3, id, &[&counted(&path), &3u32.to_be_bytes(), &[0; 4]]);
+            let ClientStep::Operation(held, _) = tap.client(&open).unwrap() else { panic!("an open is an operation") };
+            tap.forward(held);
+            let _ = tap.server(&packet(102, id, &[&counted(handle)])).unwrap();
+        }
+        let ClientStep::Operation(_, operation) = tap.client(request).unwrap() else { panic!("not an operation") };
+        Asked::file(&operation)
+    }
+
+    fn parameters(asked: &Asked) -> serde_json::Value {
+        asked.parameters.as_ref().map_or(serde_json::Value::Null, |json| serde_json::from_slice(json).unwrap())
+    }
+
+    #[test]
+    fn all_that_an_extension_carries_is_said() {
+        let number = |number: u64| number.to_be_bytes();
+        let name = counted(b"copy-data");
+        let range = [&counted(b"g")[..], &number(1), &number(2), &counted(b"h"), &number(u64::MAX)].concat();
+        let copy = asked(&packet(200, 3, &[&name, &range]));
+        assert_eq!(copy.text, b"copy-data /g -> /h");
+        let ranges = serde_json::json!({"from_offset": 1, "length": 2, "to_offset": u64::MAX});
+        assert_eq!(parameters(&copy), ranges);
+
+        let name = counted(b"unheard-of@example.com");
+        let unknown = asked(&packet(200, 3, &[&name, b"\0\xff/etc"]));
+        assert_eq!(unknown.text, b"extended unheard-of@example.com");
+        assert_eq!(parameters(&unknown), serde_json::json!({"data": "AP8vZXRj"}));
+        assert_eq!(parameters(&asked(&packet(200, 3, &[&name]))), serde_json::Value::Null);
     }
 }

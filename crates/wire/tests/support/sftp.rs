@@ -171,6 +171,9 @@ pub fn show_operation(operation: &Operation) -> String {
     for name in [&operation.path, &operation.target, &operation.name].into_iter().flatten() {
         write!(line, " {}", String::from_utf8_lossy(name)).unwrap();
     }
+    if let Some(data) = operation.data.as_ref().filter(|data| !data.is_empty()) {
+        write!(line, " data={data:02x?}").unwrap();
+    }
     if let Some(flags) = operation.flags {
         write!(line, " {}", flags.names().join("+")).unwrap();
     }

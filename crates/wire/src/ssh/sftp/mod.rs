@@ -253,8 +253,9 @@ impl Tap {
                 step.operation(kind, |operation| Operation { name: name.map(<[u8]>::to_vec), ..operation })
             }
             Ask::VersionSelect { name } => step.version_select(name),
-            Ask::Extended { name } => {
-                step.operation(Kind::Extended, |operation| Operation { name: Some(name.to_vec()), ..operation })
+            Ask::Extended { name, data } => {
+                let (name, data) = (Some(name.to_vec()), Some(data.to_vec()));
+                step.operation(Kind::Extended, |operation| Operation { name, data, ..operation })
             }
         })
     }

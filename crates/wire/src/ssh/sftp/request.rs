@@ -22,6 +22,7 @@ pub(super) enum Ask<'b> {
     },
     Extended {
         name: &'b [u8],
+        data: &'b [u8],
     },
     /// Something with an open file; each has one handle.
     Handle {
@@ -190,8 +191,8 @@ impl<'b> Fields<'b> {
             }
             _ => {
                 // Its data are whatever they are.
-                self.cursor = Cursor(&[]);
-                Ask::Extended { name }
+                let data = std::mem::replace(&mut self.cursor, Cursor(&[])).0;
+                Ask::Extended { name, data }
             }
         })
     }

@@ -254,6 +254,8 @@ pub struct Operation {
     pub target: Option<Vec<u8>>,
     /// The name of an extended request that is not known here; the user of `home-directory`.
     pub name: Option<Vec<u8>>,
+    /// What an extended request that is not known here carries, in its own form; a packet bounds it.
+    pub data: Option<Vec<u8>>,
     /// Of `open`.
     pub flags: Option<OpenFlags>,
     /// What it sets.
@@ -273,6 +275,7 @@ impl Operation {
             path: None,
             target: None,
             name: None,
+            data: None,
             flags,
             attributes: Attributes::default(),
             on: None,
