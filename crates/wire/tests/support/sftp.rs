@@ -22,7 +22,7 @@ pub struct Session {
 }
 
 pub fn limits() -> Limits {
-    Limits { requests_max: 16, handles_max: 4, path_bytes_max: 64, reorder_bytes_max: 64 }
+    Limits { requests_max: 16, handles_max: 4, path_bytes_max: 64, reorder_bytes_max: 200 }
 }
 
 impl Session {

@@ -9,6 +9,9 @@ use super::types::{ContentDigest, Transferred};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
+/// What a piece that waits takes besides its bytes, in bytes: without it, pieces of one byte each would be for nothing.
+const PIECE_OVERHEAD_BYTES: usize = 96;
+
 /// One direction of one open file.
 #[derive(Debug, Default)]
 pub(super) struct Content {
@@ -49,7 +52,7 @@ impl Content {
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// `data` belongs at `offset`; `room` is how many bytes may still wait.
+    /// `data` belongs at `offset`; `room` is what may still wait, in bytes.
     pub(super) fn add(&mut self, offset: u64, data: &[u8], room: &mut usize) {
         let Piece::Growing(growing) = &mut self.piece else {
             return;
@@ -99,10 +102,10 @@ impl Growing {
         if offset == self.next {
             return self.take(data) && self.take_early(room);
         }
-        if offset < self.next || data.len() > *room || self.early.contains_key(&offset) {
+        if offset < self.next || cost(data) > *room || self.early.contains_key(&offset) {
             return false;
         }
-        *room -= data.len();
+        *room -= cost(data);
         self.early.insert(offset, data.to_vec());
         true
     }
@@ -124,7 +127,7 @@ impl Growing {
                 return false;
             }
             let data = first.remove();
-            *room += data.len();
+            *room += cost(&data);
             if !self.take(&data) {
                 return false;
             }
@@ -133,8 +136,13 @@ impl Growing {
     }
 
     fn waiting(&self) -> usize {
-        self.early.values().map(Vec::len).sum()
+        self.early.values().map(|data| cost(data)).sum()
     }
+}
+
+/// What a piece takes while it waits, in bytes.
+fn cost(data: &[u8]) -> usize {
+    data.len() + PIECE_OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -150,39 +158,56 @@ mod tests {
     #[test]
     fn twice_the_same_is_no_piece() {
         for second in [0, 1, 3] {
-            let mut room = 100;
+            let mut room = 1000;
             let mut content = Content::default();
             content.begin(0);
             content.add(4, b"efgh", &mut room);
             content.add(0, b"abcd", &mut room);
             content.add(second, b"x", &mut room);
             assert_eq!(content.finish(&mut room).digest, None, "{second}");
-            assert_eq!(room, 100);
+            assert_eq!(room, 1000);
         }
     }
 
     #[test]
     fn an_overlap_that_waited_is_no_piece() {
-        let mut room = 100;
+        let mut room = 1000;
         let mut content = Content::default();
         content.begin(0);
         content.add(2, b"cd", &mut room);
         content.add(0, b"abc", &mut room);
         assert_eq!(content.finish(&mut room).digest, None);
-        assert_eq!(room, 100);
+        assert_eq!(room, 1000);
     }
 
     #[test]
     fn what_waits_is_bounded() {
-        let mut room = 3;
+        for (spare, digested) in [(0, false), (1, true)] {
+            let all = 2 * PIECE_OVERHEAD_BYTES + 3 + spare;
+            let mut room = all;
+            let mut content = Content::default();
+            content.begin(0);
+            content.add(1, b"bcd", &mut room);
+            assert_eq!(room, PIECE_OVERHEAD_BYTES + spare);
+            content.add(4, b"e", &mut room);
+            content.add(0, b"a", &mut room);
+            assert_eq!(content.finish(&mut room).digest.is_some(), digested);
+            assert_eq!(room, all);
+        }
+    }
+
+    #[test]
+    fn however_small_the_pieces_they_are_bounded() {
+        let mut room = 10 * PIECE_OVERHEAD_BYTES;
         let mut content = Content::default();
         content.begin(0);
-        content.add(1, b"bcd", &mut room);
-        assert_eq!(room, 0);
-        content.add(4, b"e", &mut room);
-        content.add(0, b"a", &mut room);
+        for offset in 1..10 {
+            content.add(offset, b"x", &mut room);
+        }
+        assert_eq!(room, PIECE_OVERHEAD_BYTES - 9);
+        content.add(10, b"x", &mut room);
+        assert_eq!(room, 10 * PIECE_OVERHEAD_BYTES);
         assert_eq!(content.finish(&mut room).digest, None);
-        assert_eq!(room, 3);
     }
 
     #[test]
@@ -210,7 +235,7 @@ mod tests {
             let turn = seed.index(placed.len());
             placed.rotate_left(turn);
             placed[..].reverse();
-            let mut room = 1000;
+            let mut room = 10_000;
             let mut content = Content::default();
             content.begin(start);
             for (offset, data) in &placed {
@@ -219,7 +244,7 @@ mod tests {
             prop_assert_eq!(content.end(), Some(offset));
             let expected = Some(ContentDigest { offset: start, sha256: digest(&pieces.concat()) });
             prop_assert_eq!(content.finish(&mut room).digest, expected);
-            prop_assert_eq!(room, 1000);
+            prop_assert_eq!(room, 10_000);
         }
     }
 }

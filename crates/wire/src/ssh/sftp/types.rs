@@ -12,7 +12,8 @@ pub struct Limits {
     pub handles_max: usize,
     /// Longest path, and longest name of an extended request, in bytes. A longer one ends the session.
     pub path_bytes_max: usize,
-    /// How much content that came out of order may wait, in bytes over all open files. Beyond it a file has no digest.
+    /// How much content that came out of order may wait, in bytes over all open files, each piece with what it takes to keep
+    /// it. Beyond it a file has no digest.
     pub reorder_bytes_max: usize,
 }
 
