@@ -6,7 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::{Order, play};
-use wire::ssh::scp::{DEPTH_MAX, EARLY_BYTES_MAX, LINE_BYTES_MAX, Role, Tap};
+use wire::ssh::scp::{DEPTH_MAX, EARLY_BYTES_MAX, LINE_BYTES_MAX, PATH_BYTES_MAX, Role, Tap};
 
 /// In every order and both roles.
 fn said(source: &[u8], sink: &[u8]) -> Vec<String> {
@@ -144,19 +144,44 @@ fn a_source_that_does_not_wait_is_followed_for_a_while() {
     let lost = "lost: one side went on without waiting for the other";
     for (size, expected) in [(EARLY_BYTES_MAX - 1, None), (EARLY_BYTES_MAX, Some(lost))] {
         let mut tap = Tap::new(Role::Sink);
-        assert!(tap.server(b"\0").is_empty());
-        let mut events = tap.client(format!("C0644 {size} a\n").as_bytes());
+        let mut said = Vec::new();
+        let mut learnt = |event| said.push(support::show(&event));
+        tap.server(b"\0", &mut learnt);
+        tap.client(format!("C0644 {size} a\n").as_bytes(), &mut learnt);
         for piece in vec![b'x'; size].chunks(1000) {
-            events.extend(tap.client(piece));
+            tap.client(piece, &mut learnt);
         }
-        events.extend(tap.client(b"\0"));
-        events.extend(tap.server(b"\0\0"));
-        let said: Vec<_> = events.iter().map(support::show).collect();
+        tap.client(b"\0", &mut learnt);
+        tap.server(b"\0\0", learnt);
         match expected {
             None => assert!(said[0].starts_with(&format!("file a 644 {size}/{size} ")) && said.len() == 1, "{said:?}"),
             Some(lost) => assert_eq!(said[1..], [lost]),
         }
     }
+}
+
+#[test]
+fn order_does_not_matter_up_to_a_bound() {
+    for (spare, same) in [(0, true), (1, false)] {
+        let size = EARLY_BYTES_MAX - "C0644 262143 a\n\0".len() + spare;
+        let source = [format!("C0644 {size} a\n").as_bytes(), &vec![b'x'; size], b"\0"].concat();
+        assert_eq!(source.len(), EARLY_BYTES_MAX + spare);
+        let sink_first = play(Role::Sink, &source, b"\0\0\0", Order::SinkFirst);
+        assert!(sink_first.len() == 1 && sink_first[0].starts_with("file a "), "{sink_first:?}");
+        assert_eq!(play(Role::Sink, &source, b"\0\0\0", Order::SourceFirst) == sink_first, same);
+        assert_eq!(play(Role::Sink, &source, b"\0\0\0", Order::InTurn(4096, 1)), sink_first);
+    }
+}
+
+#[test]
+fn paths_are_bounded() {
+    // Two directories and a file, joined.
+    let (one, two) = ("1".repeat(2000), "2".repeat(2000));
+    let name = "n".repeat(PATH_BYTES_MAX - 4002);
+    let source = |name: &str| format!("D0755 0 {one}\nD0755 0 {two}\nC0644 0 {name}\n\0");
+    assert!(said(source(&name).as_bytes(), &[0; 5])[2].starts_with("file 1"));
+    let longer = said(source(&format!("{name}n")).as_bytes(), &[0; 5]);
+    assert_eq!(longer[2..], ["lost: a path that is too long"]);
 }
 
 /// One thing that a source sends, and the sink's answers.

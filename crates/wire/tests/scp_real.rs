@@ -30,14 +30,16 @@ impl Passive {
 
 impl Gateway for Passive {
     fn client(&mut self, bytes: &[u8]) -> Sends {
-        let events = self.tap().client(bytes);
-        self.events.extend(events);
+        let mut events = std::mem::take(&mut self.events);
+        self.tap().client(bytes, |event| events.push(event));
+        self.events = events;
         Sends { to_server: bytes.to_vec(), to_client: Vec::new() }
     }
 
     fn server(&mut self, bytes: &[u8]) -> Sends {
-        let events = self.tap().server(bytes);
-        self.events.extend(events);
+        let mut events = std::mem::take(&mut self.events);
+        self.tap().server(bytes, |event| events.push(event));
+        self.events = events;
         Sends { to_server: Vec::new(), to_client: bytes.to_vec() }
     }
 }
@@ -73,7 +75,8 @@ impl Bench {
             server
         };
         let output = stand.run(&client, server, &mut gateway);
-        let rest = gateway.tap().finish();
+        let mut rest = Vec::new();
+        gateway.tap().finish(|event| rest.push(event));
         gateway.events.extend(rest);
         (gateway.events.iter().map(scp::show).collect(), output)
     }

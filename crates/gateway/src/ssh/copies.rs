@@ -23,6 +23,11 @@ enum Towards {
 /// The files that go over one command.
 pub(super) struct Copies {
     tap: Tap,
+    learnt: Learnt,
+}
+
+/// What the tap has said of them.
+struct Learnt {
     scp: Scp,
     files: u64,
     lost: bool,
@@ -32,42 +37,53 @@ impl Copies {
     /// Of a command, if it plainly is such an `scp`.
     pub(super) fn of(asked: &Asked) -> Option<Self> {
         let scp = (asked.via == Via::Exec).then(|| Scp::of_command(&asked.text))??;
-        Some(Self { tap: Tap::new(scp.role), scp, files: 0, lost: false })
+        Some(Self { tap: Tap::new(scp.role), learnt: Learnt { scp, files: 0, lost: false } })
     }
 
     /// Takes bytes of the client.
     pub(super) fn client(&mut self, session: &Session, bytes: &[u8]) -> Result<(), RecordError> {
-        let events = self.tap.client(bytes);
-        self.learnt(session, events)
+        let Self { tap, learnt } = self;
+        learnt.all(session, |each| tap.client(bytes, each))
     }
 
     /// Takes bytes of the host.
     pub(super) fn server(&mut self, session: &Session, bytes: &[u8]) -> Result<(), RecordError> {
-        let events = self.tap.server(bytes);
-        self.learnt(session, events)
+        let Self { tap, learnt } = self;
+        learnt.all(session, |each| tap.server(bytes, each))
     }
 
     /// The channel has ended. Gives how many files there were, and whether the tap lost its way.
     pub(super) fn finish(&mut self, session: &Session) -> Result<Vec<StatementResult>, RecordError> {
-        let events = self.tap.finish();
-        self.learnt(session, events)?;
-        let files = StatementResult { tag: "FILES".to_owned(), rows: Some(self.files) };
-        let lost = self.lost.then(|| StatementResult { tag: "LOST".to_owned(), rows: None });
+        let Self { tap, learnt } = self;
+        learnt.all(session, |each| tap.finish(each))?;
+        let files = StatementResult { tag: "FILES".to_owned(), rows: Some(learnt.files) };
+        let lost = learnt.lost.then(|| StatementResult { tag: "LOST".to_owned(), rows: None });
         Ok(std::iter::once(files).chain(lost).collect())
     }
+}
 
-    fn learnt(&mut self, session: &Session, events: Vec<Event>) -> Result<(), RecordError> {
-        for event in events {
-            match event {
-                Event::File(file) => {
-                    self.files += 1;
-                    if self.files <= FILES_MAX {
-                        self.record(session, &file)?;
-                    }
-                }
-                Event::Lost { .. } => self.lost = true,
-                Event::Complaint { .. } | Event::Directory(_) => {}
+impl Learnt {
+    /// Takes what the tap says, one by one: a packet may hold thousands of files. After what cannot be recorded, nothing.
+    fn all(&mut self, session: &Session, say: impl FnOnce(&mut dyn FnMut(Event))) -> Result<(), RecordError> {
+        let mut done = Ok(());
+        say(&mut |event| {
+            if done.is_ok() {
+                done = self.one(session, event);
             }
+        });
+        done
+    }
+
+    fn one(&mut self, session: &Session, event: Event) -> Result<(), RecordError> {
+        match event {
+            Event::File(file) => {
+                self.files += 1;
+                if self.files <= FILES_MAX {
+                    self.record(session, &file)?;
+                }
+            }
+            Event::Lost { .. } => self.lost = true,
+            Event::Complaint { .. } | Event::Directory(_) => {}
         }
         Ok(())
     }

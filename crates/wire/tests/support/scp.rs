@@ -69,15 +69,24 @@ pub fn play(role: Role, source: &[u8], sink: &[u8], order: Order) -> Vec<String>
         let (source_now, source_left) = source.split_at(now_source);
         let (sink_now, sink_left) = sink.split_at(now_sink);
         (source, sink) = (source_left, sink_left);
-        let events = match role {
-            Role::Sink => [tap.client(source_now), tap.server(sink_now)],
-            Role::Source => [tap.server(source_now), tap.client(sink_now)],
-        };
-        said.extend(events.iter().flatten().map(show));
+        let mut learnt = |event| said.push(show(&event));
+        match role {
+            Role::Sink => {
+                tap.client(source_now, &mut learnt);
+                tap.server(sink_now, learnt);
+            }
+            Role::Source => {
+                tap.server(source_now, &mut learnt);
+                tap.client(sink_now, learnt);
+            }
+        }
         first = false;
     }
-    said.extend(tap.finish().iter().map(show));
-    assert!(tap.finish().is_empty() && tap.client(source).is_empty() && tap.server(sink).is_empty());
+    tap.finish(|event| said.push(show(&event)));
+    let more = |event| panic!("{event:?}");
+    tap.finish(more);
+    tap.client(source, more);
+    tap.server(sink, more);
     said
 }
 

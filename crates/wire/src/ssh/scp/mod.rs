@@ -8,7 +8,8 @@
 //! Each waits for the other, so the two streams are read here in the order in which scp itself reads them: what comes
 //! early waits, within a bound.
 //!
-//! Invariant: what is said depends on the bytes of the two streams alone, not on how they were cut or interleaved.
+//! Invariant: while no more than [`EARLY_BYTES_MAX`] of a stream are early, what is said depends on the bytes of the two
+//! streams alone, not on how they were cut or interleaved.
 
 mod command;
 mod tap;

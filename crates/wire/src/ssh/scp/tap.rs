@@ -13,7 +13,7 @@ pub const EARLY_BYTES_MAX: usize = 256 * 1024;
 pub const DEPTH_MAX: usize = 256;
 
 /// Longest path that the names are joined to; bytes.
-pub const PATH_BYTES_MAX: usize = 16 * 1024;
+pub const PATH_BYTES_MAX: usize = 4096;
 
 /// Something was learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +102,8 @@ pub struct Answer {
 pub struct Tap {
     role: Role,
     state: State,
-    /// Bytes that are not read yet.
-    source: Vec<u8>,
-    sink: Vec<u8>,
+    source: Early,
+    sink: Early,
     /// Of the next file or directory.
     times: Option<Times>,
     /// The directories that are open, joined, and how long that was before each of them.
@@ -114,6 +113,29 @@ pub struct Tap {
     file: Option<Box<File>>,
     hash: Sha256,
     directory: Option<Directory>,
+}
+
+/// What came of a stream and is not read yet.
+#[derive(Debug, Default)]
+struct Early {
+    bytes: Vec<u8>,
+    /// How many from the front are read. They are dropped only once they are half of it, so that no answer of one byte moves
+    /// all that waits.
+    read: usize,
+}
+
+impl Early {
+    fn left(&self) -> &[u8] {
+        self.bytes.get(self.read..).unwrap_or_default()
+    }
+
+    fn leave(&mut self, left: usize) {
+        self.read = self.bytes.len().saturating_sub(left);
+        if self.read > left {
+            self.bytes.drain(..self.read);
+            self.read = 0;
+        }
+    }
 }
 
 /// What is read next.
@@ -152,8 +174,8 @@ impl Tap {
         Self {
             role,
             state: State::Ready,
-            source: Vec::new(),
-            sink: Vec::new(),
+            source: Early::default(),
+            sink: Early::default(),
             times: None,
             path: Vec::new(),
             depths: Vec::new(),
@@ -164,69 +186,65 @@ impl Tap {
     }
 
     /// The client's next bytes (the command's standard input).
-    pub fn client(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub fn client(&mut self, bytes: &[u8], learnt: impl FnMut(Event)) {
         match self.role {
-            Role::Sink => self.read(Speaker::Source, bytes),
-            Role::Source => self.read(Speaker::Sink, bytes),
+            Role::Sink => self.read(Speaker::Source, bytes, learnt),
+            Role::Source => self.read(Speaker::Sink, bytes, learnt),
         }
     }
 
     /// The host's next bytes (the command's standard output).
-    pub fn server(&mut self, bytes: &[u8]) -> Vec<Event> {
+    pub fn server(&mut self, bytes: &[u8], learnt: impl FnMut(Event)) {
         match self.role {
-            Role::Sink => self.read(Speaker::Sink, bytes),
-            Role::Source => self.read(Speaker::Source, bytes),
+            Role::Sink => self.read(Speaker::Sink, bytes, learnt),
+            Role::Source => self.read(Speaker::Source, bytes, learnt),
         }
     }
 
     /// The channel has ended: what was under way is said as far as it came.
-    pub fn finish(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        self.end(&mut events);
+    pub fn finish(&mut self, mut learnt: impl FnMut(Event)) {
+        self.end(&mut learnt);
         self.state = State::Lost;
-        events
     }
 
-    fn read(&mut self, by: Speaker, bytes: &[u8]) -> Vec<Event> {
-        let mut events = Vec::new();
+    fn read(&mut self, by: Speaker, bytes: &[u8], mut learnt: impl FnMut(Event)) {
         if self.state == State::Lost {
-            return events;
+            return;
         }
         let (mut source, mut sink) = (std::mem::take(&mut self.source), std::mem::take(&mut self.sink));
         match by {
-            Speaker::Source => source.extend_from_slice(bytes),
-            Speaker::Sink => sink.extend_from_slice(bytes),
+            Speaker::Source => source.bytes.extend_from_slice(bytes),
+            Speaker::Sink => sink.bytes.extend_from_slice(bytes),
         }
-        let (mut of_source, mut of_sink) = (source.as_slice(), sink.as_slice());
+        let (mut of_source, mut of_sink) = (source.left(), sink.left());
         let read = loop {
-            match self.step(&mut of_source, &mut of_sink, &mut events) {
+            match self.step(&mut of_source, &mut of_sink, &mut learnt) {
                 Ok(Flow::On) => {}
                 Ok(Flow::Wait) if of_source.len().max(of_sink.len()) > EARLY_BYTES_MAX => {
                     break Err("one side went on without waiting for the other");
                 }
-                Ok(Flow::Wait) => break Ok((source.len() - of_source.len(), sink.len() - of_sink.len())),
+                Ok(Flow::Wait) => break Ok((of_source.len(), of_sink.len())),
                 Err(why) => break Err(why),
             }
         };
         match read {
             Ok((of_source, of_sink)) => {
-                source.drain(..of_source);
-                sink.drain(..of_sink);
+                source.leave(of_source);
+                sink.leave(of_sink);
                 (self.source, self.sink) = (source, sink);
             }
             Err(why) => {
-                self.end(&mut events);
+                self.end(&mut learnt);
                 self.state = State::Lost;
-                events.push(Event::Lost { why });
+                learnt(Event::Lost { why });
             }
         }
-        events
     }
 
-    fn step(&mut self, source: &mut &[u8], sink: &mut &[u8], events: &mut Vec<Event>) -> Step {
+    fn step(&mut self, source: &mut &[u8], sink: &mut &[u8], learnt: &mut impl FnMut(Event)) -> Step {
         match self.state {
             State::Line => match line(source)? {
-                Some(line) => self.line(line, events),
+                Some(line) => self.line(line, learnt),
                 None => Ok(Flow::Wait),
             },
             State::Content => Ok(self.content(source)),
@@ -240,7 +258,7 @@ impl Tap {
                 None => Ok(Flow::Wait),
             },
             State::Ready | State::Heard | State::Entered | State::Wanted | State::Written => match answer(sink)? {
-                Some(said) => self.answered(said, events),
+                Some(said) => self.answered(said, learnt),
                 None => Ok(Flow::Wait),
             },
             State::Lost => Ok(Flow::Wait),
@@ -253,11 +271,11 @@ impl Tap {
         Ok(Flow::On)
     }
 
-    fn line(&mut self, line: &[u8], events: &mut Vec<Event>) -> Step {
+    fn line(&mut self, line: &[u8], learnt: &mut impl FnMut(Event)) -> Step {
         match line.split_first() {
             Some((&code @ (1 | 2), message)) => {
                 let answer = Answer { code, message: message.to_vec() };
-                events.push(Event::Complaint { by: Speaker::Source, answer });
+                learnt(Event::Complaint { by: Speaker::Source, answer });
                 Ok(Flow::On)
             }
             Some((b'T', rest)) => {
@@ -327,7 +345,7 @@ impl Tap {
         Flow::On
     }
 
-    fn answered(&mut self, said: Answer, events: &mut Vec<Event>) -> Step {
+    fn answered(&mut self, said: Answer, learnt: &mut impl FnMut(Event)) -> Step {
         let yes = said.code == 0;
         match (self.state, self.file.take(), self.directory.take()) {
             (State::Wanted, file @ Some(_), _) if yes => {
@@ -336,7 +354,7 @@ impl Tap {
             }
             (_, Some(mut file), _) => {
                 file.sink = Some(said);
-                events.push(Event::File(*file));
+                learnt(Event::File(*file));
             }
             (_, None, Some(mut directory)) => {
                 if yes {
@@ -348,12 +366,12 @@ impl Tap {
                     self.path.clone_from(&directory.path);
                 }
                 directory.sink = Some(said);
-                events.push(Event::Directory(directory));
+                learnt(Event::Directory(directory));
             }
             (_, None, None) if !yes => {
                 // What the times belonged to does not come.
                 self.times = None;
-                events.push(Event::Complaint { by: Speaker::Sink, answer: said });
+                learnt(Event::Complaint { by: Speaker::Sink, answer: said });
             }
             (_, None, None) => {}
         }
@@ -361,10 +379,10 @@ impl Tap {
     }
 
     /// What is under way, as far as it came.
-    fn end(&mut self, events: &mut Vec<Event>) {
-        events.extend(self.file.take().map(|file| Event::File(*file)));
-        events.extend(self.directory.take().map(Event::Directory));
-        (self.source, self.sink) = (Vec::new(), Vec::new());
+    fn end(&mut self, learnt: &mut impl FnMut(Event)) {
+        let file = self.file.take().map(|file| Event::File(*file));
+        file.into_iter().chain(self.directory.take().map(Event::Directory)).for_each(learnt);
+        (self.source, self.sink) = (Early::default(), Early::default());
     }
 }
 
