@@ -55,12 +55,18 @@ pub(crate) enum Holds {
 
 /// As [`analyze`], and says what the facts hold for.
 pub(crate) fn analyze_shape(text: &[u8], settings: Settings) -> (Facts, Holds) {
-    let facts = analyze(text, settings);
-    let holds = match Shape::of(text) {
-        Some(shape) if are_of_shape(&facts, text, &shape) => Holds::Shape,
-        _ => Holds::Text,
+    let Some((shape, own)) = Shape::of(text).zip(std::str::from_utf8(text).ok()) else {
+        return (analyze(text, settings), Holds::Text);
     };
-    (facts, holds)
+    // What has a shape is short, ASCII and without a backslash: it is read in one way, whatever the settings.
+    match parse(own, ParserOptions::DEFAULT) {
+        Ok(tree) => {
+            let facts = facts_of(&tree).within_an_entry();
+            let holds = if are_of_shape(&facts, &tree, &shape) { Holds::Shape } else { Holds::Text };
+            (facts, holds)
+        }
+        Err(reason) => (Facts::unknown(reason).within_an_entry(), Holds::Text),
+    }
 }
 
 /// Statements whose integers are constants in expressions, but for a few types that have one.
@@ -72,16 +78,11 @@ const LEAST: &str = "0";
 /// The greatest.
 const GREATEST: &str = "999999999";
 
-/// Whether these facts of a text are those of every text of its shape: facts are made from the tree alone, and the tree is
+/// Whether these facts of a tree are those of every text of its shape: facts are made from the tree alone, and the tree is
 /// the same with the least integers and the greatest. The grammar's own look at an integer would show at one of these.
-fn are_of_shape(facts: &Facts, text: &[u8], shape: &Shape) -> bool {
-    if !facts.operations.iter().all(|operation| WITH_SHAPES.contains(operation)) {
-        return false;
-    }
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    let tree = |text: &str| parse(text, ParserOptions::DEFAULT).ok();
-    let Some(own) = tree(text) else { return false };
-    [LEAST, GREATEST].into_iter().all(|integer| tree(&shape.with(integer)).as_ref() == Some(&own))
+fn are_of_shape(facts: &Facts, own: &Tree, shape: &Shape) -> bool {
+    let same = |integer| parse(&shape.with(integer), ParserOptions::DEFAULT).is_ok_and(|tree| tree == *own);
+    facts.operations.iter().all(|operation| WITH_SHAPES.contains(operation)) && same(LEAST) && same(GREATEST)
 }
 
 /// Why a text is not analysed at all, if it is not.
@@ -104,9 +105,13 @@ fn plain_names(facts: &Facts) -> bool {
 /// Analyses a text that is read in one way.
 fn read(text: &str, options: ParserOptions) -> Facts {
     match parse(text, options) {
-        Ok(parsed) => Facts { fingerprint: Some(fingerprint::of(&parsed)), ..walk::facts(&parsed) },
+        Ok(parsed) => facts_of(&parsed),
         Err(reason) => Facts::unknown(reason),
     }
+}
+
+fn facts_of(parsed: &Tree) -> Facts {
+    Facts { fingerprint: Some(fingerprint::of(parsed)), ..walk::facts(parsed) }
 }
 
 fn parse(text: &str, options: ParserOptions) -> Result<Tree, Opaque> {
