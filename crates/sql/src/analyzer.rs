@@ -105,8 +105,7 @@ impl Analyzer {
     /// The facts of a text, if it was analysed before under these settings, or one whose facts are also this one's.
     #[must_use]
     pub fn known(&self, text: &[u8], settings: Settings) -> Option<Arc<Facts>> {
-        let cache = &self.shared.cache;
-        cache.get(&key(text, settings)).or_else(|| cache.get(&shape_key(&Shape::of(text)?, settings)))
+        self.shared.known(&key(text, settings), || Some(shape_key(&Shape::of(text)?, settings)))
     }
 
     /// Has a text analysed. Whatever happens, facts arrive within the deadline, if only [`Facts::unknown`].
@@ -178,8 +177,9 @@ impl Job {
 }
 
 impl Shared {
-    fn known(&self, keys: &Keys) -> Option<Arc<Facts>> {
-        self.cache.get(&keys.text).or_else(|| self.cache.get(&keys.shape?))
+    /// What is remembered by a text's key, or else by that of its shape, which is only made then.
+    fn known(&self, text: &Key, shape: impl FnOnce() -> Option<Key>) -> Option<Arc<Facts>> {
+        self.cache.get(text).or_else(|| self.cache.get(&shape()?))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -227,7 +227,8 @@ impl<'a> Worker<'a> {
     fn run(mut self) {
         while let Some(job) = self.shared.next() {
             // Somebody may have asked the same in the meantime.
-            let facts = self.shared.known(&job.keys).unwrap_or_else(|| self.analyse(&job));
+            let known = self.shared.known(&job.keys.text, || job.keys.shape);
+            let facts = known.unwrap_or_else(|| self.analyse(&job));
             job.end(facts);
         }
     }
