@@ -5,21 +5,13 @@
 use model::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::tree::{Node, Tree};
+use crate::tree::{Constants, Node, Tree};
 
 /// The fingerprint of what was parsed.
 pub(crate) fn of(parsed: &Tree) -> Digest {
     let mut form = Vec::with_capacity(1024);
     write(parsed, Constants::Alike, &mut form);
     Digest(Sha256::digest(&form).into())
-}
-
-/// Whether constants are told apart.
-#[derive(Clone, Copy)]
-enum Constants {
-    Alike,
-    /// In a `SET`: what is set is what the statement is.
-    Apart,
 }
 
 fn write(tree: &Tree, constants: Constants, form: &mut Vec<u8>) {
@@ -36,8 +28,7 @@ fn write(tree: &Tree, constants: Constants, form: &mut Vec<u8>) {
         Tree::List(items) => list(items, constants, form),
         Tree::Node(node) => match (node.kind, constants) {
             ("AConst" | "ParamRef", Constants::Alike) => form.push(b'?'),
-            ("VariableSetStmt", _) => fields(node, Constants::Apart, form),
-            _ => fields(node, constants, form),
+            _ => fields(node, constants.within(node.kind), form),
         },
     }
 }

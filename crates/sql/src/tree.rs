@@ -100,7 +100,7 @@ impl Tree {
 
 /// Makes the tree of a parser's value.
 pub(crate) fn of(value: &impl Serialize) -> Result<Tree, Unexpected> {
-    value.serialize(Planter { constants: Constants::Alike })
+    value.serialize(Planter { constants: Constants::Alike, within: Within::Other })
 }
 
 /// The parser's types have something that the tree has no place for.
@@ -114,20 +114,40 @@ impl ser::Error for Unexpected {
     }
 }
 
+/// Whether constants are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Constants {
+    Alike,
+    /// In a `SET`: what is set is what the statement is.
+    Apart,
+}
+
+impl Constants {
+    /// The same within a node of this kind.
+    pub(crate) fn within(self, kind: &str) -> Self {
+        if kind == "VariableSetStmt" { Self::Apart } else { self }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Planter {
     constants: Constants,
+    within: Within,
 }
 
-/// What becomes of an integer.
+/// What an integer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Constants {
-    /// It is in the tree, unless it is a constant's.
-    Alike,
-    /// It is a constant's, and is not in the tree.
-    Blank,
-    /// It is in the tree.
-    Apart,
+enum Within {
+    /// The value of a constant in an expression.
+    Constant,
+    /// Anything else.
+    Other,
+}
+
+impl Planter {
+    fn hides_integers(self) -> bool {
+        self.within == Within::Constant && self.constants == Constants::Alike
+    }
 }
 
 /// Integers of all widths.
@@ -217,9 +237,8 @@ impl ser::Serializer for Planter {
     }
 
     fn serialize_struct(self, kind: &'static str, length: usize) -> Result<Fields, Unexpected> {
-        // What is set is what the statement is.
-        let constants = if kind == "VariableSetStmt" { Constants::Apart } else { self.constants };
-        Ok(Fields { node: Node { kind, fields: Vec::with_capacity(length) }, planter: Planter { constants } })
+        let planter = Planter { constants: self.constants.within(kind), ..self };
+        Ok(Fields { node: Node { kind, fields: Vec::with_capacity(length) }, planter })
     }
 }
 
@@ -252,10 +271,10 @@ impl ser::SerializeStruct for Fields {
     type Error = Unexpected;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unexpected> {
-        let tree = match (self.node.kind, name, self.planter.constants) {
+        let tree = match (self.node.kind, name) {
             _ if is_place(name) => return Ok(()),
-            ("Integer", "ival", Constants::Blank) => Tree::Integer,
-            ("AConst", "val", Constants::Alike) => value.serialize(Planter { constants: Constants::Blank })?,
+            ("Integer", "ival") if self.planter.hides_integers() => Tree::Integer,
+            ("AConst", "val") => value.serialize(Planter { within: Within::Constant, ..self.planter })?,
             _ => value.serialize(self.planter)?,
         };
         self.node.fields.push((name, tree));
