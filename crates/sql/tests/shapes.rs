@@ -1,7 +1,6 @@
 //! What is known of a text because of another one is what is found out by looking at it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -83,16 +82,9 @@ fn facts_of_other_texts_are_their_own() {
 
 /// Statements of `tests/corpus`, and some with more integers.
 static STATEMENTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let pages = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
-    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    let mut statements: Vec<String> = WITH_INTEGERS.iter().map(|&statement| statement.to_owned()).collect();
-    for path in pages {
-        let page: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
-        let entries = page["statement"].as_array().unwrap().iter();
-        statements.extend(entries.filter_map(|entry| entry.get("sql")?.as_str().map(str::to_owned)));
-    }
-    statements
+    let own = WITH_INTEGERS.iter().map(|&statement| statement.to_owned());
+    let corpus = testkit::corpus::statements();
+    own.chain(corpus.iter().filter_map(|entry| entry.text("sql").map(str::to_owned))).collect()
 });
 
 const WITH_INTEGERS: &[&str] = &[
