@@ -146,8 +146,8 @@ pub struct Intent {
     pub rules: Vec<String>,
     /// The policy in force, if there is one.
     pub policy: Option<Digest>,
-    /// What the policy says of it where it only observes or break-glass lifts it, if that is not the decision. Logs of versions before 0.4 have
-    /// none.
+    /// What the policy says of it where it only observes or break-glass lifts it, if that is not the decision. Logs of
+    /// versions before 0.4 have none.
     pub observed: Option<Verdict>,
     /// The command under whose approval this one waits or runs, if it is not its own. Logs of versions before 0.5 have
     /// none.

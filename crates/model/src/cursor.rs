@@ -340,11 +340,11 @@ impl<'a> Cursor<'a> {
         Ok(id)
     }
 
-    #[inline(always)]
     pub(crate) fn break_glass_value(&mut self) -> Read<BreakGlassId> {
         self.session_value().map(|id| BreakGlassId::from_bytes(id.to_bytes()))
     }
 
+    #[inline(always)]
     pub(crate) fn base64_digest(&mut self) -> Read<Digest> {
         self.fixed(|text| base64::decode_32(text).map(Digest))
     }
