@@ -114,12 +114,13 @@ impl Output {
         }
         // Lines as they get whole: a character may be cut by a frame.
         let Some(text) = texts.get_mut(usize::from(stream.number())) else { return Ok(()) };
-        text.extend_from_slice(&bytes);
-        while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-            let rest = text.split_off(end + 1);
-            text.pop();
-            line(text, console)?;
-            *text = rest;
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (whole, piece) = piece.strip_suffix(b"\n").map_or((false, piece), |piece| (true, piece));
+            text.extend_from_slice(piece);
+            if whole {
+                line(text, console)?;
+                text.clear();
+            }
         }
         Ok(())
     }
