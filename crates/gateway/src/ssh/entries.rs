@@ -17,6 +17,7 @@ use wire::ssh::terminal::Seen;
 use wire::ssh::{scp, sftp};
 
 use super::lines::Line;
+use super::program::COMMAND_BYTES_MAX;
 use super::session::Said;
 use super::upstream::{Staged, Start};
 use crate::config::{Host, Shells};
@@ -126,8 +127,7 @@ impl Asked {
             }
         }
         if let Some(copy) = operation.copy {
-            let numbers =
-                [("from_offset", copy.from_offset), ("length", copy.length), ("to_offset", copy.to_offset)];
+            let numbers = [("from_offset", copy.from_offset), ("length", copy.length), ("to_offset", copy.to_offset)];
             parameters.extend(numbers.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
         }
         if let Some(data) = operation.data.as_ref().filter(|data| !data.is_empty()) {
@@ -198,7 +198,7 @@ impl Asked {
             RULE_SUBSYSTEM => {
                 format!("OnRecord does not carry the subsystem \"{}\".", String::from_utf8_lossy(&self.text))
             }
-            _ => format!("OnRecord carries no command of more than {} KiB.", 256),
+            _ => format!("OnRecord carries no command of more than {} KiB.", COMMAND_BYTES_MAX / 1024),
         }
     }
 }
