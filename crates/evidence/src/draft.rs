@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::{Checkpoint, CheckpointError, Nodes, TlogProof, VerifierKey, prove_inclusion, prove_leaves};
 use model::seal::FieldKey;
-use model::{Digest, Peek, SessionId};
+use model::{ContentKind, Digest, Peek, SessionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{TooLarge, Writer};
 use crate::entries::{write_entry, write_hashes, write_keys};
-use crate::fields::{FieldId, Kind};
+use crate::fields::FieldId;
 use crate::manifest::{Listed, Manifest};
 use crate::{names, readme};
 
@@ -29,7 +29,7 @@ pub struct Draft {
     /// What was asked for, as a command line would say it.
     pub selection: String,
     /// Kinds of content that are left out on purpose.
-    pub withheld: BTreeSet<Kind>,
+    pub withheld: BTreeSet<ContentKind>,
     /// The selected commands.
     pub commands: BTreeMap<SessionId, BTreeSet<u32>>,
     /// The entries by their indexes: the log's first one, all of the selected commands' sessions, and others.

@@ -4,91 +4,11 @@
 //! bundle is withheld everywhere in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use model::{BlobField, Body, CommandId, Digest, Entry, Erase, Field, SealedField, SessionId};
-
-/// A kind of sensitive content, as it can be withheld.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// The messages of the server.
-    Message,
-    /// What went over the streams of programs, and the digests of files.
-    Output,
-    /// The parameters of commands.
-    Parameters,
-    /// The text of commands.
-    Statement,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Message, Self::Output, Self::Parameters, Self::Statement];
-
-    /// The kind's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Statement => "statement",
-            Self::Parameters => "parameters",
-            Self::Message => "message",
-            Self::Output => "output",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+use model::{BlobField, Body, ContentKind, Digest, Entry, Erase, Field, SealedField, SessionId};
 
 /// A sealed field: its session and its number there.
 pub type FieldId = (SessionId, u64);
-
-/// The sensitive content of an entry.
-pub(crate) fn of(entry: &Entry) -> Vec<(CommandId, Kind, &Field)> {
-    match &entry.body {
-        Body::Intent(intent) => vec![
-            (intent.command, Kind::Statement, &intent.text),
-            (intent.command, Kind::Parameters, &intent.parameters),
-        ],
-        Body::Outcome(outcome) => {
-            let transcript = outcome.transcript.iter().map(|transcript| &transcript.content);
-            let output = transcript.chain(outcome.file.iter().map(|file| &file.sha256));
-            let output = output.map(|field| (outcome.of, Kind::Output, field));
-            std::iter::once((outcome.of, Kind::Message, &outcome.message)).chain(output).collect()
-        }
-        Body::Genesis(_)
-        | Body::Start(_)
-        | Body::Stop(_)
-        | Body::Recovery(_)
-        | Body::Heartbeat(_)
-        | Body::SessionOpen(_)
-        | Body::SessionClose(_)
-        | Body::Refused(_)
-        | Body::Cancel(_)
-        | Body::Erase(_)
-        | Body::Hold(_)
-        | Body::Witnesses(_)
-        | Body::Export(_)
-        | Body::Configuration(_)
-        | Body::IssuerKey(_)
-        | Body::Token(_)
-        | Body::Revocation(_)
-        | Body::Shared(_)
-        | Body::Outpost(_)
-        | Body::Approval(_)
-        | Body::Passkey(_)
-        | Body::BreakGlass(_) => Vec::new(),
-    }
-}
 
 /// The parts of a field that have a key of their own.
 pub(crate) fn sealed(field: &Field) -> (Option<&SealedField>, Option<&BlobField>) {
@@ -113,9 +33,9 @@ impl Disclosure {
     pub fn new<'a>(
         entries: impl Iterator<Item = &'a Entry> + Clone,
         commands: &BTreeMap<SessionId, BTreeSet<u32>>,
-        withheld: &BTreeSet<Kind>,
+        withheld: &BTreeSet<ContentKind>,
     ) -> Self {
-        let all = entries.flat_map(of);
+        let all = entries.flat_map(|entry| entry.body.contents());
         let mut kept_back = BTreeSet::new();
         for (command, kind, field) in all.clone() {
             if withheld.contains(&kind) {

@@ -27,7 +27,7 @@ mod verify;
 pub use archive::{BUNDLE_BYTES_MAX, FILES_MAX};
 pub use content::UNPACKED_BYTES_MAX;
 pub use draft::{Draft, DraftError};
-pub use fields::{Disclosure, Erased, FieldId, Kind, numbers};
+pub use fields::{Disclosure, Erased, FieldId, numbers};
 pub use json::SHOWN_BYTES_MAX;
 pub use manifest::{Listed, Manifest};
 pub use report::{ApprovalEntry, BreakGlassEntry, Command, Content, Counts, From, Report};

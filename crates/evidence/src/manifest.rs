@@ -6,10 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use model::{Digest, SessionId};
+use model::{ContentKind, Digest, SessionId};
 use serde::Deserialize;
-
-use crate::fields::Kind;
 
 pub(crate) const FORMAT: &str = "onrecord evidence";
 /// The version of the profile that this program writes and reads.
@@ -32,7 +30,7 @@ pub struct Manifest {
     /// The first and the last entry of the sessions that the selection touches.
     pub range: (u64, u64),
     /// Kinds of content that were left out on purpose.
-    pub withheld: BTreeSet<Kind>,
+    pub withheld: BTreeSet<ContentKind>,
     /// The commands that were selected.
     pub commands: BTreeMap<SessionId, BTreeSet<u32>>,
     /// Every other file.
@@ -126,7 +124,7 @@ impl Manifest {
             size: read.size,
             selection: read.selection,
             range: read.range,
-            withheld: read.withheld.iter().map(|kind| Kind::parse(kind)).collect::<Option<_>>()?,
+            withheld: read.withheld.iter().map(|kind| ContentKind::parse(kind)).collect::<Option<_>>()?,
             commands,
             files: files.collect::<Option<_>>()?,
         })
@@ -195,7 +193,7 @@ mod tests {
             size: 90,
             selection: "--contains \"a\u{202e}\"".to_owned(),
             range: (3, 80),
-            withheld: [Kind::Parameters].into(),
+            withheld: [ContentKind::Parameters].into(),
             commands: [(SessionId::from_bytes([1; 16]), [1, 2, 3, 7].into())].into(),
             files: vec![Listed { name: "vkey".to_owned(), bytes: 3, sha256: Digest([5; 32]) }],
         }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use ledger::Evaluation;
-use model::{AbsentReason, Approval, BreakGlass, Digest, Intent, Outcome, ProofMethod, Time};
+use model::{AbsentReason, Approval, BreakGlass, ContentKind, Digest, Intent, Outcome, ProofMethod, Time};
 
-use crate::fields::Kind;
 use crate::manifest::Manifest;
 
 /// The verdicts on a bundle.
@@ -24,7 +23,7 @@ pub struct Report {
     /// The files that this program does not know: only their digests were checked.
     pub unknown_files: Vec<String>,
     /// How much of the sensitive content of the selected commands can be read.
-    pub disclosure: BTreeMap<Kind, Counts>,
+    pub disclosure: BTreeMap<ContentKind, Counts>,
     /// The steps of all approvals in the bundle, in order. That they keep the rules is a matter of the verdicts.
     pub approvals: Vec<ApprovalEntry>,
     /// The steps of all break-glass in the bundle, likewise.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use ledger::audit::{Audit, BlobState, Place, Scope, Violation};
 use ledger::{Checkpoint, Evaluation, SignedNote, TlogProof, VerifierKey, WitnessPolicy, verify_leaves};
-use model::{Body, CommandId, Digest, Entry, Field, ProofMethod, SessionId};
+use model::{Body, CommandId, ContentKind, Digest, Entry, Field, ProofMethod, SessionId};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{self, File};
 use crate::content::Keyring;
 use crate::entries::{BadLine, Included, read_entries, read_hashes, read_keys};
-use crate::fields::{self, Disclosure, Erased, FieldId, Kind};
+use crate::fields::{self, Disclosure, Erased, FieldId};
 use crate::manifest::Manifest;
 use crate::names;
 use crate::report::{ApprovalEntry, BreakGlassEntry, Command, Content, Counts, From, Report};
@@ -61,7 +61,7 @@ struct State {
     witnessed: Option<(Evaluation, From)>,
     unknown_files: Vec<String>,
     left_out: u64,
-    disclosure: BTreeMap<Kind, Counts>,
+    disclosure: BTreeMap<ContentKind, Counts>,
     approvals: Vec<ApprovalEntry>,
     break_glass: Vec<BreakGlassEntry>,
     commands: Vec<Command>,
@@ -332,7 +332,8 @@ impl State {
         }
         self.range(manifest, entries);
         let plain = || entries.iter().map(|included| &included.entry);
-        let here: BTreeSet<CommandId> = plain().flat_map(fields::of).map(|(command, _, _)| command).collect();
+        let here: BTreeSet<CommandId> =
+            plain().flat_map(|entry| entry.body.contents()).map(|(command, _, _)| command).collect();
         for (session, ordinals) in &manifest.commands {
             let missing = |ordinal: &&u32| !here.contains(&CommandId { session: *session, ordinal: **ordinal });
             if let Some(missing) = ordinals.iter().find(missing) {
@@ -391,7 +392,7 @@ impl State {
         if let Body::SessionOpen(open) = &included.entry.body {
             opening.proofs.insert(open.link.session, open.identity.proof.method);
         }
-        for (command, kind, field) in fields::of(&included.entry) {
+        for (command, kind, field) in included.entry.body.contents() {
             used.extend(fields::numbers(field).map(|number| (command.session, number)));
             let selected = manifest.commands.get(&command.session).is_some_and(|all| all.contains(&command.ordinal));
             let content = match opening.content(command, kind, field, selected) {
@@ -405,7 +406,7 @@ impl State {
                 continue;
             }
             match (&included.entry.body, kind) {
-                (Body::Intent(intent), Kind::Statement) => {
+                (Body::Intent(intent), ContentKind::Statement) => {
                     let command = Command {
                         index: included.index,
                         time: included.entry.time,
@@ -424,7 +425,7 @@ impl State {
                     }
                 }
                 // Checked like the rest; it is read with `onrecord output`.
-                (Body::Outcome(_), Kind::Output) => {}
+                (Body::Outcome(_), ContentKind::Output) => {}
                 (Body::Outcome(outcome), _) => {
                     if let Some(command) = commands.get_mut(&outcome.of) {
                         command.outcome = Some(outcome.clone());
@@ -498,13 +499,19 @@ struct Opening<'a> {
     wanted: Disclosure,
     erased: Erased,
     keyring: &'a Keyring<'a>,
-    counts: BTreeMap<Kind, Counts>,
+    counts: BTreeMap<ContentKind, Counts>,
     /// How each session's identity was proven.
     proofs: BTreeMap<SessionId, ProofMethod>,
 }
 
 impl Opening<'_> {
-    fn content(&mut self, command: CommandId, kind: Kind, field: &Field, selected: bool) -> Result<Content, String> {
+    fn content(
+        &mut self,
+        command: CommandId,
+        kind: ContentKind,
+        field: &Field,
+        selected: bool,
+    ) -> Result<Content, String> {
         let mut fresh = Counts::default();
         let counts = if selected { self.counts.entry(kind).or_default() } else { &mut fresh };
         if let Field::Absent(reason) = field {

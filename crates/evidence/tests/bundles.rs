@@ -3,12 +3,13 @@
 
 mod support;
 
-use evidence::{Content, From, Kind, Report, Trust, verify};
+use evidence::{Content, From, Report, Trust, verify};
 use ledger::audit::CompletenessVerdict as Complete;
 use ledger::{CosignerKey, Quorum, SigningKey, leaf_hash};
 use model::{
     ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, BreakGlassEnd, BreakGlassFinding,
-    BreakGlassId, BreakGlassOpening, BreakGlassReview, BreakGlassStep, CommandId, Digest, Entry, Field, Label, Status,
+    BreakGlassId, BreakGlassOpening, BreakGlassReview, BreakGlassStep, CommandId, ContentKind, Digest, Entry, Field,
+    Label, Status,
 };
 use proptest::prelude::*;
 use support::*;
@@ -45,7 +46,7 @@ fn a_bundle_of_everything_verifies_and_shows_everything() {
     assert_eq!(texts[4], "select 'x' ".repeat(12));
     assert_eq!(report.commands[1].message.text().unwrap(), "permission denied for orders");
     assert!(matches!(report.commands[2].message, Content::Absent(_)));
-    assert_eq!(report.disclosure[&Kind::Statement].disclosed, 5);
+    assert_eq!(report.disclosure[&ContentKind::Statement].disclosed, 5);
     // Without a key from elsewhere it verifies too, and says so.
     let report = verify(&bundle, &Trust::default());
     good(&report);
@@ -200,18 +201,20 @@ fn entry_at(entries: &[u8], at: usize) -> Option<u64> {
 fn withheld_content_is_said_to_be_withheld() {
     let (log, commands) = log();
     let all = log.build(&log.draft(&commands, &[]));
-    for kinds in [vec![Kind::Statement], vec![Kind::Parameters, Kind::Message], Kind::ALL.to_vec()] {
+    for kinds in
+        [vec![ContentKind::Statement], vec![ContentKind::Parameters, ContentKind::Message], ContentKind::ALL.to_vec()]
+    {
         let bundle = log.build(&log.draft(&commands, &kinds));
         assert!(bundle.len() < all.len());
         let report = verify(&bundle, &trust(&log));
         good(&report);
-        for kind in Kind::ALL {
+        for kind in ContentKind::ALL {
             let counts = report.disclosure[&kind];
             let (open, closed) = if kinds.contains(&kind) { (0, counts.withheld) } else { (counts.disclosed, 0) };
             assert_eq!((counts.disclosed, counts.withheld, counts.erased), (open, closed, 0), "{kind}");
             assert!(open + closed > 0, "{kind}");
         }
-        if kinds.contains(&Kind::Statement) {
+        if kinds.contains(&ContentKind::Statement) {
             assert!(report.commands.iter().all(|command| command.text == Content::Withheld));
             assert_eq!(report.audit.integrity.blobs, 0);
         }
@@ -226,7 +229,7 @@ fn erased_content_is_said_to_be_erased() {
     good(&report);
     assert_eq!(report.commands[0].text, Content::Erased);
     assert_eq!(report.commands[3].text, Content::Erased);
-    assert_eq!(report.disclosure[&Kind::Statement].erased, 3);
+    assert_eq!(report.disclosure[&ContentKind::Statement].erased, 3);
     assert!(report.commands[1].text.text().is_some(), "the other session is not");
 
     // One field alone: its key is gone, and the entry says so.
@@ -370,7 +373,7 @@ fn make_the_corpus() {
     let keys = find(&whole, b"keys.txt", find(&whole, b"entries.txt", manifest_end)) + 8;
     let keys_end = find(&whole, b"PK\x03\x04", keys);
     draft.page.clear();
-    let small = log.draft(&commands[..1], &Kind::ALL);
+    let small = log.draft(&commands[..1], &ContentKind::ALL);
     for (name, bytes) in [
         ("whole", whole.as_slice()),
         ("withheld", &log.build(&small)),
@@ -400,7 +403,7 @@ proptest! {
     #[test]
     fn any_selection_verifies(
         picks in prop::collection::btree_set(0usize..5, 1..5),
-        kinds in prop::sample::subsequence(Kind::ALL.to_vec(), 0..=3),
+        kinds in prop::sample::subsequence(ContentKind::ALL.to_vec(), 0..=3),
         more in 0usize..40,
     ) {
         let (mut log, commands) = log();

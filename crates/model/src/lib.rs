@@ -13,6 +13,7 @@ mod break_glass;
 mod closed;
 mod command;
 mod comment;
+mod content;
 mod cursor;
 mod custody;
 mod decode;
@@ -47,6 +48,7 @@ pub use command::{
     RESULTS_MAX, Reason, StatementResult, Status, Transaction, Transcript, Verdict, Via, Who,
 };
 pub use comment::{COMMENT_BYTES_MAX, COMMENT_CLAIMS_MAX, comment_claims, fuzz_comment};
+pub use content::ContentKind;
 pub use custody::{Actor, Erase, EraseCause, Export, Hold, HoldAction, WitnessStanding, WitnessState, Witnesses};
 pub use decode::DecodeError;
 pub use digest::Digest;

@@ -65,13 +65,11 @@ impl Skim {
 /// By the long way.
 impl From<Entry> for Skim {
     fn from(entry: Entry) -> Self {
-        let blobs = |fields: Vec<Field>| {
-            let blob = |field| match field {
-                Field::Blob(blob) => Some(blob),
-                Field::Absent(_) | Field::Sealed(_) => None,
-            };
-            fields.into_iter().filter_map(blob).collect()
+        let blob = |field: &Field| match field {
+            Field::Blob(blob) => Some(blob.clone()),
+            Field::Absent(_) | Field::Sealed(_) => None,
         };
+        let blobs = entry.body.contents().filter_map(|(_, _, field)| blob(field)).collect();
         let time = entry.time;
         match entry.body {
             Body::Intent(intent) => Self::Command(SkimmedCommand {
@@ -82,7 +80,7 @@ impl From<Entry> for Skim {
                 held: intent.verdict == Verdict::Hold || intent.approval.is_some(),
                 break_glass: intent.break_glass,
                 executed: false,
-                blobs: blobs(vec![intent.text, intent.parameters]),
+                blobs,
             }),
             Body::Outcome(outcome) => Self::Command(SkimmedCommand {
                 time,
@@ -92,12 +90,7 @@ impl From<Entry> for Skim {
                 held: false,
                 break_glass: None,
                 executed: outcome.executed,
-                blobs: blobs(
-                    [Some(outcome.message), outcome.transcript.map(|it| it.content), outcome.file.map(|it| it.sha256)]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                ),
+                blobs,
             }),
             body => Self::Other(Box::new(Entry { time, body })),
         }

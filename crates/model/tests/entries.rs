@@ -492,6 +492,19 @@ fn entry() -> impl Strategy<Value = Entry> {
         .prop_map(|(wall_us, boot_us, body)| Entry { time: Time { wall_us, boot_us }, body })
 }
 
+/// The fields in an entry's JSON, wherever they are: how many, and of how many bytes if they are sealed.
+fn fields(json: &serde_json::Value, found: &mut Vec<Option<u64>>) {
+    match json {
+        serde_json::Value::Object(object) => match (object.get("absent"), object.get("sealed"), object.get("blob")) {
+            (Some(_), None, None) => found.push(None),
+            (None, Some(field), None) | (None, None, Some(field)) => found.push(field["l"].as_u64()),
+            _ => object.values().for_each(|value| fields(value, found)),
+        },
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        _ => {}
+    }
+}
+
 proptest! {
     #[test]
     fn entries_round_trip(entry in entry()) {
@@ -502,6 +515,17 @@ proptest! {
         prop_assert_eq!(&Entry::decode(&leaf).unwrap(), &entry);
         prop_assert_eq!(&oracle::decode(&leaf).unwrap(), &entry);
         prop_assert_eq!(Skim::read(&leaf).unwrap(), Skim::from(entry.clone()));
+        // Every field that is written is content that is known of.
+        let mut written = Vec::new();
+        fields(&serde_json::from_slice(&leaf).unwrap(), &mut written);
+        let mut known: Vec<_> = entry.body.contents().map(|(_, _, field)| match field {
+            Field::Absent(_) => None,
+            Field::Sealed(sealed) => Some(sealed.length),
+            Field::Blob(blob) => Some(blob.length),
+        }).collect();
+        written.sort();
+        known.sort();
+        prop_assert_eq!(written, known);
         let peek = Peek::new(&leaf).unwrap();
         prop_assert_eq!(peek.kind, entry.body.kind());
         prop_assert_eq!(peek.place, entry.body.link().map(|link| (link.session, link.number)));

@@ -13,12 +13,12 @@ use common::{Place, Ran};
 use model::{
     Actor, Approval, ApprovalDecision, ApprovalRequest, ApprovalStep, ApprovalVote, Body, BreakGlass, BreakGlassEnd,
     BreakGlassFinding, BreakGlassId, BreakGlassOpening, BreakGlassReview, BreakGlassStep, ChannelBinding, CommandId,
-    Digest, Durability, Identity, Known, Label, Proof, ProofMethod, Reason, SessionEnd, Status, Time, Verdict, Via,
+    ContentKind, Digest, Durability, Identity, Known, Label, Proof, ProofMethod, Reason, SessionEnd, Status, Time,
+    Verdict, Via,
 };
 use serde_json::{Value, json};
 use store::{
-    Clock, CommandField, IntentDraft, Level, Lone, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionLog,
-    SessionStart,
+    Clock, IntentDraft, Level, Lone, Options, OutcomeDraft, Reader, Recorder, SessionClosing, SessionLog, SessionStart,
 };
 
 /// Ticks by a millisecond and a half whenever it is asked.
@@ -492,7 +492,7 @@ fn what_was_erased_is_said_to_be_erased() {
     let recorder = open(&place);
     let rows: Value = serde_json::from_str(&place.run("commands --data data --output json").out).unwrap();
     let by = Actor { name: "uid:0".to_owned(), known: Known::Verified };
-    recorder.redact(rows[1]["id"].as_str().unwrap().parse().unwrap(), CommandField::Parameters, &by, "a name").unwrap();
+    recorder.redact(rows[1]["id"].as_str().unwrap().parse().unwrap(), ContentKind::Parameters, &by, "a name").unwrap();
     recorder.erase(rows[4]["session"].as_str().unwrap().parse().unwrap(), &by, "asked for").unwrap();
     recorder.stop().unwrap();
     let after = export(&place, "", "after.zip");

@@ -38,8 +38,8 @@ pub use approvals::{ApprovalEntry, ApprovalStory, BreakGlassEntry};
 pub use blob::{BlobReader, BlobWriter, HEAD_BYTES};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, clock_state};
 pub use custody::{
-    CommandField, Custody, CustodyError, Due, Erased, Held, HoldScope, Pace, REASON_BYTES_MAX, Retained,
-    RetentionRules, retention_due,
+    Custody, CustodyError, Due, Erased, Held, HoldScope, Pace, REASON_BYTES_MAX, Retained, RetentionRules,
+    retention_due,
 };
 pub use disk::{Disk, DiskFile, Mode, RealDisk, read_file, replace_file, write_all};
 pub use epoch::{BeginEpoch, begin_epoch, epoch_origin, epochs};

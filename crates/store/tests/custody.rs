@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::*;
-use model::{Actor, CommandId, EraseCause, Field, Known, SessionId, Status};
+use model::{Actor, CommandId, ContentKind, EraseCause, Field, Known, SessionId, Status};
 use store::{
-    CommandField, CommandView, Custody, CustodyError, Disk, Filter, Gate, HoldScope, LocalKey, Opened, Options,
-    OutcomeDraft, Reader, Recorder, SessionLog, StoreError, Wrapping, WrappingError, WrappingKey, commands, verify_on,
+    CommandView, Custody, CustodyError, Disk, Filter, Gate, HoldScope, LocalKey, Opened, Options, OutcomeDraft, Reader,
+    Recorder, SessionLog, StoreError, Wrapping, WrappingError, WrappingKey, commands, verify_on,
 };
 use testkit::sim_disk::{Fault, SimDisk, Unsynced};
 
@@ -106,7 +106,7 @@ fn an_erased_session_is_gone_and_the_record_says_so() {
     let erased = recorder.erase(first, &person(), "asked for by Alice").unwrap();
     assert_eq!((erased.session, erased.blobs), (first, 1));
     assert!(matches!(recorder.erase(first, &person(), "again"), Err(CustodyError::Already)));
-    let again = recorder.redact(command_of(first, 1), CommandField::Message, &person(), "again");
+    let again = recorder.redact(command_of(first, 1), ContentKind::Message, &person(), "again");
     assert!(matches!(again, Err(CustodyError::Already)));
     let nobody = SessionId::new(1, [1; 10]);
     assert!(matches!(recorder.erase(nobody, &person(), "x"), Err(CustodyError::NoSession(_))));
@@ -148,7 +148,7 @@ fn what_is_still_open_is_not_erased() {
     let (mut session, _opening) = recorder.open_session(start()).unwrap();
     let id = command(&gate, &mut session, "select 1").unwrap();
     assert!(matches!(recorder.erase(id.session, &person(), "x"), Err(CustodyError::Open(_))));
-    let redacted = recorder.redact(id, CommandField::Statement, &person(), "x");
+    let redacted = recorder.redact(id, ContentKind::Statement, &person(), "x");
     assert!(matches!(redacted, Err(CustodyError::Open(_))));
     session.close(closing()).unwrap();
     recorder.erase(id.session, &person(), "x").unwrap();
@@ -168,16 +168,16 @@ fn one_field_goes_and_the_others_stay() {
             [view.text, view.parameters, view.outcome.unwrap().message].map(|content| !is_erased(&content))
         })
     };
-    let shared = redact(1, CommandField::Statement).unwrap().shared;
-    assert_eq!(shared, [(command_of(first, 2), CommandField::Statement)]);
+    let shared = redact(1, ContentKind::Statement).unwrap().shared;
+    assert_eq!(shared, [(command_of(first, 2), ContentKind::Statement)]);
     assert_eq!(texts(&disk), [[false, true, true], [false, true, true], [true; 3]]);
-    assert!(matches!(redact(2, CommandField::Statement), Err(CustodyError::Already)));
-    assert!(matches!(redact(9, CommandField::Statement), Err(CustodyError::NoCommand(_))));
-    let nothing = recorder.redact(command_of(second, 1), CommandField::Message, &person(), "x");
+    assert!(matches!(redact(2, ContentKind::Statement), Err(CustodyError::Already)));
+    assert!(matches!(redact(9, ContentKind::Statement), Err(CustodyError::NoCommand(_))));
+    let nothing = recorder.redact(command_of(second, 1), ContentKind::Message, &person(), "x");
     assert!(matches!(nothing, Err(CustodyError::Nothing { .. })));
 
-    redact(2, CommandField::Parameters).unwrap();
-    let blob = redact(3, CommandField::Statement).unwrap();
+    redact(2, ContentKind::Parameters).unwrap();
+    let blob = redact(3, ContentKind::Statement).unwrap();
     assert_eq!((blob.blobs, blob.shared.len()), (1, 0));
     let after = [[false, true, true], [false, false, true], [false, true, true]];
     assert_eq!(texts(&disk), after);
@@ -217,9 +217,9 @@ fn an_old_copy_of_the_keys_brings_nothing_back() {
     };
     let whole = copy(&disk);
     let (recorder, _) = open(&disk).unwrap();
-    recorder.redact(command_of(first, 1), CommandField::Parameters, &person(), "x").unwrap();
+    recorder.redact(command_of(first, 1), ContentKind::Parameters, &person(), "x").unwrap();
     let redacted_once = copy(&disk);
-    recorder.redact(command_of(first, 2), CommandField::Parameters, &person(), "x").unwrap();
+    recorder.redact(command_of(first, 2), ContentKind::Parameters, &person(), "x").unwrap();
     recorder.erase(second, &person(), "x").unwrap();
     recorder.stop().unwrap();
 
@@ -291,7 +291,7 @@ fn a_hold_keeps_what_it_covers() {
         let held = |recorder: &Recorder| {
             let erase = recorder.erase(first, &person(), "x").unwrap_err();
             assert!(erase.to_string().contains(&hold) && erase.to_string().contains("litigation"), "{erase}");
-            let redact = recorder.redact(command_of(first, 1), CommandField::Message, &person(), "x");
+            let redact = recorder.redact(command_of(first, 1), ContentKind::Message, &person(), "x");
             assert!(matches!(redact, Err(CustodyError::Held { .. })), "{redact:?}");
         };
         held(&recorder);
@@ -325,7 +325,7 @@ fn a_hold_keeps_what_it_covers() {
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Erase,
-    Redact(u32, CommandField),
+    Redact(u32, ContentKind),
 }
 
 fn do_it(recorder: &Recorder, first: SessionId, deed: Deed) -> Result<(), CustodyError> {
@@ -351,15 +351,15 @@ fn assert_honest(disk: &SimDisk, first: SessionId, deed: Deed, acknowledged: boo
         let at = usize::try_from(ordinal).unwrap() - 1;
         let message = &view.outcome.as_ref().unwrap().message;
         let contents = [
-            (&view.text, texts[at], CommandField::Statement),
-            (&view.parameters, others[at].0, CommandField::Parameters),
-            (message, others[at].1, CommandField::Message),
+            (&view.text, texts[at], ContentKind::Statement),
+            (&view.parameters, others[at].0, ContentKind::Parameters),
+            (message, others[at].1, ContentKind::Message),
         ];
         for (content, expected, field) in contents {
             let meant = match deed {
                 Deed::Erase => true,
                 Deed::Redact(of, role) => {
-                    let prepared = field == CommandField::Statement && of < 3 && ordinal < 3;
+                    let prepared = field == ContentKind::Statement && of < 3 && ordinal < 3;
                     role == field && (of == ordinal || prepared)
                 }
             };
@@ -375,7 +375,7 @@ fn assert_honest(disk: &SimDisk, first: SessionId, deed: Deed, acknowledged: boo
 }
 
 const DEEDS: [Deed; 3] =
-    [Deed::Erase, Deed::Redact(1, CommandField::Statement), Deed::Redact(3, CommandField::Statement)];
+    [Deed::Erase, Deed::Redact(1, ContentKind::Statement), Deed::Redact(3, ContentKind::Statement)];
 
 #[test]
 fn the_power_goes_at_every_operation_of_an_erasure() {
@@ -490,7 +490,7 @@ fn the_seal_key_is_wrapped_anew_or_stays_as_it_was() {
     assert!(!without.has_keys() && without.no_keys().unwrap().contains("wrapping_key"), "{:?}", without.no_keys());
     let (recorder, _) = open_with(&disk, with_key(Some(wrapping(b'1'))), 3).unwrap();
     assert!(matches!(Recorder::rewrap(&disk, Some(&one), None), Err(StoreError::Locked)));
-    recorder.redact(command_of(first, 1), CommandField::Message, &person(), "x").unwrap();
+    recorder.redact(command_of(first, 1), ContentKind::Message, &person(), "x").unwrap();
     recorder.stop().unwrap();
     let reader = Reader::with(Arc::new(disk.clone()), Some(&one)).unwrap();
     let view = commands(&reader, Filter::default()).next().unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io::Write as _;
 
-use evidence::{Disclosure, Draft, Erased, Kind};
+use evidence::{Disclosure, Draft, Erased};
 use ledger::{Checkpoint, Nodes, SignedNote, SigningKey, leaf_hash, root};
 use model::seal::{CHUNK_BYTES, ChunkSealer, Last, SessionKey, seal};
 use model::*;
@@ -347,12 +347,12 @@ impl Log {
     }
 
     /// A draft of these commands: what an exporter would put together.
-    pub fn draft(&self, commands: &[CommandId], withheld: &[Kind]) -> Draft {
+    pub fn draft(&self, commands: &[CommandId], withheld: &[ContentKind]) -> Draft {
         let mut selected: BTreeMap<SessionId, BTreeSet<u32>> = BTreeMap::new();
         for command in commands {
             selected.entry(command.session).or_default().insert(command.ordinal);
         }
-        let withheld: BTreeSet<Kind> = withheld.iter().copied().collect();
+        let withheld: BTreeSet<ContentKind> = withheld.iter().copied().collect();
         let mut sessions: BTreeSet<SessionId> = selected.keys().copied().collect();
         for entry in self.entries() {
             if let Body::Approval(Approval { of, step: ApprovalStep::Used { command } }) = entry.body
@@ -365,7 +365,7 @@ impl Log {
         for (index, (leaf, entry)) in self.leaves.iter().zip(self.entries()).enumerate() {
             let wanted = match entry.body.link() {
                 Some(link) => sessions.contains(&link.session),
-                None => entry.body.kind() != model::Kind::Heartbeat,
+                None => entry.body.kind() != Kind::Heartbeat,
             };
             if wanted {
                 entries.insert(index as u64, leaf.clone());

@@ -1,8 +1,8 @@
 //! `onrecord erase` and `onrecord redact`: content is destroyed; that it was there, and who did it and why, stays.
 
 use clap::Args;
+use model::ContentKind;
 use serde_json::Value;
-use store::CommandField;
 
 use super::Context;
 use super::asking::{self, number, text};
@@ -29,9 +29,9 @@ pub struct Erase {
 pub struct Redact {
     /// The command (SESSION.N), in full or by the end of the session's id
     command: String,
-    /// What of it: statement, parameters or message
+    /// What of it: statement, parameters, message or output
     #[arg(long, value_name = "FIELD", value_parser = field)]
-    field: CommandField,
+    field: ContentKind,
     /// Why; it stays on the record, so do not repeat here what is to be erased
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -84,6 +84,6 @@ fn report(context: &mut Context, answer: &Value, said: &str) -> Result<(), Failu
     Ok(())
 }
 
-fn field(text: &str) -> Result<CommandField, &'static str> {
-    CommandField::parse(text).ok_or("write statement, parameters or message")
+fn field(text: &str) -> Result<ContentKind, &'static str> {
+    ContentKind::parse(text).ok_or("write statement, parameters, message or output")
 }

@@ -3,11 +3,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use model::{Actor, CommandId, Digest, Export, IdentityName, Known, SessionId, wall_text};
+use model::{Actor, CommandId, ContentKind, Digest, Export, IdentityName, Known, SessionId, wall_text};
 use serde_json::{Value, json};
-use store::{
-    CommandField, CustodyError, Erased, GatewayEntry, Health, Held, HoldScope, Pace, Recorder, RetentionRules,
-};
+use store::{CustodyError, Erased, GatewayEntry, Health, Held, HoldScope, Pace, Recorder, RetentionRules};
 
 use gateway::{Access, AccessError, InUse, Outposts, OutpostsError, Seen, Standing};
 
@@ -78,8 +76,11 @@ impl Executor {
                 Ok(erased(&recorder.erase(parsed::<SessionId>("session", session)?, by, reason)?))
             }
             Request::Redact { command, field, reason } => {
-                let field = CommandField::parse(field).ok_or_else(|| {
-                    Refusal::new(Code::Invalid, format_args!("{field:?} is no field: statement, parameters or message"))
+                let field = ContentKind::parse(field).ok_or_else(|| {
+                    Refusal::new(
+                        Code::Invalid,
+                        format_args!("{field:?} is no field: statement, parameters, message or output"),
+                    )
                 })?;
                 Ok(erased(&recorder.redact(parsed::<CommandId>("command", command)?, field, by, reason)?))
             }

@@ -20,11 +20,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use model::{Actor, Body, CommandId, Erase, EraseCause, Hold, HoldAction, IdentityName, SessionId, Time};
+use model::{Actor, Body, CommandId, ContentKind, Erase, EraseCause, Hold, HoldAction, IdentityName, SessionId, Time};
 
 pub use self::retention::{Due, Pace, Retained, RetentionRules, retention_due};
 pub use self::state::Held;
-pub use self::subject::CommandField;
 
 use self::destroy::{Came, Means, Others};
 use self::state::State;
@@ -75,7 +74,7 @@ pub enum CustodyError {
         /// The command.
         command: CommandId,
         /// The field.
-        field: CommandField,
+        field: ContentKind,
     },
     /// The slot that the session names has the key of something else.
     #[error("the key in the slot of session {0} is not the one that the session began with; nothing was erased")]
@@ -130,7 +129,7 @@ pub struct Erased {
     /// How many blobs were removed.
     pub blobs: u64,
     /// Of a redaction: what else had the same content, such as other executions of one prepared statement.
-    pub shared: Vec<(CommandId, CommandField)>,
+    pub shared: Vec<(CommandId, ContentKind)>,
 }
 
 /// What the log says of its own content, read without a lock.
@@ -343,7 +342,7 @@ impl Recorder {
     pub fn redact(
         &self,
         command: CommandId,
-        field: CommandField,
+        field: ContentKind,
         by: &Actor,
         reason: &str,
     ) -> Result<Erased, CustodyError> {

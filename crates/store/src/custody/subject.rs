@@ -4,54 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use model::{
-    Body, CommandId, Digest, Entry, Field, IdentityName, Intent, Kind, Outcome, Peek, SessionClose, SessionId,
-    SessionOpen, Time,
+    Body, CommandId, ContentKind, Digest, Entry, Field, IdentityName, Kind, Peek, SessionClose, SessionId, SessionOpen,
+    Time,
 };
 
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::walk::{GroupAt, Step, Tail, Walk};
 
-/// The sensitive fields of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CommandField {
-    /// Its text.
-    Statement,
-    /// Its parameters.
-    Parameters,
-    /// The server's message.
-    Message,
-    /// What went over its streams, or the digest of its file.
-    Output,
-}
-
-impl CommandField {
-    /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Statement, Self::Parameters, Self::Message, Self::Output];
-
-    /// Its name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Statement => "statement",
-            Self::Parameters => "parameters",
-            Self::Message => "message",
-            Self::Output => "output",
-        }
-    }
-
-    /// The field of this name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|field| field.as_str() == text)
-    }
-}
-
 /// That an entry names a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Use {
     pub(crate) command: CommandId,
-    pub(crate) role: CommandField,
+    pub(crate) role: ContentKind,
     /// The field's number; none if it is absent.
     pub(crate) number: Option<u64>,
 }
@@ -117,34 +82,16 @@ impl Gathering {
             Body::SessionOpen(open) if wanted(&open) => {
                 self.open.insert(id, Subject::new(index, open));
             }
-            Body::Intent(intent) => self.intent(&intent),
-            Body::Outcome(outcome) => self.outcome(&outcome),
             Body::SessionClose(SessionClose { .. }) => {
                 let closed = self.open.remove(&id);
                 return Ok(closed.map(|subject| Subject { closed: Some(time), ..subject }));
             }
-            _ => {}
+            body => body.contents().for_each(|(command, role, field)| self.field(id, command, role, field)),
         }
         Ok(None)
     }
 
-    fn intent(&mut self, intent: &Intent) {
-        self.field(intent.link.session, intent.command, CommandField::Statement, &intent.text);
-        self.field(intent.link.session, intent.command, CommandField::Parameters, &intent.parameters);
-    }
-
-    fn outcome(&mut self, outcome: &Outcome) {
-        let (session, of) = (outcome.link.session, outcome.of);
-        self.field(session, of, CommandField::Message, &outcome.message);
-        if let Some(transcript) = &outcome.transcript {
-            self.field(session, of, CommandField::Output, &transcript.content);
-        }
-        if let Some(file) = &outcome.file {
-            self.field(session, of, CommandField::Output, &file.sha256);
-        }
-    }
-
-    fn field(&mut self, session: SessionId, command: CommandId, role: CommandField, field: &Field) {
+    fn field(&mut self, session: SessionId, command: CommandId, role: ContentKind, field: &Field) {
         let Some(subject) = self.open.get_mut(&session) else {
             return;
         };

@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use evidence::{Draft, DraftError, Kind, Trust};
-use model::{Actor, Digest, Known};
+use evidence::{Draft, DraftError, Trust};
+use model::{Actor, ContentKind, Digest, Known};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use store::{Options, Published, Reader};
@@ -222,13 +222,13 @@ fn proven(bytes: &[u8], draft: &Draft) -> Result<evidence::Report, Failure> {
     }
 }
 
-fn kinds(withhold: &[Withhold]) -> BTreeSet<Kind> {
+fn kinds(withhold: &[Withhold]) -> BTreeSet<ContentKind> {
     let kinds = |withhold: &Withhold| match withhold {
-        Withhold::Statement => vec![Kind::Statement],
-        Withhold::Parameters => vec![Kind::Parameters],
-        Withhold::Message => vec![Kind::Message],
-        Withhold::Output => vec![Kind::Output],
-        Withhold::All => Kind::ALL.to_vec(),
+        Withhold::Statement => vec![ContentKind::Statement],
+        Withhold::Parameters => vec![ContentKind::Parameters],
+        Withhold::Message => vec![ContentKind::Message],
+        Withhold::Output => vec![ContentKind::Output],
+        Withhold::All => ContentKind::ALL.to_vec(),
     };
     withhold.iter().flat_map(kinds).collect()
 }

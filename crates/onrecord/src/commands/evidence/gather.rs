@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{IsTerminal as _, Write as _};
 
-use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId, Kind};
+use evidence::{BUNDLE_BYTES_MAX, Disclosure, Erased, FieldId};
 use model::seal::FieldKey;
 use model::{
-    ApprovalStep, Body, BreakGlassId, BreakGlassStep, Digest, Entry, Evidence, Field, Identity, PasskeyAction,
-    SessionId,
+    ApprovalStep, Body, BreakGlassId, BreakGlassStep, ContentKind, Digest, Entry, Evidence, Field, Identity,
+    PasskeyAction, SessionId,
 };
 use store::Reader;
 
@@ -227,7 +227,7 @@ pub(super) fn open(
     reader: &Reader,
     entries: &BTreeMap<u64, Vec<u8>>,
     commands: &BTreeMap<SessionId, BTreeSet<u32>>,
-    withheld: &BTreeSet<Kind>,
+    withheld: &BTreeSet<ContentKind>,
 ) -> Result<Opened, Failure> {
     let decoded: Result<Vec<Entry>, _> = entries.values().map(|leaf| Entry::decode(leaf)).collect();
     let decoded =
@@ -235,7 +235,8 @@ pub(super) fn open(
     let disclosure = Disclosure::new(decoded.iter(), commands, withheld);
     let erased = Erased::new(decoded.iter());
     let mut opened = Opened { keys: BTreeMap::new(), blobs: BTreeMap::new() };
-    for (session, field) in decoded.iter().flat_map(fields) {
+    for (command, _, field) in decoded.iter().flat_map(|entry| entry.body.contents()) {
+        let session = command.session;
         for number in evidence::numbers(field) {
             let id = (session, number);
             if !disclosure.fields.contains(&id) || opened.keys.contains_key(&id) || erased.has(session, field) {
@@ -253,19 +254,6 @@ pub(super) fn open(
         }
     }
     Ok(opened)
-}
-
-fn fields(entry: &Entry) -> impl Iterator<Item = (SessionId, &Field)> {
-    let fields = match &entry.body {
-        Body::Intent(intent) => vec![(intent.link.session, &intent.text), (intent.link.session, &intent.parameters)],
-        Body::Outcome(outcome) => {
-            let content = outcome.transcript.iter().map(|transcript| &transcript.content);
-            let content = content.chain(outcome.file.iter().map(|file| &file.sha256));
-            std::iter::once(&outcome.message).chain(content).map(|field| (outcome.link.session, field)).collect()
-        }
-        _ => Vec::new(),
-    };
-    fields.into_iter()
 }
 
 fn unreadable() -> Failure {
