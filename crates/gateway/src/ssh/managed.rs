@@ -28,7 +28,7 @@ pub(super) async fn serve(client: &Client, inbox: &mut Inbox, staged: Staged) ->
     let mut lines = Lines::default();
     let prompt = terminal.is_some().then(|| format!("{}> ", client.session().connection()));
     if prompt.is_some() {
-        client.say(GREETING).await;
+        client.show(format!("{GREETING}\r\n").into_bytes()).await;
     }
     let mut last = Exit::Status(0);
     loop {
@@ -53,8 +53,11 @@ pub(super) async fn serve(client: &Client, inbox: &mut Inbox, staged: Staged) ->
         let input = if terminal.is_some() { InputFrom::Client } else { InputFrom::Nowhere };
         let staged = Staged { start: Start::Exec(line), env: env.clone(), terminal: terminal.clone() };
         let Done { said, exit } = client.command(inbox, input, staged).await?;
-        if let Some(text) = said {
-            client.say(&text).await;
+        match (said, &prompt) {
+            // A client writes its two streams out in no order, and the prompt belongs behind this.
+            (Some(text), Some(_)) => client.show(format!("{text}\r\n").into_bytes()).await,
+            (Some(text), None) => client.say(&text).await,
+            (None, _) => {}
         }
         match exit {
             Some(exit) => last = exit,

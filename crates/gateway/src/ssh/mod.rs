@@ -49,6 +49,8 @@ const WINDOW_BYTES: u32 = 2 << 20;
 const CHANNEL_MESSAGES_MAX: usize = 64;
 /// After the end: how long the client may take to read why.
 const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How long a client may take to go when nothing runs any more.
+const GOES_BY_ITSELF_MAX: Duration = Duration::from_millis(500);
 /// Attempts to prove an identity over one connection: a client may have several keys.
 const ATTEMPTS_MAX: usize = 12;
 
@@ -139,9 +141,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     let proving = tokio::time::sleep(config.limits.authentication_max);
     tokio::pin!(proving);
     let mut in_time = false;
+    let mut gone = false;
     let why = loop {
         tokio::select! {
-            ended = &mut running => break front::end_of(&ended),
+            ended = &mut running => {
+                gone = true;
+                break front::end_of(&ended);
+            }
             end = state.ended() => break end,
             () = shared.stopping.cancelled() => break SessionEnd::GatewayStopped,
             () = &mut proving, if !in_time => {
@@ -157,6 +163,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
         shared.refuse(if shared.stopping.is_cancelled() { Reason::GatewayStopping } else { Reason::ClosedEarly }, peer);
     }
     state.finish(why).await;
+    // A client whose programs have ended goes by itself. One that is told to go may not show what it was told before.
+    if gone || tokio::time::timeout(GOES_BY_ITSELF_MAX, &mut running).await.is_ok() {
+        return;
+    }
     let parting = async {
         let _ = handle.disconnect(Disconnect::ByApplication, front::goodbye(why).to_owned(), "en".to_owned()).await;
         let _ = (&mut running).await;

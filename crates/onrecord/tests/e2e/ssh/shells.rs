@@ -228,6 +228,7 @@ rules:
             ("web1> ", "rm -r /nowhere\r"),
             ("nobody removes trees", ""),
             ("web1> ", "\x1b[A\x1b[A\x7f\x7f4'\r"),
+            ("/dev/pts/", ""),
             ("web1> ", "exit\r"),
         ],
     );
