@@ -89,8 +89,10 @@ enum Command {
     Show(commands::show::Show),
     /// Show what a program wrote
     Output(commands::output::Output),
-    /// Play a session, command by command
+    /// Play a session, command by command, or what a terminal showed
     Replay(commands::replay::Replay),
+    /// Write what a terminal showed as a file for asciinema and other players
+    Asciicast(commands::asciicast::Asciicast),
     /// Erase the content of a session; its entries stay and still verify
     Erase(commands::erase::Erase),
     /// Erase one field of a command; its entries stay and still verify
@@ -163,6 +165,7 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Show(show) => show.run(context),
         Command::Output(output) => output.run(context),
         Command::Replay(replay) => replay.run(context),
+        Command::Asciicast(asciicast) => asciicast.run(context),
         Command::Erase(erase) => erase.run(context),
         Command::Redact(redact) => redact.run(context),
         Command::Hold(hold) => hold.run(context),

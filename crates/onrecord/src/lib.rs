@@ -14,6 +14,7 @@ pub mod http;
 pub mod keys;
 pub mod output;
 pub mod outside;
+pub mod terminal;
 pub mod wiring;
 
 pub use failure::{Exit, Failure};

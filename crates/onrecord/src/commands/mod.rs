@@ -1,6 +1,7 @@
 //! The commands of the CLI, one a module: arguments in, results on the console.
 
 pub mod approvals;
+pub mod asciicast;
 pub mod break_glass;
 #[allow(clippy::module_inception, reason = "every module here is named as its command")]
 pub mod commands;
@@ -36,11 +37,15 @@ mod row;
 mod selection;
 mod source;
 mod story;
+mod transcript;
 mod words;
+mod wrote;
 
 pub use selection::Selection;
 pub use words::now_us;
 
+use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use store::Reader;
@@ -62,6 +67,11 @@ fn log_key(text: &str) -> Result<ledger::VerifierKey, Failure> {
         Failure::usage(format_args!("{text}: {error}"))
             .hint("it is the file `vkey` of the data directory, or the line that `onrecord init` printed")
     })
+}
+
+/// Says something beside the result, on standard error. Nobody to tell it to is no reason to fail.
+fn note(what: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "onrecord: {what}");
 }
 
 /// What every command gets.

@@ -3,13 +3,14 @@
 use clap::{Args, ValueEnum};
 use model::transcript::{Frame, Stream};
 use serde_json::{Value, json};
-use store::Reader;
 
 use super::Context;
 use super::source::{self, Named};
+use super::transcript::{self, Frames};
 use crate::Failure;
 use crate::cli::RecordPlace;
 use crate::output::{Console, Format, Tone, lines};
+use crate::terminal::Tape as _;
 
 /// Arguments of `output`.
 #[derive(Debug, Args)]
@@ -45,26 +46,14 @@ impl Output {
                 .hint("`onrecord show ID` lists a session's commands"));
         };
         let view = source::command(&reader, id)?;
-        let transcript = view.outcome.as_ref().and_then(|outcome| outcome.transcript.as_ref());
-        let Some(transcript) = transcript else {
-            return Err(Failure::not_found(format_args!("there is no output of {id} in this record"))
-                .hint("only programs have one, once they have ended; `onrecord show` says what there is of others"));
-        };
+        let (_, transcript) = transcript::of(&view)?;
         let console = &mut context.console;
-        let mut frames = model::transcript::Reader::default();
-        let mut failed = Ok(());
+        let mut frames = Frames::open(&reader, id.session, &transcript.content)?;
         let mut texts = [Vec::new(), Vec::new(), Vec::new()];
         let mut listed = Vec::new();
-        let mut show = |piece: &[u8], console: &mut Console| {
-            let read = frames.push(piece, |frame| {
-                if failed.is_ok() {
-                    failed = self.frame(frame, &mut texts, &mut listed, console);
-                }
-            });
-            read.map_err(|error| Failure::new(error).hint("`onrecord verify` says what is wrong with the record"))
-        };
-        pieces(&reader, id.session, &transcript.content, |piece| show(piece, console))?;
-        failed?;
+        while let Some(frame) = frames.next()? {
+            self.frame(frame, &mut texts, &mut listed, console)?;
+        }
         if console.format() == Format::Json {
             return console.json_list(listed.iter().map(Ok::<_, Failure>));
         }
@@ -131,29 +120,4 @@ fn line(text: &[u8], console: &mut Console) -> Result<(), Failure> {
         console.line(&line)?;
     }
     Ok(())
-}
-
-/// Content, piece by piece: it may be longer than memory.
-fn pieces(
-    reader: &Reader,
-    session: model::SessionId,
-    content: &model::Field,
-    mut piece: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    if let model::Field::Blob(blob) = content
-        && let Some(mut blob) = reader.open_blob(session, blob).map_err(source::unreadable)?
-    {
-        while let Some(chunk) = blob.next_chunk().map_err(Failure::new)? {
-            piece(chunk)?;
-        }
-        return Ok(());
-    }
-    let opened = reader.open_field(session, content).map_err(source::unreadable)?;
-    match (&opened, source::state(&opened)) {
-        (store::Opened::Bytes(bytes), _) => piece(bytes),
-        (_, why) => Err(Failure::not_found(format_args!(
-            "the output cannot be shown: {}",
-            why.unwrap_or_else(|| "there is none".to_owned())
-        ))),
-    }
 }

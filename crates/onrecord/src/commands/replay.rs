@@ -1,26 +1,31 @@
-//! `onrecord replay SESSION`: the session again, command by command, in its own time.
+//! `onrecord replay ID`: the session again, command by command, in its own time; or what a terminal showed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
+use model::transcript::{Frame, Stream};
+use model::{SessionId, Via};
+use serde_json::{Value, json};
+use store::{CommandView, Reader};
 
 use super::row::{self, Row};
 use super::selection::Selection;
 use super::source::{self, Named};
+use super::transcript::{Recording, has_terminal};
 use super::{Context, show, words};
 use crate::Failure;
 use crate::cli::RecordPlace;
 use crate::output::{Console, Format, Tone, lines, single_line};
-
-/// A pause longer than this is cut to it, and said.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+use crate::terminal::lines::Lines;
+use crate::terminal::player::{PAUSE_MAX, Player};
+use crate::terminal::{self, Emulator, SIZE_DEFAULT, Tape as _, stage};
 
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct Replay {
-    /// The session, in full or by the end of its id
-    session: String,
+    /// A session, or a command that had a terminal (SESSION.N), in full or by the end of the session's id
+    id: String,
     /// So many times as fast
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = speed, conflicts_with = "at_once")]
     speed: f64,
@@ -35,7 +40,17 @@ impl Replay {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
         let reader = context.reader(&self.place)?;
-        let id = match source::named(&reader, &self.session)? {
+        let named = source::named(&reader, &self.id)?;
+        let table = context.console.format() == Format::Table;
+        let terminal = match named {
+            Named::Command(id) => Some(source::command(&reader, id)?).filter(has_terminal),
+            Named::Session(id) if table => only_terminal(&reader, id)?,
+            Named::Session(_) => None,
+        };
+        if let Some(view) = terminal {
+            return self.terminal(&reader, &view, &mut context.console);
+        }
+        let id = match named {
             Named::Session(id) => id,
             Named::Command(id) => id.session,
         };
@@ -52,7 +67,10 @@ impl Replay {
         let mut clock = view.time.wall_us;
         let mut rows = Vec::new();
         for command in source::commands(&reader, &selection)? {
-            let row = Row::from(command.map_err(source::unreadable)?);
+            let view = command.map_err(source::unreadable)?;
+            let played =
+                has_terminal(&view) && view.outcome.as_ref().is_some_and(|outcome| outcome.transcript.is_some());
+            let row = Row::from(view);
             if console.format() == Format::Json {
                 rows.push(row);
                 continue;
@@ -65,6 +83,10 @@ impl Replay {
                 self.wait(i64::try_from(took).unwrap_or(i64::MAX), console)?;
                 clock = clock.saturating_add(i64::try_from(took).unwrap_or(0));
                 answered(&row, console)?;
+                if played {
+                    let how = format!("what its terminal showed: onrecord replay {}", row.short_id());
+                    console.line(&format!("  {}", console.paint(Tone::Faint, &how)))?;
+                }
             } else {
                 console.json(&row)?;
             }
@@ -83,6 +105,33 @@ impl Replay {
         Ok(())
     }
 
+    /// Plays what a terminal showed; where there is no terminal to play it on, prints the text.
+    fn terminal(&self, reader: &Reader, view: &CommandView, console: &mut Console) -> Result<(), Failure> {
+        let recording = Recording::of(reader, view)?;
+        let left_out = recording.left_out();
+        if console.format() != Format::Table || !stage::is_there() {
+            return print(recording, console);
+        }
+        let (columns, rows) = recording.size.map_or(SIZE_DEFAULT, |(columns, rows)| terminal::size(columns, rows));
+        let took = words::duration(recording.duration_us);
+        let said = format!("{}: {columns}x{rows}, {took}", recording.id);
+        console.line(&console.paint(Tone::Faint, &said))?;
+        if let Some(window) = stage::window(&std::io::stdout()).filter(|window| window.0 < columns || window.1 < rows) {
+            let said = format!("this window is {}x{}: what does not fit is not shown", window.0, window.1);
+            console.line(&console.paint(Tone::Warning, &said))?;
+        }
+        if let Some(left_out) = left_out {
+            console.line(&console.paint(Tone::Warning, &left_out))?;
+        }
+        console.flush()?;
+        let colour = console.look().colour;
+        let mut player = Player::new(recording.frames, recording.marks, recording.duration_us, self.speed)?;
+        if self.at_once {
+            player.skip_to_end();
+        }
+        stage::play(player, colour)
+    }
+
     fn wait(&self, recorded_us: i64, console: &mut Console) -> Result<(), Failure> {
         let recorded = Duration::from_micros(u64::try_from(recorded_us).unwrap_or(0));
         if self.at_once || recorded.is_zero() {
@@ -98,6 +147,64 @@ impl Replay {
         std::thread::sleep(pause.min(PAUSE_MAX));
         Ok(())
     }
+}
+
+/// The terminal of a session in which there is nothing else.
+fn only_terminal(reader: &Reader, session: SessionId) -> Result<Option<CommandView>, Failure> {
+    let selection = Selection { session: Some(session.to_string()), ..Selection::default() };
+    let mut only = None;
+    for view in source::commands(reader, &selection)? {
+        let view = view.map_err(source::unreadable)?;
+        if view.via == Via::Line {
+            continue;
+        }
+        let played = view.outcome.as_ref().is_some_and(|outcome| outcome.transcript.is_some());
+        if only.is_some() || !played || !has_terminal(&view) {
+            return Ok(None);
+        }
+        only = Some(view);
+    }
+    Ok(only)
+}
+
+/// The text of a terminal: lines as they scroll off, and the screen at the end.
+fn print(recording: Recording<'_>, console: &mut Console) -> Result<(), Failure> {
+    let left_out = recording.left_out();
+    let format = console.format();
+    let mut frames = recording.frames;
+    let mut emulator = Emulator::default();
+    let (mut listed, mut failed) = (Vec::new(), Ok(()));
+    let at_us = Cell::new(0);
+    let mut lines = Lines::new(|text: &str| match format {
+        Format::Json => listed.push(json!({"at_us": at_us.get(), "text": text})),
+        Format::Ndjson if failed.is_ok() => failed = console.json(&json!({"at_us": at_us.get(), "text": text})),
+        Format::Table if failed.is_ok() => failed = console.line(&single_line(text)),
+        Format::Ndjson | Format::Table => {}
+    });
+    while let Some(frame) = frames.next()? {
+        match frame {
+            Frame::Bytes { stream: Stream::Stdin, .. } => {}
+            Frame::Bytes { at_us: at, bytes, .. } => {
+                at_us.set(at);
+                emulator.write(&bytes, &mut lines);
+            }
+            Frame::Size { at_us: at, columns, rows } => {
+                at_us.set(at);
+                emulator.resize(columns, rows, &mut lines);
+            }
+            Frame::End { at_us: at, .. } => at_us.set(at),
+        }
+    }
+    lines.finish(emulator.terminal());
+    failed?;
+    if format == Format::Json {
+        console.json_list(listed.iter().map(Ok::<_, Failure>))?;
+    }
+    if let Some(left_out) = left_out {
+        console.flush()?;
+        super::note(format_args!("{left_out}"));
+    }
+    Ok(())
 }
 
 fn asked(row: &Row, console: &mut Console) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ pub fn lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// JSON text with the characters that JSON allows and terminals act on as `\u` escapes: the same value.
-pub(super) fn json(text: &str) -> Cow<'_, str> {
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |c, out| {
         if c == '\n' {
             out.push('\n');
@@ -66,7 +66,7 @@ fn spell_out(c: char, out: &mut String) {
 
 /// Control characters (C0, DEL, C1), and the characters without a width of their own that reorder text,
 /// hide in it or end a line.
-fn acts(c: char) -> bool {
+pub(crate) fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

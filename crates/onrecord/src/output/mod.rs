@@ -6,6 +6,7 @@
 mod escape;
 mod table;
 
+pub(crate) use escape::{acts, json as json_text};
 pub use escape::{lines, single_line};
 pub use table::{Align, Cell, Column, Table};
 
@@ -25,6 +26,16 @@ pub enum Format {
     Json,
     /// One JSON object a line.
     Ndjson,
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// What a piece of text is to the reader, which decides its colour.
