@@ -76,7 +76,11 @@ impl Asked {
         }
         let fidelity = match line.seen {
             Seen::Marked => Fidelity::Shell,
-            Seen::Screen => Fidelity::Screen,
+            Seen::Read | Seen::Screen => Fidelity::Screen,
+            Seen::Unmarked => {
+                parameters.insert("integration".to_owned(), "unmarked".into());
+                Fidelity::Screen
+            }
             Seen::Lost => {
                 parameters.insert("integration".to_owned(), "lost".into());
                 Fidelity::Screen

@@ -56,6 +56,8 @@ pub(super) struct Inbox {
     state: InboxState,
     /// The size of the client's terminal, once it has changed: columns, rows, and both in pixels.
     size: Option<[u32; 4]>,
+    /// The client sends no more input.
+    ended: bool,
 }
 
 /// Whether a client's end of a channel is open.
@@ -69,7 +71,8 @@ impl Inbox {
     /// `first` is what came before something was started.
     pub(super) fn new(session: &Session, reader: ChannelReadHalf, first: InputBefore) -> Self {
         let valve = Arc::clone(session.valve());
-        let mut inbox = Self { valve, reader, up: VecDeque::new(), bytes: 0, state: InboxState::Open, size: None };
+        let mut inbox =
+            Self { valve, reader, up: VecDeque::new(), bytes: 0, state: InboxState::Open, size: None, ended: false };
         if first == InputBefore::Ended {
             inbox.push(Up::Eof);
         }
@@ -79,6 +82,11 @@ impl Inbox {
     /// The size of the client's terminal, once it has changed.
     pub(super) fn size(&self) -> Option<[u32; 4]> {
         self.size
+    }
+
+    /// Whether the client has said that there is no more input, taken or not.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -122,6 +130,7 @@ impl Inbox {
     }
 
     fn push(&mut self, up: Up) {
+        self.ended |= matches!(up, Up::Eof);
         self.bytes += up.cost();
         self.valve.queue(up.cost());
         self.up.push_back(up);

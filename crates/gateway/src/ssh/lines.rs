@@ -67,15 +67,15 @@ impl Lines {
     }
 
     /// The shell is over: with it, what ran last. A line that ends the shell has its exit status. `unseen` is why there is
-    /// none.
+    /// none. Gives how many lines there were, and what is still for the client: the beginning of what might have been a mark.
     pub(super) fn finish(
         &mut self,
         session: &Session,
         exit: Option<&Exit>,
         unseen: Option<Reason>,
-    ) -> Result<Vec<StatementResult>, RecordError> {
+    ) -> Result<(Vec<StatementResult>, Vec<u8>), RecordError> {
         let mut events = Vec::new();
-        self.tap.finish(|event| events.push(event));
+        let held = self.tap.finish(|event| events.push(event));
         for event in events {
             self.learn(session, event)?;
         }
@@ -90,7 +90,7 @@ impl Lines {
             };
             session.log().withdraw(running, &draft)?;
         }
-        Ok(vec![StatementResult { tag: "LINES".to_owned(), rows: Some(self.count) }])
+        Ok((vec![StatementResult { tag: "LINES".to_owned(), rows: Some(self.count) }], held))
     }
 
     /// Records what was seen. Gives why the terminal must end, if it must.
@@ -99,15 +99,15 @@ impl Lines {
             Event::Line { text, directory, seen } => self.begin(session, Line { text, directory, seen }),
             Event::Ended { status, pipeline } => {
                 let Some(running) = self.running.take() else { return Ok(None) };
-                let code = status.to_string();
+                let code = status.map(|status| status.to_string());
                 let part = |status: &u32| StatementResult { tag: format!("PIPE {status}"), rows: None };
                 let parts: Vec<_> = pipeline.iter().map(part).collect();
-                let draft = OutcomeDraft {
-                    code: Some(&code),
-                    executed: true,
-                    results: &parts,
-                    ..OutcomeDraft::new(if status == 0 { Status::Ok } else { Status::Error })
+                let ended = match status {
+                    Some(0) => OutcomeDraft::new(Status::Ok),
+                    Some(_) => OutcomeDraft::new(Status::Error),
+                    None => entries::unknown(Reason::NotSeen),
                 };
+                let draft = OutcomeDraft { code: code.as_deref(), executed: true, results: &parts, ..ended };
                 session.log().withdraw(running, &draft)?;
                 Ok(None)
             }
@@ -120,11 +120,10 @@ impl Lines {
             session.log().withdraw(before, &entries::unknown(Reason::NotSeen))?;
         }
         self.count += 1;
-        if self.count > LINES_MAX {
-            return Ok(Some(format!("OnRecord ends this terminal: more than {LINES_MAX} lines ran in it")));
-        }
-        let marked = line.seen == Seen::Marked;
+        let marked = matches!(line.seen, Seen::Marked | Seen::Read);
         let (pending, why) = session.saw(&Asked::line(self.shell.ordinal, line))?;
+        let too_many = || format!("OnRecord ends this terminal: {LINES_MAX} lines ran in it");
+        let why = why.or_else(|| (self.count >= LINES_MAX).then(too_many));
         let Some(why) = why else {
             match marked {
                 true => self.running = Some(pending),

@@ -13,7 +13,7 @@ use super::relay::InputFrom;
 use super::upstream::{Staged, Start};
 
 /// The longest line that is typed, bytes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Lines that can be recalled.
 const RECALLED_MAX: usize = 100;
 /// What a shell says of a line that was interrupted.
@@ -32,6 +32,10 @@ pub(super) async fn serve(client: &Client, inbox: &mut Inbox, staged: Staged) ->
     }
     let mut last = Exit::Status(0);
     loop {
+        // Nothing begins for a client that is gone.
+        if !inbox.is_open() {
+            return Ok(Done { said: None, exit: None });
+        }
         let line = match read(client, inbox, &mut lines, prompt.as_deref()).await {
             Read::Line(line) => line,
             Read::Interrupted => {
@@ -63,6 +67,8 @@ pub(super) async fn serve(client: &Client, inbox: &mut Inbox, staged: Staged) ->
             Some(exit) => last = exit,
             None => return Ok(Done { said: None, exit: None }),
         }
+        // A program may have taken the end of what is typed.
+        lines.over |= inbox.is_ended();
     }
 }
 
@@ -156,6 +162,8 @@ struct Lines {
     recalled: Vec<Vec<u8>>,
     /// How far back one has gone in `recalled`.
     back: usize,
+    /// The line is to be shown anew.
+    changed: bool,
 }
 
 /// What typing led to.
@@ -180,7 +188,11 @@ impl Lines {
                 return step;
             }
         }
-        match (self.over, self.line.is_empty()) {
+        if let Some(prompt) = prompt {
+            self.redraw(prompt, shown);
+        }
+        match (self.over, self.line.is_empty() || prompt.is_some()) {
+            // At a terminal a line that nobody has entered is none.
             (true, true) => Step::End,
             (true, false) => Step::Line(std::mem::take(&mut self.line)),
             (false, _) => Step::More,
@@ -214,11 +226,12 @@ impl Lines {
                 _ => {}
             }
             self.key.clear();
-            self.redraw(prompt, shown);
+            self.changed = true;
             return Step::More;
         }
         match byte {
             b'\r' | b'\n' => {
+                self.redraw(prompt, shown);
                 shown.extend(b"\r\n");
                 self.back = 0;
                 let line = std::mem::take(&mut self.line);
@@ -231,6 +244,7 @@ impl Lines {
             }
             // Ctrl-C
             0x03 => {
+                self.redraw(prompt, shown);
                 shown.extend(b"^C\r\n");
                 self.line.clear();
                 return Step::Interrupted;
@@ -243,24 +257,26 @@ impl Lines {
             // Backspace, by characters.
             0x08 | 0x7f => {
                 while self.line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
-                self.redraw(prompt, shown);
+                self.changed = true;
             }
             // Ctrl-U
             0x15 => {
                 self.line.clear();
-                self.redraw(prompt, shown);
+                self.changed = true;
             }
             // Ctrl-W
             0x17 => {
                 while self.line.pop_if(|byte| *byte == b' ').is_some() {}
                 while self.line.pop_if(|byte| *byte != b' ').is_some() {}
-                self.redraw(prompt, shown);
+                self.changed = true;
             }
-            0x20.. if self.line.len() < LINE_BYTES_MAX => {
+            b'\t' | 0x20.. if self.line.len() < LINE_BYTES_MAX => {
                 self.line.push(byte);
-                shown.push(byte);
+                if !self.changed {
+                    shown.push(byte);
+                }
             }
-            0x20.. => shown.push(0x07),
+            b'\t' | 0x20.. => shown.push(0x07),
             _ => {}
         }
         Step::More
@@ -276,7 +292,11 @@ impl Lines {
         }
     }
 
-    fn redraw(&self, prompt: &str, shown: &mut Vec<u8>) {
+    /// Shows the line anew, if it has changed other than at its end: once, however many keys changed it.
+    fn redraw(&mut self, prompt: &str, shown: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         shown.extend(b"\r\x1b[K");
         shown.extend(prompt.as_bytes());
         shown.extend(&self.line);
@@ -308,7 +328,7 @@ mod tests {
         assert_eq!(typed("lä\u{7f}s -l x\x17y\r".as_bytes()).0, ["ls -l y"]);
         assert_eq!(typed(b"rm\x15id\r\x03ab\x03\x04").0, ["id", "^C", "^C", "^D"]);
         assert_eq!(typed(b"a\rb\r\x1b[A\x1b[A\x1b[A\r\x1b[A\x1b[B\r").0, ["a", "b", "a", ""]);
-        assert_eq!(typed(b"a\x1b[1;5Cb\x1bOHc\t\x01\r").0, ["abc"]);
+        assert_eq!(typed(b"a\x1b[1;5Cb\x1bOHc\t\x01\r").0, ["abc\t"]);
         assert_eq!(typed(b"ab\x7f").1, "ab\r\x1b[Kh> a");
     }
 
@@ -316,6 +336,21 @@ mod tests {
     fn a_line_at_a_terminal_has_a_limit() {
         let long = vec![b'x'; LINE_BYTES_MAX + 10];
         assert_eq!(typed(&[&long, &b"\r"[..]].concat()).0.first().unwrap().len(), LINE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_line_that_nobody_entered_is_none() {
+        let mut lines = Lines { typed: b"rm -rf /srv/a".iter().copied().collect(), over: true, ..Lines::default() };
+        assert_eq!(lines.step(Some("h> "), &mut Vec::new()), Step::End);
+    }
+
+    #[test]
+    fn many_keys_cost_no_more_than_what_they_show() {
+        let mut lines = Lines { line: vec![b'x'; LINE_BYTES_MAX], ..Lines::default() };
+        lines.typed.extend(b"\x1bz".repeat(1000));
+        let mut shown = Vec::new();
+        assert_eq!(lines.step(Some("h> "), &mut shown), Step::More);
+        assert!(shown.len() < 2 * LINE_BYTES_MAX, "{}", shown.len());
     }
 
     #[test]

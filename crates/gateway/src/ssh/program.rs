@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CommandId, Status, Via};
+use model::{CommandId, Reason, Status, Via};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use store::{OutcomeDraft, RecordError, Recorded};
@@ -301,7 +301,13 @@ impl Client {
         let counted = match &mut taps {
             Taps { files: Some(files), .. } => files.finish(session)?,
             Taps { copies: Some(copies), .. } => copies.finish(session)?,
-            Taps { lines: Some(lines), .. } => lines.finish(session, ended.exit.as_ref(), ended.reason)?,
+            Taps { lines: Some(lines), .. } => {
+                let (counted, held) = lines.finish(session, ended.exit.as_ref(), ended.reason)?;
+                if !held.is_empty() {
+                    self.show(held).await;
+                }
+                counted
+            }
             Taps { .. } => Vec::new(),
         };
         let transcript = match taps.scribe {
@@ -326,6 +332,9 @@ impl Client {
         session.log().outcome(recorded, &draft)?;
         if let Some(link) = link {
             session.upstream().give_back(link);
+        }
+        if ended.reason == Some(Reason::ClientGone) {
+            return Ok(Done::gone());
         }
         let refused = (began == Began::Refused).then(|| "OnRecord: the host refuses to start it".to_owned());
         Ok(match ended.exit {

@@ -22,7 +22,7 @@ use super::copies::Copies;
 use super::entries;
 use super::files::{Answers, Files, FilesError, Next};
 use super::inbox::{Inbox, Up};
-use super::lines::Lines;
+use super::lines::{Lines, Shown};
 use super::program::{Client, Exit, STDERR};
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
@@ -304,11 +304,14 @@ impl<'a> Relay<'a> {
             Some(ChannelMsg::Data { data }) => {
                 let data = match &mut self.taps.files {
                     Some(files) => files.server(self.client.session(), &data)?,
-                    None => data,
+                    None => self.write_down(Stream::Stdout, data)?,
                 };
                 self.push_down(Down::Out(data));
             }
-            Some(ChannelMsg::ExtendedData { data, .. }) => self.push_down(Down::Err(data)),
+            Some(ChannelMsg::ExtendedData { data, .. }) => {
+                let data = self.write_down(Stream::Stderr, data)?;
+                self.push_down(Down::Err(data));
+            }
             Some(ChannelMsg::Success) if self.began == Began::NotYet => self.began = Began::Yes,
             Some(ChannelMsg::Failure) if self.began == Began::NotYet => {
                 self.began = Began::Refused;
@@ -326,6 +329,25 @@ impl<'a> Relay<'a> {
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Writes down what the host sent, and tells what it shows, before the client gets any of it and though the client may
+    /// take none. Gives what is for the client.
+    fn write_down(&mut self, stream: Stream, data: Bytes) -> Result<Bytes, RecordError> {
+        let session = self.client.session();
+        if let Some(scribe) = &mut self.taps.scribe {
+            scribe.write(stream, &data, || session.log().blob())?;
+        }
+        if stream != Stream::Stdout {
+            return Ok(data);
+        }
+        if let Some(copies) = &mut self.taps.copies {
+            copies.server(session, &data)?;
+        }
+        let Some(lines) = &mut self.taps.lines else { return Ok(data) };
+        let Shown { bytes, ends } = lines.host(session, &data)?;
+        self.ends = self.ends.take().or(ends);
+        Ok(bytes)
     }
 
     /// Takes what the client sent into the tap of files, as far as there is room.
@@ -455,29 +477,17 @@ impl<'a> Relay<'a> {
         }
         let Some(next) = self.down.pop_front() else { return Ok(()) };
         let writer = Arc::clone(self.client.writer());
-        let session = self.client.session();
-        let (stream, mut data) = match next {
+        let (stream, data) = match next {
             Down::Out(data) => (Stream::Stdout, data),
             Down::Err(data) => (Stream::Stderr, data),
         };
-        if let Some(scribe) = &mut self.taps.scribe {
-            scribe.write(stream, &data, || session.log().blob())?;
-        }
-        if let (Some(copies), Stream::Stdout) = (&mut self.taps.copies, stream) {
-            copies.server(session, &data)?;
-        }
         let bytes = data.len();
-        if let (Some(lines), Stream::Stdout) = (&mut self.taps.lines, stream) {
-            let shown = lines.host(session, &data)?;
-            (data, self.ends) = (shown.bytes, shown.ends);
-        }
         self.bytes_down += bytes as u64;
         let client_open = self.inbox.is_open();
         self.down_sending = Some(Sending::new(
             bytes,
             Box::pin(async move {
                 match (client_open, stream) {
-                    _ if data.is_empty() => Ok(()),
                     (false, _) => Ok(()),
                     (true, Stream::Stderr) => writer.extended_data_bytes(STDERR, data).await,
                     (true, Stream::Stdin | Stream::Stdout) => writer.data_bytes(data).await,

@@ -3,7 +3,7 @@
 use avt::parser::{DecMode, Function};
 use avt::{Line, Observation, Observer, Operation, ScreenKind, Terminal};
 
-use super::ROWS_MAX;
+use wire::ssh::terminal::emulator::ROWS_MAX;
 
 /// A line that goes on over several rows is text of at most so many bytes; what is longer is cut into several.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;

@@ -19,13 +19,20 @@ __onrecord_escape() {
   fi
 }
 
-# The line that was just read, as the history has it. In a subshell, so that nothing of it is left.
+# The last line of the history with its number; nothing where times that cannot be switched off stand between them.
+__onrecord_history() {
+  if [[ -o history && ${HISTTIMEFORMAT@a} != *r* ]]; then HISTTIMEFORMAT='' builtin history 1; fi
+}
+
+# The line that was just read, as the history has it. In a subshell, so that nothing of it is left. What the history does not
+# take (its settings are the user's), or only a part of, is not told from here.
 __onrecord_line() {
-  local line text
+  set +eu
+  local line directory
   __onrecord_escape "$PWD"
-  local directory=$REPLY
-  line=$(HISTTIMEFORMAT='' builtin history 1)
-  if [[ -o history && $line =~ ^\ *[0-9]+[\ *]\  ]]; then
+  directory=$REPLY
+  line=$(__onrecord_history)
+  if [[ $line != "${__onrecord_last-}" && $line =~ ^\ *[0-9]+[\ *]\  ]] && shopt -q cmdhist; then
     __onrecord_escape "${line#"${BASH_REMATCH[0]}"}"
     printf '\033]633;E;%s;%s;@NONCE@\007' "$REPLY" "$directory"
   else
@@ -33,39 +40,43 @@ __onrecord_line() {
   fi
 }
 
-# What the user wants left out of the history is in it until the next prompt.
-__onrecord_history() {
-  case :$HISTCONTROL: in
-  *:ignorespace:*) __onrecord_spaces=1 HISTCONTROL=${HISTCONTROL//ignorespace/} ;;
-  *:ignoreboth:*) __onrecord_spaces=1 HISTCONTROL=${HISTCONTROL//ignoreboth/ignoredups} ;;
-  esac
-  if [[ -n $HISTIGNORE ]]; then __onrecord_ignored=$HISTIGNORE HISTIGNORE=; fi
-  if [[ -z $__onrecord_spaces$__onrecord_ignored ]]; then return; fi
-  local line pattern out=
-  line=$(HISTTIMEFORMAT='' builtin history 1)
-  [[ $line =~ ^\ *([0-9]+)[\ *]\  ]] || return
-  local number=${BASH_REMATCH[1]}
-  line=${line#"${BASH_REMATCH[0]}"}
-  if [[ -n $__onrecord_spaces && $line == ' '* ]]; then out=1; fi
-  local IFS=:
-  set -f
-  for pattern in $__onrecord_ignored; do
-    if [[ $line == $pattern ]]; then out=1; fi
+# Stands first among what runs before each prompt: behind others, the status would be theirs.
+__onrecord_first() {
+  local command
+  local -a others=()
+  if [[ ${PROMPT_COMMAND[0]-} == __onrecord_prompt* ]]; then return; fi
+  for command in "${PROMPT_COMMAND[@]}"; do
+    others+=("${command//__onrecord_prompt/:}")
   done
-  set +f
-  if [[ -n $out ]]; then builtin history -d "$number"; fi
+  if [[ ${PROMPT_COMMAND@a} == *a* ]]; then
+    PROMPT_COMMAND=(__onrecord_prompt "${others[@]}")
+  else
+    PROMPT_COMMAND=__onrecord_prompt${others[0]:+$'\n'${others[0]}}
+  fi
+  return 1
 }
 
 __onrecord_prompt() {
-  local status=$? pipeline="${PIPESTATUS[*]}"
-  printf '\033]633;D;%s;%s;@NONCE@\007' "$status" "$pipeline"
-  __onrecord_history
+  local status=$? pipeline="${PIPESTATUS[*]}" options=$-
+  set +eu
+  if __onrecord_first; then
+    printf '\033]633;D;%s;%s;@NONCE@\007' "$status" "$pipeline"
+  else
+    printf '\033]633;D;?;;@NONCE@\007'
+  fi
+  __onrecord_last=$(__onrecord_history)
   if [[ $PS0 != *__onrecord_line* ]]; then PS0=$PS0'$(__onrecord_line)'; fi
+  if [[ $options == *u* ]]; then set -u; fi
+  # With `set -e` the shell would end with the status that it is given back.
+  if [[ $options == *e* ]]; then
+    set -e
+    return 0
+  fi
   return "$status"
 }
 
-if [[ $(declare -p PROMPT_COMMAND 2>/dev/null) == 'declare -a'* ]]; then
-  PROMPT_COMMAND=(__onrecord_prompt "${PROMPT_COMMAND[@]}")
+if [[ ${PROMPT_COMMAND@a}${PS0@a} == *r* ]] || ! shopt -q promptvars; then
+  printf '\033]633;N;@NONCE@\007'
 else
-  PROMPT_COMMAND=__onrecord_prompt${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}
+  __onrecord_first || :
 fi

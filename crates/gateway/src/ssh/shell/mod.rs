@@ -34,7 +34,8 @@ pub(super) fn command(nonce: &Nonce) -> Vec<u8> {
         .replace("@FISH@\n", include_str!("fish.sh"))
         .replace("@NONCE@", &nonce.0);
     format!(
-        "exec /bin/sh -c 'command -v base64 >/dev/null || exec \"${{SHELL:-/bin/sh}}\" -l; eval \"$(echo {} | base64 -d)\"'",
+        "exec /bin/sh -c 'onrecord=$(echo {} | base64 -d 2>/dev/null); [ -n \"$onrecord\" ] || exec \"${{SHELL:-/bin/sh}}\" -l; \
+         eval \"$onrecord\"'",
         STANDARD.encode(start)
     )
     .into_bytes()

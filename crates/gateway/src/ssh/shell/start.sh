@@ -1,10 +1,9 @@
-# Starts the user's shell so that it marks its lines; read by `/bin/sh` on the host. What it starts is a login shell as sshd
-# would have started it. Nothing is left on the host: zsh needs a file for the moment of its start.
+# Starts the user's shell so that it marks its lines; read by `/bin/sh` on the host. It begins as a login shell does. What zsh
+# needs a file for is removed while it is read, and soon after in any case.
 onrecord_shell=${SHELL:-/bin/sh}
-[ -e "$HOME/.hushlogin" ] || for onrecord_file in /run/motd.dynamic /etc/motd; do
+[ -e "${HOME-}/.hushlogin" ] || for onrecord_file in /run/motd.dynamic /etc/motd; do
   [ -r "$onrecord_file" ] && cat "$onrecord_file"
 done
-unset onrecord_file
 case ${onrecord_shell##*/} in
 bash)
   # `PS0` came with version 4.4.
@@ -17,18 +16,23 @@ ONRECORD_END
   ;;
 zsh)
   if onrecord_dir=$(mktemp -d 2>/dev/null); then
-    cat >"$onrecord_dir/.zshenv" <<'ONRECORD_END'
+    if cat >"$onrecord_dir/.zshenv" 2>/dev/null <<'ONRECORD_END'
 @ZSH@
 ONRECORD_END
-    if [ "${ZDOTDIR+set}" = set ]; then export ONRECORD_ZDOTDIR="$ZDOTDIR"; fi
-    ZDOTDIR=$onrecord_dir exec "$onrecord_shell" -l -i
+    then
+      (sleep 10; rm -rf -- "$onrecord_dir") </dev/null >/dev/null 2>&1 &
+      if [ "${ZDOTDIR+set}" = set ]; then export ONRECORD_ZDOTDIR="$ZDOTDIR"; fi
+      ZDOTDIR=$onrecord_dir exec "$onrecord_shell" -l -i
+    fi
+    rm -rf -- "$onrecord_dir"
   fi
   ;;
 fish)
-  exec "$onrecord_shell" -l -i -C "$(cat <<'ONRECORD_END'
+  if [ -e /dev/fd/0 ]; then
+    exec "$onrecord_shell" -l -i -C 'source /dev/fd/9' 9<<'ONRECORD_END'
 @FISH@
 ONRECORD_END
-)"
+  fi
   ;;
 esac
 printf '\033]633;N;@NONCE@\007'

@@ -19,6 +19,7 @@ __onrecord_escape() {
 }
 
 __onrecord_preexec() {
+  emulate -L zsh
   local directory text REPLY
   __onrecord_escape "$PWD"
   directory=$REPLY
@@ -32,6 +33,7 @@ __onrecord_preexec() {
 
 __onrecord_precmd() {
   local last=$? pipeline="${pipestatus[*]}"
+  emulate -L zsh
   # Set up at the first prompt, behind everything that the user's own files set up.
   if (( ! ${preexec_functions[(I)__onrecord_preexec]} )); then preexec_functions=(__onrecord_preexec $preexec_functions); fi
   printf '\033]633;D;%s;%s;@NONCE@\007' "$last" "$pipeline"

@@ -125,7 +125,8 @@ fn the_lines_of_a_shell_are_commands_with_their_exit_status() {
             ("out\r\n", ""),
             ("$ ", "cd /usr\r"),
             ("at-usr$ ", "true | sh -c 'exit 3' | cat\r"),
-            ("at-usr$ ", " for i in 1 2; do\r"),
+            ("at-usr$ ", " test -e /nowhere\r"),
+            ("at-usr$ ", "for i in 1 2; do\r"),
             ("> ", "echo $i; done\r"),
             ("2\r\n", ""),
             ("at-usr$ ", "stty -echo; echo now; read -r secret; stty echo\r"),
@@ -141,7 +142,9 @@ fn the_lines_of_a_shell_are_commands_with_their_exit_status() {
             line("echo out; false", "shell", "error", "1", ""),
             line("cd /usr", "shell", "ok", "0", ""),
             line("true | sh -c 'exit 3' | cat", "shell", "ok", "0", ""),
-            line(" for i in 1 2; do echo $i; done", "shell", "ok", "0", ""),
+            // The user keeps it out of the history, so the shell cannot tell what it was.
+            line("test -e /nowhere", "screen", "error", "1", ""),
+            line("for i in 1 2; do echo $i; done", "shell", "ok", "0", ""),
             line("stty -echo; echo now; read -r secret; stty echo", "shell", "ok", "0", ""),
             line("exit 6", "shell", "error", "6", ""),
         ]

@@ -27,8 +27,8 @@ pub enum Mark {
     /// `D;STATUS;PIPELINE`: the prompt comes next; the exit status of the last line, and those of the parts of its last pipeline
     /// if there were several.
     Prompt {
-        /// From 0 to 255.
-        status: u32,
+        /// From 0 to 255; none where the shell does not know it (`?`).
+        status: Option<u32>,
         /// As many as there were, at most 64.
         pipeline: Vec<u32>,
     },
@@ -143,7 +143,8 @@ impl Marks {
                 let pipeline = pipeline.unwrap_or_default().split(|&byte| byte == b' ').filter_map(number);
                 let pipeline: Vec<u32> = pipeline.take(64).collect();
                 let pipeline = if pipeline.len() > 1 { pipeline } else { Vec::new() };
-                Some(Mark::Prompt { status: number(status)?, pipeline })
+                let status = if status == b"?" { None } else { Some(number(status)?) };
+                Some(Mark::Prompt { status, pipeline })
             }
             (b"N", None, None, None) => Some(Mark::None),
             _ => None,

@@ -7,6 +7,7 @@
 //!
 //! Invariant: all bytes of the host but the marks with this tap's nonce come out again, in their order.
 
+pub mod emulator;
 mod marks;
 mod screen;
 
@@ -15,18 +16,22 @@ pub use marks::{MARK_BYTES_MAX, Mark};
 use marks::{Marks, Piece};
 use screen::{Screen, Typed};
 
-/// What `Ctrl-C` sends.
-const INTERRUPT: u8 = 0x03;
 /// Lines of one command that wait for its mark.
-const UNMARKED_MAX: usize = 1000;
+const UNMARKED_MAX: usize = 100;
+/// Lines behind the same prompt that nothing marked, by which it is clear that nothing marks any more.
+const LOST_MIN: usize = 3;
 
 /// How a line is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The shell marked it.
     Marked,
+    /// The shell marked that a line ran, and could not tell which: its text was read off the screen.
+    Read,
     /// It was read off the screen, of a shell that marks nothing.
     Screen,
+    /// It was read off the screen: entered at the prompt of a shell that goes on marking, and did not mark that it ran.
+    Unmarked,
     /// It was read off the screen, of a shell that had marked lines before.
     Lost,
 }
@@ -36,7 +41,7 @@ pub enum Seen {
 pub enum Event {
     /// A line began to run.
     Line {
-        /// Its text; none where even the shell cannot tell it.
+        /// Its text; none where neither shell nor screen can tell it.
         text: Option<Vec<u8>>,
         /// The shell's working directory, if it told it.
         directory: Option<Vec<u8>>,
@@ -45,8 +50,8 @@ pub enum Event {
     },
     /// The line that the shell marked last has ended.
     Ended {
-        /// Its exit status.
-        status: u32,
+        /// Its exit status, if the shell knows it.
+        status: Option<u32>,
         /// Those of the commands of its last pipeline, if there were several.
         pipeline: Vec<u32>,
     },
@@ -55,9 +60,7 @@ pub enum Event {
 /// What is known of the integration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Integration {
-    /// The shell was started with it, and has marked nothing yet.
-    Expected,
-    /// There is none.
+    /// There is none, or not yet.
     None,
     /// The shell shows its prompt.
     Prompt,
@@ -81,11 +84,10 @@ impl Tap {
     /// without.
     #[must_use]
     pub fn new(nonce: &[u8], columns: u32, rows: u32) -> Self {
-        let integration = if nonce.is_empty() { Integration::None } else { Integration::Expected };
         Self {
             marks: Marks::new(nonce),
             screen: Screen::new(columns, rows),
-            integration,
+            integration: Integration::None,
             unmarked: Vec::new(),
             prompt: String::new(),
         }
@@ -98,10 +100,6 @@ impl Tap {
 
     /// Takes bytes of the client on their way to the host.
     pub fn client(&mut self, bytes: &[u8]) {
-        if bytes.contains(&INTERRUPT) {
-            // What a shell had begun to read, it gives up.
-            self.unmarked.clear();
-        }
         self.screen.input(bytes);
     }
 
@@ -113,19 +111,14 @@ impl Tap {
                 out.extend_from_slice(bytes);
                 screen.output(bytes, |typed| match *integration {
                     Integration::None => event(typed.seen(Seen::Screen)),
-                    Integration::Expected if !unmarked.is_empty() => {
-                        *integration = Integration::None;
-                        unmarked.drain(..).chain([typed]).for_each(|typed| event(typed.seen(Seen::Screen)));
-                    }
-                    Integration::Expected => unmarked.push(typed),
                     Integration::Prompt => {
                         if unmarked.is_empty() {
                             typed.prompt.clone_into(prompt);
                         }
-                        // For more lines of the same command a shell shows another prompt.
-                        let again = !unmarked.is_empty() && typed.is_behind(prompt);
                         unmarked.push(typed);
-                        if again || unmarked.len() > UNMARKED_MAX {
+                        // For more lines of the same command a shell shows another prompt.
+                        let again = unmarked.iter().filter(|typed| typed.is_behind(prompt)).count();
+                        if again >= LOST_MIN || unmarked.len() > UNMARKED_MAX {
                             unmarked.drain(..).for_each(|typed| event(typed.seen(Seen::Lost)));
                         }
                     }
@@ -134,24 +127,18 @@ impl Tap {
                     Integration::Running => {}
                 });
             }
-            Piece::Mark(Mark::None) => {
-                *integration = Integration::None;
-                unmarked.drain(..).for_each(|typed| event(typed.seen(Seen::Screen)));
-            }
+            Piece::Mark(Mark::None) => *integration = Integration::None,
             Piece::Mark(Mark::Line { text, directory }) => {
                 *integration = Integration::Running;
                 let on_screen = unmarked.drain(..).next_back().map(|typed| typed.text.into_bytes());
                 match text {
                     Some(text) => event(Event::Line { text: Some(text), directory, seen: Seen::Marked }),
-                    None => event(Event::Line { text: on_screen, directory, seen: Seen::Lost }),
+                    None => event(Event::Line { text: on_screen, directory, seen: Seen::Read }),
                 }
             }
             Piece::Mark(Mark::Prompt { status, pipeline }) => {
                 let before = std::mem::replace(integration, Integration::Prompt);
-                let unmarked = unmarked.drain(..);
-                if before == Integration::Prompt {
-                    unmarked.for_each(|typed| event(typed.seen(Seen::Lost)));
-                }
+                unmarked.drain(..).for_each(|typed| event(typed.seen(Seen::Unmarked)));
                 screen.prompt();
                 if before == Integration::Running {
                     event(Event::Ended { status, pipeline });
@@ -162,8 +149,7 @@ impl Tap {
 
     /// There is nothing more. Gives what was held back, if anything.
     pub fn finish(&mut self, mut event: impl FnMut(Event)) -> Vec<u8> {
-        let seen = if self.integration == Integration::Prompt { Seen::Lost } else { Seen::Screen };
-        self.unmarked.drain(..).for_each(|typed| event(typed.seen(seen)));
+        self.unmarked.drain(..).for_each(|typed| event(typed.seen(Seen::Unmarked)));
         self.marks.finish()
     }
 }
@@ -242,7 +228,7 @@ mod tests {
         assert_eq!(out, "$ ls x\r\nno\r\n$ ");
         let text = Some(b"ls \\ x;y".to_vec());
         let marked = Event::Line { text, directory: Some(b"/srv".to_vec()), seen: Seen::Marked };
-        assert_eq!(events, [marked, Event::Ended { status: 2, pipeline: vec![0, 2] }]);
+        assert_eq!(events, [marked, Event::Ended { status: Some(2), pipeline: vec![0, 2] }]);
     }
 
     #[test]
@@ -271,7 +257,7 @@ mod tests {
         let (_, events) = seen(b"", &turns);
         let texts = ["ls", "rm file", "sudo x", "ls"];
         assert_eq!(events, texts.map(|text| line(text, Seen::Screen)));
-        // A shell whose integration did not come up, or that says it has none, is read the same.
+        // A shell whose integration does not come up is read the same.
         let (_, events) = seen(NONCE, &turns);
         assert_eq!(events, texts.map(|text| line(text, Seen::Screen)));
     }
@@ -291,10 +277,10 @@ mod tests {
         let begin = ("", "\x1b]633;D;0;;7f3a\x07host$ ");
         let ls = ("ls\r", "ls\r\n\x1b]633;E;ls;/;7f3a\x07\x1b]633;D;0;;7f3a\x07host$ ");
         let marked = Event::Line { text: Some(b"ls".to_vec()), directory: Some(b"/".to_vec()), seen: Seen::Marked };
-        let ended = Event::Ended { status: 0, pipeline: Vec::new() };
+        let ended = Event::Ended { status: Some(0), pipeline: Vec::new() };
         // The shell still shows prompts, but marks no lines.
         let (_, events) = seen(NONCE, &[begin, ls, ("id\r", "id\r\nuid=0\r\n\x1b]633;D;0;;7f3a\x07host$ ")]);
-        assert_eq!(events, [marked.clone(), ended.clone(), line("id", Seen::Lost)]);
+        assert_eq!(events, [marked.clone(), ended.clone(), line("id", Seen::Unmarked)]);
         // Nothing is marked any more, neither by this shell nor by one inside it that looks the same.
         let nested = ("bash --norc\r", "bash --norc\r\n\x1b]633;E;bash --norc;/;7f3a\x07host$ ");
         let (_, events) = seen(NONCE, &[begin, ls, nested, ("id\r", "id\r\nuid=0\r\nhost$ ")]);
@@ -303,13 +289,51 @@ mod tests {
         let python = ("python\r", "python\r\n\x1b]633;E;python;/;7f3a\x07>>> ");
         let (_, events) = seen(NONCE, &[begin, ls, python, ("1+1\r", "1+1\r\n2\r\n>>> ")]);
         assert_eq!(events.len(), 3, "{events:?}");
-        // Lines of one command, and one that was given up, are none that got lost.
+        // Lines of one command are none that got lost. Of one that was given up the shell says nothing, and nobody else knows.
         let twice = ("for i in a\rdo id; done\r", "for i in a\r\n> do id; done\r\n\x1b]633;E;for;/;7f3a\x07");
         let (_, events) = seen(NONCE, &[begin, twice]);
         assert_eq!(events.len(), 1, "{events:?}");
         let given_up = [("for i in a\r", "for i in a\r\n> "), ("\x03", "^C\r\n\x1b]633;D;130;;7f3a\x07host$ ")];
         let (_, events) = seen(NONCE, &[begin, given_up[0], given_up[1]]);
-        assert_eq!(events, []);
+        assert_eq!(events, [line("for i in a", Seen::Unmarked)]);
+        // The shell shows prompts, and neither marks them nor the lines behind them.
+        let silent = ("id\r", "id\r\nuid=0\r\nhost$ ");
+        let (_, events) = seen(NONCE, &[begin, silent, silent, silent]);
+        assert_eq!(events, ["id", "id", "id"].map(|text| line(text, Seen::Lost)));
+    }
+
+    #[test]
+    fn no_key_takes_a_line_away() {
+        for (typed, echo) in [
+            ("touch a \x04\r", "touch a \r\n"),
+            ("xtouch a\x01\x04\x05\r", "xtouch a\x1b[7D\x1b[P\x1b[7C\r\n"),
+            ("touch a\r\x04", "touch a\r\n"),
+            ("touch a\r\x03", "touch a\r\n"),
+            ("\x10\x10\r", "touch a\r\n"),
+            ("touch a\x0f", "touch a\r\n"),
+        ] {
+            let (_, events) = seen(b"", &[("", "$ "), (typed, echo)]);
+            let read = events.first().is_some_and(|event| match event {
+                Event::Line { text: Some(text), .. } => text.ends_with(b"ouch a"),
+                _ => false,
+            });
+            assert!(read, "{typed:?}: {events:?}");
+        }
+        let (_, events) = seen(b"", &[("", "\x1b[?1049h$ "), ("touch a\r", "touch a\r\n")]);
+        assert_eq!(events, [line("touch a", Seen::Screen)]);
+    }
+
+    #[test]
+    fn a_screen_of_any_size_is_followed() {
+        for (columns, rows) in [(1, 1), (1, 24), (40, 1), (u32::MAX, u32::MAX)] {
+            let mut tap = Tap::new(b"", columns, rows);
+            let mut out = Vec::new();
+            for _ in 0..3 {
+                tap.client("日本 wide\r".as_bytes());
+                tap.host("日本 wide\x1b[65535b\x1b[65535@\x1b[999;999H日\r\n".as_bytes(), &mut out, |_| ());
+                tap.resize(rows, columns);
+            }
+        }
     }
 
     #[test]
@@ -317,7 +341,7 @@ mod tests {
         let begin = ("", "\x1b]633;D;0;;7f3a\x07host$ ");
         let (_, events) = seen(NONCE, &[begin, ("id\r", "id\r\n\x1b]633;U;/;7f3a\x07")]);
         let directory = Some(b"/".to_vec());
-        assert_eq!(events, [Event::Line { text: Some(b"id".to_vec()), directory, seen: Seen::Lost }]);
+        assert_eq!(events, [Event::Line { text: Some(b"id".to_vec()), directory, seen: Seen::Read }]);
     }
 
     proptest::proptest! {

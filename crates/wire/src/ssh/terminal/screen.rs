@@ -1,19 +1,22 @@
-//! Lines that are read off the screen: what stands there, where something was typed, when Enter is pressed.
+//! Lines that are read off the screen: what stands there, behind where somebody began to type, when Enter is pressed.
 //!
-//! The screen is what a terminal of the same size would show (crate `vt100`), so that what was rubbed out, recalled or
-//! completed is there as it was, and what was not echoed is not.
+//! The screen is what a terminal of the same size would show, so that what was rubbed out, recalled or completed is there as it
+//! was, and what was not echoed is not. It is what a person would see, and no more to be trusted than that.
 
 use std::mem;
 
-use vt100::Parser;
+use super::emulator::Emulator;
 
-/// The largest screen that is followed, columns and rows; larger ones are followed as if they were so large.
-const COLUMNS_MAX: u16 = 1000;
-const ROWS_MAX: u16 = 500;
 /// Lines that were entered and not shown yet.
 const ENTERED_MAX: usize = 1000;
 /// The longest prompt that is remembered, characters.
 const PROMPT_CHARACTERS_MAX: usize = 200;
+/// The longest line that is read, characters; of a longer one, the beginning.
+const LINE_CHARACTERS_MAX: usize = 16 * 1024;
+/// What `Ctrl-C` sends.
+const INTERRUPT: u8 = 0x03;
+/// What `Ctrl-O` sends: with readline, Enter and the next line of the history.
+const OPERATE: u8 = 0x0f;
 
 /// A line that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,22 +41,22 @@ impl Typed {
 
 /// What a terminal shows, and where somebody types in it.
 pub(super) struct Screen {
-    parser: Parser,
+    emulator: Emulator,
     /// The column where the first character of a line was typed.
-    typed_at: Option<u16>,
+    typed_at: Option<usize>,
     /// Lines that were entered and have not been shown yet.
     entered: usize,
 }
 
 impl Screen {
     pub(super) fn new(columns: u32, rows: u32) -> Self {
-        let (rows, columns) = within(columns, rows);
-        Self { parser: Parser::new(rows, columns, 0), typed_at: None, entered: 0 }
+        let mut screen = Self { emulator: Emulator::default(), typed_at: None, entered: 0 };
+        screen.resize(columns, rows);
+        screen
     }
 
     pub(super) fn resize(&mut self, columns: u32, rows: u32) {
-        let (rows, columns) = within(columns, rows);
-        self.parser.screen_mut().set_size(rows, columns);
+        self.emulator.resize(columns, rows, ());
     }
 
     /// A shell shows its prompt: what was typed before belongs to what ran before.
@@ -61,21 +64,20 @@ impl Screen {
         (self.typed_at, self.entered) = (None, 0);
     }
 
-    /// Somebody types.
+    /// Somebody types. Where the first key is pressed, a line begins; no later key moves that.
     pub(super) fn input(&mut self, bytes: &[u8]) {
-        if self.parser.screen().alternate_screen() {
-            return;
-        }
         for &byte in bytes {
-            match byte {
-                // Interrupt, end of file: whatever was typed is not entered.
-                0x03 | 0x04 => self.prompt(),
-                b'\r' | b'\n' => self.entered = ENTERED_MAX.min(self.entered + 1),
-                _ => {}
+            if byte == INTERRUPT {
+                // What is typed so far is given up; what was entered is not.
+                if self.entered == 0 {
+                    self.typed_at = None;
+                }
+                continue;
             }
-            if self.typed_at.is_none() && byte >= 0x20 || byte == 0x1b || byte == b'\r' {
-                let (_, column) = self.parser.screen().cursor_position();
-                self.typed_at.get_or_insert(column);
+            let column = self.emulator.terminal().cursor().col;
+            self.typed_at.get_or_insert(column);
+            if matches!(byte, b'\r' | b'\n' | OPERATE) {
+                self.entered = ENTERED_MAX.min(self.entered + 1);
             }
         }
     }
@@ -86,42 +88,34 @@ impl Screen {
         while self.entered > 0 {
             let Some(end) = rest.iter().position(|&byte| byte == b'\n') else { break };
             let (line, after) = rest.split_at(end);
-            self.parser.process(line);
+            self.emulator.write(line, ());
             if let Some(typed) = self.read() {
                 read(typed);
             }
             self.entered -= 1;
             rest = after.get(1..).unwrap_or_default();
-            self.parser.process(b"\n");
+            self.emulator.write(b"\n", ());
             // What was typed ahead begins where its line does.
             self.typed_at = (self.entered > 0).then_some(0);
         }
-        self.parser.process(rest);
+        self.emulator.write(rest, ());
     }
 
     /// The line that the cursor is in, cut where somebody began to type. None if nothing stands there.
     fn read(&mut self) -> Option<Typed> {
         let at = mem::take(&mut self.typed_at)?;
-        let screen = self.parser.screen();
-        let (last, _) = screen.cursor_position();
-        let (_, columns) = screen.size();
-        let mut first = last;
-        while first > 0 && screen.row_wrapped(first - 1) {
-            first -= 1;
+        let terminal = self.emulator.terminal();
+        let line = |row: usize| terminal.screen().line(row);
+        let last = terminal.cursor().row;
+        let wraps = |row: &usize| line(*row).is_some_and(avt::Line::is_wrapped);
+        let first = last - (0..last).rev().take_while(wraps).count();
+        let cells = (first..=last).filter_map(line).flat_map(avt::Line::cells).enumerate();
+        let (mut prompt, mut text) = (String::new(), String::new());
+        for (column, cell) in cells.filter(|(_, cell)| cell.width() > 0).take(LINE_CHARACTERS_MAX) {
+            if column < at { prompt.push(cell.char()) } else { text.push(cell.char()) }
         }
-        let text = screen.contents_between(first, at, last, columns);
-        let prompt = screen.contents_between(first, 0, first, at);
-        let text = text.trim();
         let prompt = prompt.chars().take(PROMPT_CHARACTERS_MAX).collect();
+        let text = text.trim();
         (!text.is_empty()).then(|| Typed { text: text.to_owned(), prompt })
     }
-}
-
-/// Rows and columns that a screen can have. Who does not say how many there are has as many as usual.
-fn within(columns: u32, rows: u32) -> (u16, u16) {
-    let clamp = |number: u32, usual: u16, max: u16| match number {
-        0 => usual,
-        number => u16::try_from(number).unwrap_or(max).min(max),
-    };
-    (clamp(rows, 24, ROWS_MAX), clamp(columns, 80, COLUMNS_MAX))
 }
