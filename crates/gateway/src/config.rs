@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
+use model::{ChannelBinding, Durability, IdentityName, Known, OnBehalfOf, Proof, ProofMethod, UpstreamSecurity};
 use policy::approvals::ApprovalRules;
 use policy::break_glass::GlassRules;
 use policy::{Grants, Mode, PolicySet};
@@ -147,6 +147,21 @@ pub struct Identity {
     pub secret: Option<Secret>,
     /// The SSH keys that prove it.
     pub ssh_keys: Vec<PublicKey>,
+}
+
+impl Identity {
+    /// It, proven by one of its credentials.
+    pub(crate) fn proven(&self, method: ProofMethod, channel: ChannelBinding, credential: String) -> model::Identity {
+        model::Identity {
+            name: self.name.clone(),
+            known: Known::Verified,
+            proof: Proof { method, channel, credential, evidence: None },
+            // From the configuration, not proven by the credential.
+            on_behalf_of: self.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
+            groups: self.groups.clone(),
+            run: None,
+        }
+    }
 }
 
 /// A PostgreSQL resource as clients reach it.

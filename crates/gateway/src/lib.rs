@@ -57,6 +57,7 @@ pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, i
 pub use passkeys::Site;
 pub use ssh::keys::{KeyError, PrivateKey as SshPrivateKey, PublicKey as SshPublicKey};
 
+use access::{Entered, NotEntered};
 use notify::Notifier;
 use refusals::{Named, Reason, Refusals};
 use worker::{Arrival, Port};
@@ -134,6 +135,24 @@ impl Shared {
     /// The configuration in force.
     fn config(&self) -> Arc<Config> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a session in, if its identity may still use the connection.
+    fn enter(
+        &self,
+        identity: &Arc<model::Identity>,
+        connection: &str,
+        peer: SocketAddr,
+        max: usize,
+    ) -> Result<Entered, NotEntered> {
+        let (entered, news) = self.access.enter(identity, connection, peer.ip(), max)?;
+        if let Some(news) = news {
+            note(self, GatewayEntry::Shared(news));
+        }
+        // After it is counted: a change of the configuration either finds it among the live, or is found here.
+        let config = self.config();
+        let permitted = config.permits(identity, connection) && self.access.still_trusts(identity, &config);
+        if permitted { Ok(entered) } else { Err(NotEntered::NotPermitted) }
     }
 
     fn refuse(&self, reason: Reason, peer: SocketAddr) {

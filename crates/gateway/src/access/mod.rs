@@ -40,6 +40,9 @@ pub use tokens::{TOKEN_TTL_MAX, TokenError};
 /// Where in the data directory this remembers.
 const DIRECTORY: &str = "access";
 
+/// What whoever is locked out can do.
+const RESTORE: &str = "Whoever operates OnRecord knows why, and can restore it: onrecord identities restore.";
+
 /// What a gateway remembers of identities. Clones are the same.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
@@ -120,6 +123,34 @@ pub struct InUse {
 pub(crate) enum NotEntered {
     Revoked,
     Limit,
+    /// The configuration changed meanwhile.
+    NotPermitted,
+}
+
+impl NotEntered {
+    pub(crate) fn reason(self) -> RefusedReason {
+        match self {
+            Self::Revoked => RefusedReason::Revoked,
+            Self::Limit => RefusedReason::Limit,
+            Self::NotPermitted => RefusedReason::NotPermitted,
+        }
+    }
+
+    /// In words, for whoever asked for this connection.
+    pub(crate) fn for_client(self, who: &IdentityName, asked: &str, max: usize) -> String {
+        match self {
+            Self::Revoked => format!("{who} was revoked"),
+            Self::Limit => format!("{who} has reached its limit of {max} sessions"),
+            Self::NotPermitted => format!("{who} may not use connection \"{asked}\" any more"),
+        }
+    }
+
+    pub(crate) fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Revoked => Some(RESTORE),
+            Self::Limit | Self::NotPermitted => None,
+        }
+    }
 }
 
 impl Access {

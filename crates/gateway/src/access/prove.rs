@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
 
-use super::{Access, tokens};
+use super::{Access, RESTORE, tokens};
 use crate::config::Config;
 
 /// Who was proven.
@@ -43,11 +43,7 @@ impl NotProven {
 
     /// The identity is locked out.
     pub(crate) fn revoked(name: &IdentityName) -> Self {
-        Self {
-            reason: RefusedReason::Revoked,
-            text: format!("{name} was revoked"),
-            hint: Some("Whoever operates OnRecord knows why, and can restore it: onrecord identities restore."),
-        }
+        Self { reason: RefusedReason::Revoked, text: format!("{name} was revoked"), hint: Some(RESTORE) }
     }
 
     /// One answer for what never was a token, what was one, and what is one with another secret.

@@ -9,25 +9,24 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod, SessionEnd};
+use model::{ChannelBinding, Identity, ProofMethod, SessionEnd};
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
-use store::{Gate, GatewayEntry};
+use store::Gate;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::session::{OpeningParts, Parts, Session};
+use super::session::{Ending, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
-use super::{entries, program};
+use super::{entries, program, upstream};
 use crate::Shared;
-use crate::access::{NotEntered, NotProven, Proven};
-use crate::config::{Address, Config, Host, Terminals};
-use crate::outposts::OPEN_MAX;
+use crate::access::{NotProven, Proven};
+use crate::config::{Config, Terminals};
 use crate::refusals::{Named, Reason};
 
 /// Channels of one connection at a time.
@@ -92,11 +91,9 @@ impl State {
         self.over.clone().drop_guard()
     }
 
-    /// Comes when the session is to end. Cancel safe.
-    pub(super) async fn ended(&self) -> SessionEnd {
-        let mut end = self.end.subscribe();
-        let ended = end.wait_for(Option::is_some).await.map(|end| *end);
-        ended.ok().flatten().unwrap_or(SessionEnd::GatewayFault)
+    /// Comes when the session is to end.
+    pub(super) fn ending(&self) -> Ending {
+        Ending::of(&self.end)
     }
 
     /// Waits for what still runs, and closes the session's record.
@@ -186,21 +183,8 @@ impl Front {
             let key = identity.ssh_keys.iter().find(|known| known.is(key))?;
             Some((identity, key))
         });
-        let (identity, key) = known?;
-        Some(Identity {
-            name: identity.name.clone(),
-            known: Known::Verified,
-            // The signature is over the connection's session id (RFC 4252, 7).
-            proof: Proof {
-                method: ProofMethod::PublicKey,
-                channel: ChannelBinding::Bound,
-                credential: key.credential(),
-                evidence: None,
-            },
-            on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
-            groups: identity.groups.clone(),
-            run: None,
-        })
+        // The signature is over the connection's session id (RFC 4252, 7).
+        known.map(|(identity, key)| identity.proven(ProofMethod::PublicKey, ChannelBinding::Bound, key.credential()))
     }
 
     fn accept(&mut self, proven: Proven) -> Auth {
@@ -238,35 +222,19 @@ impl Front {
             ));
         };
         let max = config.limits.connections_per_identity_max;
-        let entered = match shared.access.enter(&identity, &host.name, self.peer.ip(), max) {
-            Ok((entered, news)) => {
-                if let Some(news) = news {
-                    crate::note(&shared, GatewayEntry::Shared(news));
-                }
-                entered
-            }
-            Err(NotEntered::Limit) => {
-                shared.refuse_named(Reason::Limit, self.peer, self.named());
-                return Err(format!("{} has reached its limit of {max} sessions", identity.name));
-            }
-            Err(NotEntered::Revoked) => {
-                shared.refuse_named(Reason::Revoked, self.peer, self.named());
-                return Err(format!("{} was revoked", identity.name));
-            }
-        };
-        // After it is counted: a change of the configuration either finds it among the live, or is found here.
-        let current = shared.config();
-        if !(current.permits(&identity, &host.name) && shared.access.still_trusts(&identity, &current)) {
-            shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
-            return Err(format!("{} may not use connection \"{}\" any more", identity.name, self.asked));
-        }
+        let entered = shared.enter(&identity, &host.name, self.peer, max).map_err(|not| {
+            shared.refuse_named(not.reason(), self.peer, self.named());
+            not.for_client(&identity.name, &self.asked, max)
+        })?;
         let not_recorded = |error: &store::RecordError| {
             tracing::error!(%error, "a session cannot be recorded");
             shared.refuse_named(Reason::RecordingStopped, self.peer, self.named());
             "OnRecord takes no sessions because it cannot record them".to_owned()
         };
         let id = shared.recorder.session_id().map_err(|error| not_recorded(&error))?;
-        let (carried, outpost) = self.reach(host, &id.to_string()).await.map_err(|error| {
+        let reached = upstream::through_outpost(host, shared.outposts.as_ref(), &id.to_string()).await;
+        let (carried, outpost) = reached.map(Option::unzip).map_err(|error| {
+            let error = LoginError::from(error);
             tracing::warn!(connection = host.name, %error, "cannot reach the host");
             shared.refuse_named(Reason::OutpostUnavailable, self.peer, self.named());
             error.for_client(&host.name)
@@ -309,19 +277,6 @@ impl Front {
             }
         });
         Ok(())
-    }
-
-    /// A stream through an outpost, where the connection asks for one; and which outpost that is.
-    async fn reach(
-        &self,
-        host: &Host,
-        session: &str,
-    ) -> Result<(Option<link::LinkStream>, Option<model::Carried>), LoginError> {
-        let (Some(via), Address::Tcp { host, port }) = (&host.outpost, &host.address) else { return Ok((None, None)) };
-        let outposts = self.shared.outposts.as_ref();
-        let outposts = outposts.ok_or_else(|| crate::outposts::OpenError::None(via.clone()))?;
-        let (stream, carried) = outposts.open_stream(via, host, *port, session, OPEN_MAX).await?;
-        Ok((Some(stream), Some(carried)))
     }
 }
 
@@ -485,11 +440,6 @@ impl Handler for Front {
         self.start(channel, connection)
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result<(), Error> {
-        self.started.remove(&channel);
-        Ok(())
-    }
-
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
@@ -497,6 +447,11 @@ impl Handler for Front {
         connection: &mut Connection,
     ) -> Result<(), Error> {
         self.start(channel, connection)
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result<(), Error> {
+        self.started.remove(&channel);
+        Ok(())
     }
 
     async fn channel_open_session(

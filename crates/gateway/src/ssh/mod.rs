@@ -134,10 +134,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     let proving = tokio::time::sleep(config.limits.authentication_max);
     tokio::pin!(proving);
     let mut in_time = false;
+    let ending = state.ending();
     let why = loop {
         tokio::select! {
             ended = &mut running => break front::end_of(&ended),
-            end = state.ended() => break end,
+            end = ending.wait() => break end,
             () = shared.stopping.cancelled() => break SessionEnd::GatewayStopped,
             () = &mut proving, if !in_time => {
                 if !state.is_proven() {

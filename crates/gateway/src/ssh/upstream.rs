@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use link::LinkStream;
-use model::Reason;
+use model::{Carried, Reason};
 use policy::Permit;
 use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
@@ -305,9 +305,7 @@ impl Upstream {
         let Address::Tcp { host, port } = &self.host.address else {
             return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
         };
-        if let Some(via) = &self.host.outpost {
-            let outposts = self.outposts.as_ref().ok_or_else(|| OpenError::None(via.clone()))?;
-            let (stream, _) = outposts.open_stream(via, host, *port, &self.session, OPEN_MAX).await?;
+        if let Some((stream, _)) = through_outpost(&self.host, self.outposts.as_ref(), &self.session).await? {
             return Ok(Stream::Link(stream));
         }
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LoginError::Unreachable)?;
@@ -315,6 +313,17 @@ impl Upstream {
         crate::keepalive(&stream);
         Ok(Stream::Tcp(stream))
     }
+}
+
+/// A stream to a host through an outpost, and which one that is, where its connection asks for one.
+pub(super) async fn through_outpost(
+    host: &Host,
+    outposts: Option<&Outposts>,
+    session: &str,
+) -> Result<Option<(LinkStream, Carried)>, OpenError> {
+    let (Some(via), Address::Tcp { host, port }) = (&host.outpost, &host.address) else { return Ok(None) };
+    let outposts = outposts.ok_or_else(|| OpenError::None(via.clone()))?;
+    outposts.open_stream(via, host, *port, session, OPEN_MAX).await.map(Some)
 }
 
 /// Checks that a host is the one that is meant.
