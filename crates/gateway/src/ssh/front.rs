@@ -266,7 +266,10 @@ impl Front {
             session.close(SessionEnd::UpstreamGone).await;
             return Err(error.for_client(&host.name));
         }
-        session.opened().await.map_err(|error| not_recorded(&error))?;
+        if let Err(error) = session.opened().await {
+            session.close(SessionEnd::RecordingStopped).await;
+            return Err(not_recorded(&error));
+        }
         *self.state.session() = Some(session.clone());
         let watched = session.clone();
         self.state.watching.spawn(async move {
