@@ -30,8 +30,8 @@ pub struct Config {
     pub listen_postgres: Vec<SocketAddr>,
     /// Where SSH clients are listened for; nowhere, unless given.
     pub listen_ssh: Vec<SocketAddr>,
-    /// By what the gateway proves itself to SSH clients; none take part, unless given.
-    pub ssh_host_key: Option<PrivateKey>,
+    /// The gateway's own keys for SSH; none is spoken, unless given.
+    pub ssh: Option<SshKeys>,
     /// Where outposts are listened for; nowhere, unless given.
     pub listen_outposts: Vec<SocketAddr>,
     /// Where the HTTP API is listened for; nowhere, unless given.
@@ -62,6 +62,15 @@ pub struct Config {
     pub passkeys: Option<Site>,
     /// Worker threads; sessions are spread over them.
     pub workers: usize,
+}
+
+/// The keys that a gateway has for SSH.
+#[derive(Debug, Clone)]
+pub struct SshKeys {
+    /// Proves the gateway to clients.
+    pub host: PrivateKey,
+    /// Signs the certificates by which clients prove who they are.
+    pub user_ca: PrivateKey,
 }
 
 /// The policy of a connection.
@@ -116,7 +125,10 @@ impl Config {
                 known.name == identity.name
                     && known.ssh_keys.iter().any(|key| key.credential() == identity.proof.credential)
             }),
-            ProofMethod::Jwt | ProofMethod::ConnectionToken | ProofMethod::Certificate => true,
+            ProofMethod::Jwt
+            | ProofMethod::ConnectionToken
+            | ProofMethod::Certificate
+            | ProofMethod::SshCertificate => true,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
-use gateway::{Access, BreakGlass, Databases, Gateway, HostLogin, SshPrivateKey, SshPublicKey, Terminals};
+use gateway::{Access, BreakGlass, Databases, Gateway, HostLogin, SshKeys, SshPrivateKey, SshPublicKey, Terminals};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
 use sha2::{Digest as _, Sha256};
 use sql::AnalyzerConfig;
@@ -406,7 +406,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
         listen_ssh: config.listen.ssh.clone(),
-        ssh_host_key: ssh_host_key(config)?,
+        ssh: ssh_keys(config)?,
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
@@ -596,24 +596,28 @@ fn via(via: &Via) -> gateway::Via {
     }
 }
 
-/// The key by which the gateway proves itself to SSH clients, made at the first start that wants one, so that clients can
-/// pin it. None where no SSH is spoken.
-fn ssh_host_key(config: &Config) -> Result<Option<SshPrivateKey>, Failure> {
+/// The gateway's own keys for SSH. None where no SSH is spoken.
+fn ssh_keys(config: &Config) -> Result<Option<SshKeys>, Failure> {
     if config.listen.ssh.is_empty() {
         return Ok(None);
     }
     let directory = config.gateway.data.join("ssh");
-    let file = directory.join("host_key");
+    let key = |name| ssh_key(&directory, name);
+    Ok(Some(SshKeys { host: key("host_key")?, user_ca: key("user_ca")? }))
+}
+
+/// A key of the gateway's own, made at the first start that wants one, with its public half beside it: others pin it.
+fn ssh_key(directory: &Path, name: &str) -> Result<SshPrivateKey, Failure> {
+    let (file, beside) = (directory.join(name), directory.join(name).with_extension("pub"));
     let failed = |error: &dyn std::fmt::Display| Failure::new(format_args!("{}: {error}", file.display()));
     if !file.exists() {
         let made = SshPrivateKey::generate();
         let private = made.to_openssh().map_err(|error| failed(&error))?;
         let public = format!("{}\n", made.public().to_openssh());
-        keep(&directory, &[(&file, &private), (&directory.join("host_key.pub"), &public)])
-            .map_err(|error| failed(&error))?;
+        keep(directory, &[(&file, &private), (&beside, &public)]).map_err(|error| failed(&error))?;
     }
     let text = zeroize::Zeroizing::new(fs::read_to_string(&file).map_err(|error| failed(&error))?);
-    SshPrivateKey::from_openssh(&text).map(Some).map_err(|error| failed(&error))
+    SshPrivateKey::from_openssh(&text).map_err(|error| failed(&error))
 }
 
 /// The configured certificate; else the one that was made at the first start, so that clients can pin it.

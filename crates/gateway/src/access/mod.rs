@@ -20,8 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Evidence, Identity, IdentityName, RefusedReason, Revocation, RevocationAction, SessionEnd, Shared, Time,
-    Token, TokenAction,
+    Actor, Digest, Evidence, Identity, IdentityName, Opens, RefusedReason, Revocation, RevocationAction, SessionEnd,
+    Shared, Time, Token, TokenAction,
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
@@ -95,7 +95,7 @@ pub struct LockedOut {
 pub struct Standing {
     /// Its live sessions.
     pub sessions: u64,
-    /// Its connection tokens that hold: id, connection, and until when (microseconds since 1970).
+    /// Its connection tokens and certificates that hold: id, what they open, and until when (microseconds since 1970).
     pub tokens: Vec<(String, String, i64)>,
     /// Since when it is locked out, if it is, and the entry that says so.
     pub revoked: Option<(Time, Revocation)>,
@@ -297,9 +297,13 @@ impl Access {
             standing.credentials.push(InUse { credential, sessions, sources, runs, shared });
         }
         for held in self.0.tokens.all(SystemClock.now().wall_us) {
-            let Token { id, connection, expires_us, identity, .. } = &held.token;
+            let Token { id, opens, expires_us, identity, .. } = &held.token;
+            let opens = match opens {
+                Opens::Connection(connection) => connection.clone(),
+                Opens::Ssh { connections, .. } => connections.join(", "),
+            };
             let tokens = &mut all.entry(identity.name.clone()).or_default().tokens;
-            tokens.push((id.clone(), connection.clone(), *expires_us));
+            tokens.push((id.clone(), opens, *expires_us));
         }
         for (time, entry) in self.0.revoked.all() {
             let standing = all.entry(entry.identity.clone()).or_default();
@@ -320,12 +324,26 @@ impl Access {
         ttl: Duration,
     ) -> Result<(Zeroizing<String>, Token), AccessError> {
         let now = SystemClock.now();
-        let ttl = i64::try_from(ttl.min(TOKEN_TTL_MAX).as_micros()).unwrap_or(i64::MAX);
         let client = source.to_canonical().to_string();
-        let expires = now.wall_us.saturating_add(ttl);
-        let (text, token) = self.0.tokens.issue(identity.clone(), connection, client, expires, now)?;
+        let (text, token) = self.0.tokens.issue(identity.clone(), connection, client, end(now, ttl), now)?;
         self.note(GatewayEntry::Token(token.clone()))?;
         Ok((text, token))
+    }
+
+    /// As [`Access::issue`], of a certificate for an SSH key with this digest. Signing it is the caller's.
+    pub(crate) fn certify(
+        &self,
+        identity: &Identity,
+        opens: Opens,
+        key: Digest,
+        source: IpAddr,
+        ttl: Duration,
+    ) -> Result<Token, AccessError> {
+        let now = SystemClock.now();
+        let client = source.to_canonical().to_string();
+        let token = self.0.tokens.certify(identity.clone(), opens, key, client, end(now, ttl), now)?;
+        self.note(GatewayEntry::Token(token.clone()))?;
+        Ok(token)
     }
 
     /// Takes back the tokens of an identity that is locked out.
@@ -345,6 +363,16 @@ impl Access {
     /// What a connection token proves, if it holds.
     pub(crate) fn token(&self, text: &str) -> Option<Token> {
         self.0.tokens.find(text, SystemClock.now().wall_us).map(|held| held.token.clone())
+    }
+
+    /// What a certificate of this gateway for a key with this digest proves, if it holds.
+    pub(crate) fn certificate(&self, serial: u64, key: Digest) -> Option<Token> {
+        self.0.tokens.certificate(serial, key, SystemClock.now().wall_us).map(|held| held.token.clone())
+    }
+
+    /// Whether any certificate for a key with this digest holds.
+    pub(crate) fn is_certified(&self, key: Digest) -> bool {
+        self.0.tokens.is_certified(key, SystemClock.now().wall_us)
     }
 
     /// Whether an identity is locked out.
@@ -414,6 +442,12 @@ impl Access {
         self.0.recorder.note(entry)?;
         Ok(self.0.recorder.flush()?)
     }
+}
+
+/// Until when a token holds that is handed out now.
+fn end(now: Time, ttl: Duration) -> i64 {
+    let ttl = i64::try_from(ttl.min(TOKEN_TTL_MAX).as_micros()).unwrap_or(i64::MAX);
+    now.wall_us.saturating_add(ttl)
 }
 
 /// The key that makes up salts, kept so that a name that does not exist looks the same after a restart.

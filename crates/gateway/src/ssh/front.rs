@@ -8,8 +8,11 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use model::{ChannelBinding, Identity, ProofMethod, SessionEnd};
+use russh::keys::Certificate;
+use russh::keys::ssh_key::certificate::CertType;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
 };
@@ -20,10 +23,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
+use super::certificates::NotTaken;
 use super::session::{Ending, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
-use super::{entries, program, upstream};
+use super::{certificates, entries, keys, program, upstream};
 use crate::Shared;
 use crate::access::{NotProven, Proven};
 use crate::config::{Config, Terminals};
@@ -187,6 +191,23 @@ impl Front {
         known.map(|(identity, key)| identity.proven(ProofMethod::PublicKey, ChannelBinding::Bound, key.credential()))
     }
 
+    /// Who comes by a certificate, whose key's owner is there.
+    fn of_certificate(&self, user: &str, certificate: &Certificate) -> Result<Proven, (Reason, String)> {
+        let connection = Destination::of(user).connection;
+        let ca = self.config.ssh.as_ref().map(|keys| keys.user_ca.public());
+        match certificates::check(certificate, &ca, CertType::User, connection, SystemTime::now()) {
+            Ok(()) => {}
+            Err(NotTaken::Principal(_)) => {
+                let may = certificate.valid_principals().join(", ").escape_default().to_string();
+                return Err((Reason::NotPermitted, format!("it is for {may}, and not for \"{connection}\"")));
+            }
+            Err(not_taken) => return Err((Reason::AuthenticationFailed, not_taken.to_string())),
+        }
+        let (serial, key) = (certificate.serial(), keys::digest(certificate.public_key()));
+        let proven = self.shared.access.prove_certificate(serial, key, connection, &self.config);
+        proven.ok_or_else(|| (Reason::AuthenticationFailed, "it was taken back, or never handed out".to_owned()))
+    }
+
     fn accept(&mut self, proven: Proven) -> Auth {
         self.proven = Some(proven);
         self.state.proven.store(true, Ordering::Relaxed);
@@ -304,7 +325,28 @@ impl Handler for Front {
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
         user.clone_into(&mut self.asked);
         // Unknown keys are no failed logins: a client offers all that it has.
-        Ok(if self.of_key(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        let known = || self.shared.access.is_certified(keys::digest(offer.public_key.key_data()));
+        Ok(if self.of_key(offer.public_key).is_some() || known() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        let (reason, why) = match self.of_certificate(user, certificate) {
+            Ok(proven) => return Ok(self.accept(proven)),
+            Err(refused) => refused,
+        };
+        // One of another authority is for somewhere else: clients show what they have.
+        let ours = self.config.ssh.as_ref().is_some_and(|keys| keys.user_ca.signed(certificate));
+        if !ours {
+            return Ok(Auth::reject());
+        }
+        self.state.refused.store(true, Ordering::Relaxed);
+        self.shared.refuse_named(reason, self.peer, self.named());
+        self.why =
+            Some(format!("OnRecord does not accept the certificate: {why}. `onrecord login --ssh` gets another one."));
+        // It may have another key, and is told why once it has tried them all.
+        let methods = [MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
+        Ok(Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods.as_slice())), partial_success: false })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {

@@ -9,6 +9,7 @@
 //!
 //! Sources: RFC 4251 to 4254; OpenSSH's PROTOCOL.
 
+pub(crate) mod certificates;
 mod copies;
 mod entries;
 mod files;
@@ -88,7 +89,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     }
     crate::keepalive(&tcp);
     let config = shared.config();
-    let Some(key) = config.ssh_host_key.clone() else { return };
+    let Some(keys) = config.ssh.clone() else { return };
     if let Some(wait) = shared.access.wait(peer.ip(), config.limits.failed_logins_per_minute_max) {
         shared.refuse(Reason::Throttled, peer);
         // RFC 4253, 4.2: lines may come before the version, and some clients show them.
@@ -104,7 +105,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
         methods: MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice()),
         auth_rejection_time: Duration::from_millis(300),
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![russh::keys::PrivateKey::clone(&key.0)],
+        keys: vec![russh::keys::PrivateKey::clone(&keys.host.0)],
         limits: Limits::default(),
         window_size: WINDOW_BYTES,
         channel_buffer_size: CHANNEL_MESSAGES_MAX,

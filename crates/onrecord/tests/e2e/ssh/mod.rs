@@ -3,6 +3,7 @@
 //! Here: the place that all of these tests have, who is let in, and commands. Files are in `files`, other programs than ssh in
 //! `programs`, and how it all ends, orderly or not, in `ends`.
 
+mod certificates;
 mod ends;
 mod files;
 mod programs;

@@ -1,0 +1,212 @@
+//! Certificates: by which clients prove who they are, by which the gateway does towards hosts, and hosts towards it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::issuer::Issuer;
+use testkit::process::{self, Finished, Process, poll};
+use testkit::sshd::keygen;
+
+use super::{Place, place_with};
+
+const RULES: &str = r#"
+[[issuers.corp.rules]]
+name = "agents"
+when = 'size(act) == 1'
+identity = "agent:{act[0]}"
+on_behalf_of = "human:{claims.sub}"
+run = "conversation:{claims.sid}"
+"#;
+
+/// A place whose gateway trusts an issuer.
+fn trusting(issuer: &Issuer) -> Place {
+    let table = format!("[issuers.corp]\nissuer = \"{}\"\naudience = \"onrecord\"\n{RULES}", issuer.url());
+    place_with("", "", &table)
+}
+
+fn token(issuer: &Issuer) -> String {
+    issuer.mint(json!({"aud": "onrecord", "sub": "bea", "act": {"sub": "deployer"}, "sid": "c-17"}))
+}
+
+impl Place {
+    /// Changes the configuration, and waits until it is in force.
+    fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let before = self.gateway.stderr().matches("read again and in force").count();
+        let config = fs::read_to_string(self.gateway.config()).unwrap();
+        fs::write(self.gateway.config(), change(config)).unwrap();
+        poll("the configuration to be read again", || {
+            (self.gateway.stderr().matches("read again and in force").count() > before).then_some(())
+        });
+    }
+
+    /// Makes the same host reachable under another name.
+    fn add_twin(&self, name: &str) {
+        self.reconfigure(|config| {
+            let (_, from) = config.split_once("[connections.web1]").unwrap();
+            let table = from.split("\n\n").next().unwrap();
+            format!("{config}\n[connections.{name}]{table}\n")
+        });
+    }
+
+    /// `onrecord login --ssh`, with a home of its own.
+    fn login(&self, token: &str, args: &[&str]) -> Finished {
+        let mut login = Command::new(env!("CARGO_BIN_EXE_onrecord"));
+        login.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.home.path());
+        login.env("ONRECORD_GATEWAY", self.gateway.api()).env("ONRECORD_CA", self.gateway.authority().ca());
+        login.env("SSH_AUTH_SOCK", self.path("agent.sock"));
+        process::run(login.env("ONRECORD_TOKEN", token).args(["login", "--ssh"]).args(args), "")
+    }
+
+    fn ssh_as(&self, key: &str, to: &str, command: &str) -> Finished {
+        process::run(self.client_with("ssh", key).args([&format!("{to}@127.0.0.1"), command]), "")
+    }
+}
+
+/// What a certificate says, as `ssh-keygen` reads it.
+fn described(file: &Path) -> String {
+    process::run(Command::new("ssh-keygen").arg("-L").arg("-f").arg(file), "").expect_success("ssh-keygen -L")
+}
+
+/// Has a public key signed by an authority.
+fn sign(ca: &Path, public: &Path, args: &[&str]) {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.arg("-q").arg("-s").arg(ca).args(["-I", "forged"]).args(args).arg(public);
+    process::run(&mut keygen, "").expect_success("ssh-keygen -s");
+}
+
+#[test]
+fn who_has_logged_in_uses_stock_ssh() {
+    let issuer = Issuer::start();
+    let place = trusting(&issuer);
+    place.add_twin("web2");
+    let file = place.path("key");
+    let out = ["--out", file.to_str().unwrap(), "--connection", "web1"];
+    let said = place.login(&token(&issuer), &out).expect_success("login --ssh");
+    assert!(said.contains("agent:deployer has a certificate until") && said.contains("web1@127.0.0.1"), "{said}");
+    let known = format!("[127.0.0.1]:{} {}", place.gateway.ssh_port(), place.gateway_key());
+    assert!(said.contains(&known), "{said}");
+    let certificate = place.path("key-cert.pub");
+    for file in [&file, &certificate] {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let shown = described(&certificate);
+    for part in
+        ["user certificate", "identity=agent:deployer serial=", "web1", "permit-pty", "Critical Options: (none)"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains("web2") && !shown.contains("port-forwarding"), "{shown}");
+
+    let said = place.ssh_as("key", "web1", "echo in");
+    assert_eq!(said.stdout, "in\n", "{}", said.stderr);
+    let command = place.only();
+    let told = ["identity", "on_behalf_of", "proof", "connection"].map(|key| command[key].as_str().unwrap());
+    assert_eq!(told, ["agent:deployer", "human:bea", "ssh-certificate", "web1"], "{command:#}");
+    let listed = place.gateway.cli(&["sessions", "--output", "ndjson"]).expect_success("sessions");
+    let session: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    assert_eq!(session["evidence"]["rule"], "corp/agents", "{session:#}");
+    assert_eq!((&session["run"], &session["on_behalf_of_known"]), (&json!("conversation:c-17"), &json!("verified")));
+    assert_eq!(place.gateway.entries("token"), 1);
+
+    let said = place.ssh_as("key", "web2", "echo in");
+    assert!(!said.status.success() && said.stderr.contains("it is for web1, and not for \"web2\""), "{said:?}");
+    // The next one takes the place of this one, and what is not ours stays.
+    let again = place.login(&token(&issuer), &["--out", file.to_str().unwrap()]).expect_success("login --ssh");
+    assert!(again.contains("web1, web2"), "{again}");
+    assert_eq!(place.ssh_as("key", "web2", "echo in").stdout, "in\n");
+    let before = fs::read(place.path("agent")).unwrap();
+    let refused = place.login(&token(&issuer), &["--out", place.path("agent").to_str().unwrap()]);
+    assert!(refused.stderr.contains("is there already"), "{}", refused.stderr);
+    assert_eq!(fs::read(place.path("agent")).unwrap(), before);
+
+    let revoked = place.gateway.cli(&["identities", "revoke", "agent:deployer", "--reason", "test"]);
+    assert!(revoked.stdout.contains("2 tokens taken back"), "{revoked:?}");
+    assert!(!place.ssh_as("key", "web1", "echo in").status.success());
+    place.gateway.cli(&["identities", "restore", "agent:deployer", "--reason", "test"]).expect_success("restore");
+    assert!(!place.ssh_as("key", "web1", "echo in").status.success(), "what was taken back stays so");
+    place.gateway.verify();
+}
+
+#[test]
+fn an_agent_keeps_it_and_it_outlives_a_restart() {
+    let issuer = Issuer::start();
+    let mut place = trusting(&issuer);
+    let socket = place.path("agent.sock");
+    let mut agent = Command::new("ssh-agent");
+    let agent = Process::start("ssh-agent", agent.arg("-D").arg("-a").arg(&socket), Signal::TERM);
+    poll("ssh-agent", || socket.exists().then_some(()));
+    place.login(&token(&issuer), &[]).expect_success("login --ssh");
+    let listed = process::run(Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", &socket), "");
+    assert!(listed.stdout.contains("(ED25519-CERT)"), "{listed:?}");
+    place.gateway.stop();
+    let place = Place { gateway: place.gateway.restart(), ..place };
+    let known = format!("[127.0.0.1]:{} {}\n", place.gateway.ssh_port(), place.gateway_key());
+    fs::write(place.path("known_hosts"), known).unwrap();
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "none", "-o"]).arg(format!("IdentityAgent={}", socket.display())).arg("-o");
+    ssh.arg(format!("UserKnownHostsFile={}", place.path("known_hosts").display()));
+    ssh.arg("-p").arg(place.gateway.ssh_port().to_string()).args(["web1@127.0.0.1", "echo in"]);
+    let said = process::run(&mut ssh, "");
+    assert_eq!(said.stdout, "in\n", "{}", said.stderr);
+    assert_eq!(place.only()["proof"], "ssh-certificate");
+    // Without an agent and without a file there is no place for the key.
+    drop(agent);
+    assert!(place.login(&token(&issuer), &[]).stderr.contains("--out FILE"));
+}
+
+#[test]
+fn what_is_not_the_certificate_lets_nobody_in() {
+    let issuer = Issuer::start();
+    let place = trusting(&issuer);
+    let file = place.path("key");
+    let out = ["--out", file.to_str().unwrap(), "--ttl", "10m", "--output", "json"];
+    let said = place.login(&token(&issuer), &out).expect_success("login --ssh");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let serial = u64::from_str_radix(said["id"].as_str().unwrap(), 16).unwrap();
+    let (serial, other) = (serial.to_string(), serial.wrapping_add(1).to_string());
+    // Even whoever has the authority's key cannot forge one: what it proves is what the gateway remembers.
+    let ca = place.gateway.data().join("ssh/user_ca");
+    keygen(&place.path("other_ca"));
+    let public = process::run(Command::new("ssh-keygen").arg("-y").arg("-f").arg(&file), "").expect_success("-y");
+    let attempt = |ca: &Path, args: &[&str]| {
+        fs::copy(&file, place.path("forged")).unwrap();
+        fs::write(place.path("forged.pub"), &public).unwrap();
+        sign(ca, &place.path("forged.pub"), args);
+        place.ssh_as("forged", "web1", "true")
+    };
+    let good = ["-n", "web1", "-V", "-1m:+5m", "-z", &serial];
+    assert!(attempt(&ca, &good).status.success(), "the others would fail for another reason");
+    let base = &good[..4];
+    let of = |more: &[&'static str]| [&good[..], more].concat();
+    let cases = [
+        ("of another authority", attempt(&place.path("other_ca"), &good)),
+        ("of a host", attempt(&ca, &of(&["-h"]))),
+        ("expired", attempt(&ca, &["-n", "web1", "-V", "-10m:-5m", "-z", &serial])),
+        ("not yet valid", attempt(&ca, &["-n", "web1", "-V", "+5m:+10m", "-z", &serial])),
+        ("for another connection", attempt(&ca, &["-n", "web2", "-V", "-1m:+5m", "-z", &serial])),
+        ("for everybody", attempt(&ca, &["-V", "-1m:+5m", "-z", &serial])),
+        ("with a command", attempt(&ca, &of(&["-O", "force-command=true"]))),
+        ("for an address", attempt(&ca, &of(&["-O", "source-address=127.0.0.1/32"]))),
+        ("with an unknown condition", attempt(&ca, &of(&["-O", "critical:x@example.com=y"]))),
+        ("never handed out", attempt(&ca, &[base, &["-z", &other]].concat())),
+    ];
+    for (what, said) in cases {
+        assert!(!said.status.success() && said.stderr.contains("Permission denied"), "{what}: {said:?}");
+    }
+    assert_eq!(place.commands().len(), 1);
+    // Another key, with a certificate that is not for it.
+    keygen(&place.path("thief"));
+    fs::copy(place.path("key-cert.pub"), place.path("thief-cert.pub")).unwrap();
+    assert!(!place.ssh_as("thief", "web1", "true").status.success());
+    // Nobody is certified for longer than a token may hold, for what they may not use, or without proof.
+    let refused = place.login(&token(&issuer), &["--out", place.path("x").to_str().unwrap(), "--ttl", "2h"]);
+    assert!(refused.stderr.contains("ttl_seconds is 1 to 3600"), "{}", refused.stderr);
+    let refused = place.login(&token(&issuer), &["--out", place.path("x").to_str().unwrap(), "--connection", "app"]);
+    assert!(refused.stderr.contains("connection \"app\" does not exist"), "{}", refused.stderr);
+    assert!(!place.login("hello", &["--out", place.path("x").to_str().unwrap()]).status.success());
+    assert!(!place.path("x").exists());
+}
