@@ -71,6 +71,8 @@ pub struct SshKeys {
     pub host: PrivateKey,
     /// Signs the certificates by which clients prove who they are.
     pub user_ca: PrivateKey,
+    /// Signs those by which the gateway logs in to hosts.
+    pub session_ca: PrivateKey,
 }
 
 /// The policy of a connection.
@@ -265,6 +267,13 @@ pub enum HostLogin {
     Key(PrivateKey),
     /// A password.
     Password(Zeroizing<String>),
+    /// A certificate that is made for each login, by which the host learns who is behind it.
+    Certificate {
+        /// What signs it: the host trusts its public half.
+        ca: PrivateKey,
+        /// What the gateway calls itself in it.
+        gateway: String,
+    },
 }
 
 impl std::fmt::Debug for HostLogin {
@@ -272,6 +281,7 @@ impl std::fmt::Debug for HostLogin {
         match self {
             Self::Key(key) => f.debug_tuple("Key").field(key).finish(),
             Self::Password(_) => f.write_str("Password"),
+            Self::Certificate { ca, .. } => f.debug_tuple("Certificate").field(ca).finish(),
         }
     }
 }

@@ -23,6 +23,7 @@ use store::{
 };
 
 use crate::Failure;
+use crate::config;
 use crate::config::{
     Address, Approvals, Config, Connection, ConnectionKind, ConnectionName, Issuer, KEPT_BYTES, KeysPlace, LoginWay,
     NotificationFormat, Notifications, Plaintext, PolicyMode, SecretSource, UpstreamTls, Via,
@@ -388,10 +389,12 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         let policy = policy_of(name, connection);
         Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection, policy)?)))
     });
+    let ssh = ssh_keys(config)?;
     let hosts = of_kind(ConnectionKind::Ssh).map(|(name, connection)| {
         let policy = policy_of(name, connection);
-        Ok((name.to_string(), Arc::new(host(name.as_str(), connection, policy)?)))
+        Ok((name.to_string(), Arc::new(host(config, ssh.as_ref(), name.as_str(), connection, policy)?)))
     });
+    let hosts = hosts.collect::<Result<_, Failure>>()?;
     let identities = config.identities.iter().filter_map(|(user, identity)| {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
@@ -406,7 +409,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
         listen_ssh: config.listen.ssh.clone(),
-        ssh: ssh_keys(config)?,
+        ssh,
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
@@ -422,7 +425,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         notify: config.notifications.as_ref().map(notify).transpose()?,
         identities: identities.collect(),
         connections: connections.collect::<Result<_, Failure>>()?,
-        hosts: hosts.collect::<Result<_, Failure>>()?,
+        hosts,
         limits: gateway::Limits {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
@@ -541,7 +544,13 @@ fn upstream(
     })
 }
 
-fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>>) -> Result<gateway::Host, Failure> {
+fn host(
+    config: &Config,
+    ssh: Option<&SshKeys>,
+    name: &str,
+    connection: &Connection,
+    policy: Option<Arc<gateway::Policy>>,
+) -> Result<gateway::Host, Failure> {
     let key = |last: &str| format!("connections.{name}.{last}");
     let not_a_key = |last: &str, error: gateway::KeyError| Failure::usage(format_args!("{}: {error}", key(last)));
     let text = |last: &str, source: &SecretSource| {
@@ -551,13 +560,16 @@ fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>
             Err(_) => Err(Failure::usage(format_args!("{}: it is not text", key(last)))),
         }
     };
-    let login = match (&connection.key, &connection.password) {
-        (Some(source), _) => {
+    let login = match (&connection.key, &connection.password, ssh) {
+        (Some(source), _, _) => {
             let private = SshPrivateKey::from_openssh(&text("key", source)?);
             HostLogin::Key(private.map_err(|error| not_a_key("key", error))?)
         }
-        (None, Some(source)) => HostLogin::Password(text("password", source)?),
-        (None, None) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
+        (None, Some(source), _) => HostLogin::Password(text("password", source)?),
+        (None, None, Some(keys)) if connection.login == Some(config::HostLogin::Certificate) => {
+            HostLogin::Certificate { ca: keys.session_ca.clone(), gateway: config.gateway.name.as_str().to_owned() }
+        }
+        (None, None, _) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
     };
     let host_keys = connection.host_keys.iter().map(|line| SshPublicKey::from_openssh(line));
     Ok(gateway::Host {
@@ -603,7 +615,7 @@ fn ssh_keys(config: &Config) -> Result<Option<SshKeys>, Failure> {
     }
     let directory = config.gateway.data.join("ssh");
     let key = |name| ssh_key(&directory, name);
-    Ok(Some(SshKeys { host: key("host_key")?, user_ca: key("user_ca")? }))
+    Ok(Some(SshKeys { host: key("host_key")?, user_ca: key("user_ca")?, session_ca: key("session_ca")? }))
 }
 
 /// A key of the gateway's own, made at the first start that wants one, with its public half beside it: others pin it.

@@ -269,7 +269,7 @@ impl Front {
             admission,
             host: host.clone(),
             identity: identity.clone(),
-            upstream: Upstream::new(host.clone(), user.clone(), shared.outposts.clone(), id.to_string()),
+            upstream: Upstream::new(host.clone(), user.clone(), shared.outposts.clone(), id.to_string(), &identity),
             user,
             log,
             opening,

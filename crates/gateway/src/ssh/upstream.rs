@@ -7,24 +7,30 @@
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use link::LinkStream;
-use model::{Carried, Reason};
+use model::{Carried, Identity, Reason};
 use policy::Permit;
 use russh::client::{self, AuthResult, Handle, Msg};
-use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Preferred, Pty};
 use store::Recorded;
 use tokio::net::TcpStream;
 
-use super::keys::PublicKey;
+use super::certificates::{self, Wanted};
+use super::keys::{KeyError, PrivateKey, PublicKey};
 use super::valve::{Cut, Valve, Valved};
 use super::{CHANNEL_MESSAGES_MAX, WINDOW_BYTES, preferred};
 use crate::config::{Address, Host, HostLogin};
 use crate::outposts::{OPEN_MAX, OpenError, Outposts};
+use crate::random;
 use crate::stream::Stream;
 
+/// How long a certificate is good for logging in, and how far a host's clock may be ahead.
+const LOGIN_MAX: Duration = Duration::from_secs(5 * 60);
 /// Connections to the host that a session keeps open while nothing runs over them.
 const IDLE_MAX: usize = 2;
 
@@ -41,6 +47,8 @@ pub(super) enum LoginError {
     Ssh(#[from] russh::Error),
     #[error("the host does not accept the gateway's credential for user {user:?}")]
     Refused { user: String },
+    #[error("the certificate for the host cannot be signed: {0}")]
+    NotCertified(#[from] KeyError),
     #[error("the host took too long")]
     TimedOut,
 }
@@ -60,7 +68,9 @@ impl LoginError {
                     "OnRecord does not trust the host behind connection \"{connection}\": its key is not the one that is configured"
                 )
             }
-            Self::Refused { .. } => format!("OnRecord could not log in to the host behind connection \"{connection}\""),
+            Self::Refused { .. } | Self::NotCertified(_) => {
+                format!("OnRecord could not log in to the host behind connection \"{connection}\"")
+            }
             Self::Ssh(_) => {
                 format!("OnRecord could not establish SSH with the host behind connection \"{connection}\"")
             }
@@ -129,6 +139,8 @@ pub(super) struct Upstream {
     user: String,
     outposts: Option<Outposts>,
     session: String,
+    /// Who is behind it, for hosts that are told.
+    who: String,
     idle: Mutex<Vec<Link>>,
 }
 
@@ -155,8 +167,16 @@ pub(super) enum HasTerminal {
 }
 
 impl Upstream {
-    pub(super) fn new(host: Arc<Host>, user: String, outposts: Option<Outposts>, session: String) -> Self {
-        Self { host, user, outposts, session, idle: Mutex::default() }
+    pub(super) fn new(
+        host: Arc<Host>,
+        user: String,
+        outposts: Option<Outposts>,
+        session: String,
+        identity: &Identity,
+    ) -> Self {
+        let whom = identity.on_behalf_of.as_ref().map(|whom| format!(" on_behalf_of={}", whom.name));
+        let who = format!("identity={}{}", identity.name, whom.unwrap_or_default());
+        Self { host, user, outposts, session, who, idle: Mutex::default() }
     }
 
     /// Logs in, so that a host that is not there is known before anything runs.
@@ -293,11 +313,28 @@ impl Upstream {
                 handle.authenticate_publickey(&self.user, key).await?
             }
             HostLogin::Password(password) => handle.authenticate_password(&self.user, password.as_str()).await?,
+            HostLogin::Certificate { ca, gateway } => {
+                let key = PrivateKey::generate();
+                let certificate = self.certify(&key, ca, gateway)?;
+                handle.authenticate_openssh_cert(&self.user, key.0, certificate).await?
+            }
         };
         match result {
             AuthResult::Success => Ok(Link { handle, valve, _cut: cut }),
             AuthResult::Failure { .. } => Err(LoginError::Refused { user: self.user.clone() }),
         }
+    }
+
+    /// For this login and no other, by a key that is forgotten after it. The host's log has what it says.
+    fn certify(&self, key: &PrivateKey, ca: &PrivateKey, gateway: &str) -> Result<Certificate, LoginError> {
+        let wanted = Wanted {
+            kind: CertType::User,
+            serial: u64::from_be_bytes(random::bytes()),
+            key_id: &format!("{} session={} gateway={gateway}", self.who, self.session),
+            principals: std::slice::from_ref(&self.user),
+            ttl: LOGIN_MAX,
+        };
+        Ok(certificates::sign(ca, &key.public(), &wanted)?)
     }
 
     /// A stream to the host: straight, or through an outpost.

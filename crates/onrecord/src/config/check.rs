@@ -253,6 +253,7 @@ fn of_kind(
         ],
         [
             ("key", connection.key.is_some()),
+            ("login", connection.login.is_some()),
             ("host_keys", !connection.host_keys.is_empty()),
             ("users", !connection.users.is_empty()),
             ("terminals", connection.terminals),
@@ -283,8 +284,10 @@ fn of_host(name: &ConnectionName, connection: &Connection, problem: &mut impl Fn
             problem(&key("host_keys"), error.to_string(), "write \"ssh-ed25519 AAAA...\"");
         }
     }
-    if connection.key.is_some() == connection.password.is_some() {
-        let hint = "write key = \"file:PATH\" with the private key that the host lets in, or `password`, not both";
+    let ways = [connection.key.is_some(), connection.password.is_some(), connection.login.is_some()];
+    if ways.into_iter().filter(|given| *given).count() != 1 {
+        let hint = "write key = \"file:PATH\" with the private key that the host lets in, or `password`, or \
+                    login = \"certificate\": one of them";
         problem(&key("key"), "it is not said with what the gateway logs in".into(), hint);
     }
     if matches!(connection.durability, Durability::Both | Durability::Held) {

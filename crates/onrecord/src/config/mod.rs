@@ -189,6 +189,8 @@ pub struct Connection {
     pub password: Option<SecretSource>,
     /// SSH: the private key that lets that user in.
     pub key: Option<SecretSource>,
+    /// SSH: another way in than a key or a password.
+    pub login: Option<HostLogin>,
     /// SSH: the public keys by which the host proves itself.
     #[serde(default)]
     pub host_keys: Vec<String>,
@@ -239,6 +241,14 @@ pub struct Connection {
     pub approvals: Option<Approvals>,
     /// Who may run what the policy holds without waiting; nobody unless given.
     pub break_glass: Option<BreakGlass>,
+}
+
+/// `connections.NAME.login`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostLogin {
+    /// By a certificate that the gateway makes for each login.
+    Certificate,
 }
 
 /// `connections.NAME.policy_mode`.

@@ -3,15 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::issuer::Issuer;
 use testkit::process::{self, Finished, Process, poll};
-use testkit::sshd::keygen;
+use testkit::sshd::{Sshd, keygen};
 
-use super::{Place, place_with};
+use super::{Place, place, place_with};
 
 const RULES: &str = r#"
 [[issuers.corp.rules]]
@@ -64,6 +64,18 @@ impl Place {
     fn ssh_as(&self, key: &str, to: &str, command: &str) -> Finished {
         process::run(self.client_with("ssh", key).args([&format!("{to}@127.0.0.1"), command]), "")
     }
+}
+
+/// Lets the connection go to another host, with these lines in the place of the credential and the host's keys.
+fn moved(place: &Place, host: &Sshd, lines: &str) {
+    place.reconfigure(|config| {
+        let (before, rest) = config.split_once("[connections.web1]\n").unwrap();
+        let (table, after) = rest.split_once("\n\n").unwrap();
+        let kept =
+            table.lines().filter(|line| !["address", "key", "login", "host_"].iter().any(|key| line.starts_with(key)));
+        let kept = kept.collect::<Vec<_>>().join("\n");
+        format!("{before}[connections.web1]\naddress = \"127.0.0.1:{}\"\n{lines}\n{kept}\n\n{after}", host.port())
+    });
 }
 
 /// What a certificate says, as `ssh-keygen` reads it.
@@ -137,7 +149,7 @@ fn an_agent_keeps_it_and_it_outlives_a_restart() {
     let mut place = trusting(&issuer);
     let socket = place.path("agent.sock");
     let mut agent = Command::new("ssh-agent");
-    let agent = Process::start("ssh-agent", agent.arg("-D").arg("-a").arg(&socket), Signal::TERM);
+    let agent = Process::start("ssh-agent", agent.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()), Signal::TERM);
     poll("ssh-agent", || socket.exists().then_some(()));
     place.login(&token(&issuer), &[]).expect_success("login --ssh");
     let listed = process::run(Command::new("ssh-add").arg("-l").env("SSH_AUTH_SOCK", &socket), "");
@@ -209,4 +221,42 @@ fn what_is_not_the_certificate_lets_nobody_in() {
     assert!(refused.stderr.contains("connection \"app\" does not exist"), "{}", refused.stderr);
     assert!(!place.login("hello", &["--out", place.path("x").to_str().unwrap()]).status.success());
     assert!(!place.path("x").exists());
+}
+
+#[test]
+fn a_host_learns_by_a_certificate_who_is_behind_the_gateway() {
+    let place = place();
+    let trusted = place.path("trusted.pub");
+    let host = Sshd::start_with(&format!("TrustedUserCAKeys {}", trusted.display()));
+    let lines = format!("login = \"certificate\"\nhost_keys = [\"{}\"]", host.host_key());
+    moved(&place, &host, &lines);
+    let refused = place.ssh(&["true"]);
+    assert!(refused.stderr.contains("OnRecord could not log in to the host"), "{}", refused.stderr);
+    // What is in the documentation: the host trusts the gateway's authority for sessions, and no other of its keys.
+    let keys = place.gateway.data().join("ssh");
+    fs::copy(keys.join("user_ca.pub"), &trusted).unwrap();
+    assert!(!place.ssh(&["true"]).status.success(), "another authority of the gateway");
+    fs::copy(keys.join("session_ca.pub"), &trusted).unwrap();
+    let said = place.ssh(&["echo in; exit 3"]);
+    assert_eq!((said.status.code(), said.stdout.as_str()), (Some(3), "in\n"), "{}", said.stderr);
+    let session = place.only()["session"].as_str().unwrap().to_owned();
+    let log = poll("the host's log", || {
+        let log = host.log();
+        log.contains("Accepted publickey").then_some(log)
+    });
+    let line = log.lines().find(|line| line.contains("Accepted publickey")).unwrap();
+    let name = fs::read_to_string(place.gateway.config()).unwrap();
+    let name = name.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"').to_owned();
+    let id = format!("ID identity=agent:deployer on_behalf_of=human:bea session={session} gateway={name}");
+    assert!(line.contains("ED25519-CERT") && line.contains(&id), "{line}");
+    assert_eq!(fs::metadata(keys.join("session_ca")).unwrap().permissions().mode() & 0o777, 0o600);
+    let doctor = place.gateway.cli(&["doctor"]);
+    assert!(doctor.stdout.contains(fs::read_to_string(&trusted).unwrap().trim()), "{doctor:?}");
+    // It is towards hosts only that it signs.
+    fs::copy(place.path("stranger"), place.path("client")).unwrap();
+    fs::copy(place.path("stranger.pub"), place.path("client.pub")).unwrap();
+    sign(&keys.join("session_ca"), &place.path("client.pub"), &["-n", "web1", "-V", "-1m:+5m"]);
+    let said = place.ssh_as("client", "web1", "true");
+    assert!(!said.status.success() && said.stderr.contains("Permission denied"), "{said:?}");
+    assert_eq!(place.commands().len(), 1);
 }
