@@ -228,6 +228,8 @@ pub struct Host {
     pub outpost: Option<Via>,
     /// The keys by which it proves itself.
     pub host_keys: Vec<PublicKey>,
+    /// Who signs certificates by which it proves itself.
+    pub host_cas: Vec<PublicKey>,
     /// The user to log in as.
     pub user: String,
     /// Further users that may be asked for.

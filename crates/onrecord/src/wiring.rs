@@ -571,12 +571,16 @@ fn host(
         }
         (None, None, _) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
     };
-    let host_keys = connection.host_keys.iter().map(|line| SshPublicKey::from_openssh(line));
+    let public_keys = |last: &str, lines: &[String]| {
+        let keys = lines.iter().map(|line| SshPublicKey::from_openssh(line)).collect::<Result<_, _>>();
+        keys.map_err(|error| not_a_key(last, error))
+    };
     Ok(gateway::Host {
         name: name.to_owned(),
         address: address(&connection.address),
         outpost: connection.outpost.as_ref().map(via),
-        host_keys: host_keys.collect::<Result<_, _>>().map_err(|error| not_a_key("host_keys", error))?,
+        host_keys: public_keys("host_keys", &connection.host_keys)?,
+        host_cas: public_keys("host_cas", &connection.host_cas)?,
         user: connection.user.clone(),
         users: connection.users.clone(),
         login,

@@ -4,10 +4,11 @@
 //!
 //! Invariant: a program is started only with the permission to do so and the evidence that it is on the record.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use link::LinkStream;
@@ -15,13 +16,13 @@ use model::{Carried, Identity, Reason};
 use policy::Permit;
 use russh::client::{self, AuthResult, Handle, Msg};
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Preferred, Pty};
 use store::Recorded;
 use tokio::net::TcpStream;
 
-use super::certificates::{self, Wanted};
-use super::keys::{KeyError, PrivateKey, PublicKey};
+use super::certificates::{self, NotTaken, Wanted};
+use super::keys::{KeyError, PrivateKey};
 use super::valve::{Cut, Valve, Valved};
 use super::{CHANNEL_MESSAGES_MAX, WINDOW_BYTES, preferred};
 use crate::config::{Address, Host, HostLogin};
@@ -31,6 +32,13 @@ use crate::stream::Stream;
 
 /// How long a certificate is good for logging in, and how far a host's clock may be ahead.
 const LOGIN_MAX: Duration = Duration::from_secs(5 * 60);
+/// The kinds of keys in hosts' certificates.
+const CERTIFIED: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
 /// Connections to the host that a session keeps open while nothing runs over them.
 const IDLE_MAX: usize = 2;
 
@@ -43,6 +51,8 @@ pub(super) enum LoginError {
     Outpost(#[from] OpenError),
     #[error("the host's key {got} is not one of `host_keys`")]
     HostKey { got: String },
+    #[error("the host's certificate {key_id:?} is not taken: {why}")]
+    HostCertificate { key_id: String, why: NotTaken },
     #[error("SSH with the host failed: {0}")]
     Ssh(#[from] russh::Error),
     #[error("the host does not accept the gateway's credential for user {user:?}")]
@@ -67,6 +77,9 @@ impl LoginError {
                 format!(
                     "OnRecord does not trust the host behind connection \"{connection}\": its key is not the one that is configured"
                 )
+            }
+            Self::HostCertificate { why, .. } => {
+                format!("OnRecord does not trust the certificate of the host behind connection \"{connection}\": {why}")
             }
             Self::Refused { .. } | Self::NotCertified(_) => {
                 format!("OnRecord could not log in to the host behind connection \"{connection}\"")
@@ -293,18 +306,19 @@ impl Upstream {
             // Only keys that are known here: a host may have others.
             preferred: Preferred {
                 key: self.host.host_keys.iter().map(|key| key.0.algorithm()).collect(),
+                host_key_certificates: Cow::Borrowed(if self.host.host_cas.is_empty() { &[] } else { CERTIFIED }),
                 ..preferred()
             },
             nodelay: true,
             ..client::Config::default()
         };
         let wrong = Arc::new(Mutex::new(None));
-        let verifier = Verifier { trusted: self.host.host_keys.clone(), wrong: Arc::clone(&wrong) };
+        let verifier = Verifier { host: self.host.clone(), wrong: Arc::clone(&wrong) };
         let connected =
             client::connect_stream(Arc::new(config), Valved::new(stream, Arc::clone(&valve)), verifier).await;
         let mut handle =
             connected.map_err(|error| match wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(got) => LoginError::HostKey { got },
+                Some(wrong) => wrong,
                 None => LoginError::Ssh(error),
             })?;
         let result = match &self.host.login {
@@ -365,21 +379,39 @@ pub(super) async fn through_outpost(
 
 /// Checks that a host is the one that is meant.
 pub(super) struct Verifier {
-    trusted: Vec<PublicKey>,
-    /// The fingerprint of a key that is not trusted.
-    wrong: Arc<Mutex<Option<String>>>,
+    host: Arc<Host>,
+    /// What is not trusted.
+    wrong: Arc<Mutex<Option<LoginError>>>,
+}
+
+impl Verifier {
+    fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), LoginError> {
+        match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                let trusted = self.host.host_keys.iter().any(|trusted| trusted.is(key));
+                let got = || key.fingerprint(HashAlg::Sha256).to_string();
+                if trusted { Ok(()) } else { Err(LoginError::HostKey { got: got() }) }
+            }
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                let Address::Tcp { host, .. } = &self.host.address else {
+                    return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
+                };
+                let now = SystemTime::now();
+                let taken = certificates::check(certificate, &self.host.host_cas, CertType::Host, host, now);
+                let key_id = || certificate.key_id().to_owned();
+                taken.map_err(|why| LoginError::HostCertificate { key_id: key_id(), why })
+            }
+        }
+    }
 }
 
 impl client::Handler for Verifier {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
-        if self.trusted.iter().any(|trusted| trusted.is(key)) {
-            return Ok(true);
-        }
-        let got = key.fingerprint(HashAlg::Sha256).to_string();
-        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(got);
-        Ok(false)
+        let checked = self.check(shown);
+        let trusted = checked.is_ok();
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = checked.err();
+        Ok(trusted)
     }
 }

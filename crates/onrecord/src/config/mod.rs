@@ -194,6 +194,9 @@ pub struct Connection {
     /// SSH: the public keys by which the host proves itself.
     #[serde(default)]
     pub host_keys: Vec<String>,
+    /// SSH: the authorities whose certificates prove the host.
+    #[serde(default)]
+    pub host_cas: Vec<String>,
     /// SSH: further users that clients may ask for, as `USER%NAME`.
     #[serde(default)]
     pub users: Vec<String>,

@@ -9,9 +9,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::issuer::Issuer;
 use testkit::process::{self, Finished, Process, poll};
-use testkit::sshd::{Sshd, keygen};
+use testkit::sshd::{Sshd, keygen, public};
+use testkit::{Outpost, Way};
 
-use super::{Place, place, place_with};
+use super::{Place, place, place_of, place_with};
+use crate::plan;
 
 const RULES: &str = r#"
 [[issuers.corp.rules]]
@@ -71,8 +73,9 @@ fn moved(place: &Place, host: &Sshd, lines: &str) {
     place.reconfigure(|config| {
         let (before, rest) = config.split_once("[connections.web1]\n").unwrap();
         let (table, after) = rest.split_once("\n\n").unwrap();
-        let kept =
-            table.lines().filter(|line| !["address", "key", "login", "host_"].iter().any(|key| line.starts_with(key)));
+        let kept = table
+            .lines()
+            .filter(|line| !["address", "key", "login", "host_", "outpost"].iter().any(|key| line.starts_with(key)));
         let kept = kept.collect::<Vec<_>>().join("\n");
         format!("{before}[connections.web1]\naddress = \"127.0.0.1:{}\"\n{lines}\n{kept}\n\n{after}", host.port())
     });
@@ -259,4 +262,78 @@ fn a_host_learns_by_a_certificate_who_is_behind_the_gateway() {
     let said = place.ssh_as("client", "web1", "true");
     assert!(!said.status.success() && said.stderr.contains("Permission denied"), "{said:?}");
     assert_eq!(place.commands().len(), 1);
+}
+
+/// A host with a certificate of this authority.
+fn certified(ca: &Path, dir: &Path, args: &[&str]) -> Sshd {
+    let key = dir.join(format!("host-{}", fs::read_dir(dir).unwrap().count()));
+    keygen(&key);
+    sign(ca, &key.with_extension("pub"), args);
+    let mut certificate = key.clone().into_os_string();
+    certificate.push("-cert.pub");
+    Sshd::start_with(&format!("HostKey {}\nHostCertificate {}", key.display(), Path::new(&certificate).display()))
+}
+
+#[test]
+fn a_host_proves_itself_by_a_certificate() {
+    let place = place();
+    let ca = place.path("ca");
+    keygen(&ca);
+    keygen(&place.path("other_ca"));
+    let good = ["-h", "-n", "127.0.0.1,web1.internal", "-V", "-1m:+5m"];
+    let key = |host: &Sshd| format!("key = \"file:{}\"\nhost_cas = [\"{}\"]", host.client_key().display(), public(&ca));
+    let host = certified(&ca, place.home.path(), &good);
+    moved(&place, &host, &key(&host));
+    assert_eq!(place.ssh(&["echo in"]).stdout, "in\n");
+    assert!(host.log().contains("Accepted publickey"));
+    let others = [
+        ("of another authority", place.path("other_ca"), &good[..], "not signed by an authority"),
+        ("of a user", ca.clone(), &good[1..], "one for users"),
+        ("of another host", ca.clone(), &["-h", "-n", "web2.internal", "-V", "-1m:+5m"], "not valid for \"127.0.0.1\""),
+        ("of all hosts", ca.clone(), &["-h", "-V", "-1m:+5m"], "not valid for \"127.0.0.1\""),
+        ("of a pattern", ca.clone(), &["-h", "-n", "127.0.0.*", "-V", "-1m:+5m"], "not valid for \"127.0.0.1\""),
+        ("expired", ca.clone(), &["-h", "-n", "127.0.0.1", "-V", "-10m:-5m"], "not valid now"),
+    ];
+    for (what, ca, args, why) in others {
+        let host = certified(&ca, place.home.path(), args);
+        moved(&place, &host, &key(&host));
+        let said = place.ssh(&["true"]);
+        assert!(
+            !said.status.success() && said.stderr.contains("OnRecord does not trust the certificate"),
+            "{what}: {said:?}"
+        );
+        assert!(said.stderr.contains(why), "{what}: {said:?}");
+        assert!(!host.log().contains("Accepted"), "{what}");
+    }
+    // A host that has none, and whose key is not pinned.
+    let host = Sshd::start();
+    moved(&place, &host, &key(&host));
+    assert!(!place.ssh(&["true"]).status.success());
+    assert_eq!(place.commands().len(), 1);
+}
+
+#[test]
+fn certificates_prove_either_side_through_an_outpost() {
+    let place = place_of(plan().listen("outposts = [\"127.0.0.1:0\"]\n"), "", "", "");
+    let ca = place.path("ca");
+    keygen(&ca);
+    let trusted = place.gateway.data().join("ssh/session_ca.pub");
+    let (key, certificate) = (place.path("host"), place.path("host-cert.pub"));
+    keygen(&key);
+    sign(&ca, &key.with_extension("pub"), &["-h", "-n", "127.0.0.1", "-V", "-1m:+5m"]);
+    let host = Sshd::start_with(&format!(
+        "HostKey {}\nHostCertificate {}\nTrustedUserCAKeys {}",
+        key.display(),
+        certificate.display(),
+        trusted.display()
+    ));
+    let lines = |ca: &Path| format!("login = \"certificate\"\nhost_cas = [\"{}\"]\noutpost = \"site-a\"", public(ca));
+    let address = format!("127.0.0.1:{}", host.port());
+    let _outpost = Outpost::join(&place.gateway, "site-a", &[], &[&address], Way::default());
+    moved(&place, &host, &lines(&ca));
+    assert_eq!(place.ssh(&["echo through"]).stdout, "through\n");
+    assert!(host.log().contains("ID identity=agent:deployer"), "{}", host.log());
+    keygen(&place.path("other_ca"));
+    moved(&place, &host, &lines(&place.path("other_ca")));
+    assert!(place.ssh(&["true"]).stderr.contains("not signed by an authority"));
 }
