@@ -146,7 +146,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, p
             if let Some(about) = about.as_object_mut() {
                 about.insert("postgres".to_owned(), json!({"port": ports.postgres}));
                 if let (Some(keys), Some(port)) = (&config.ssh, ports.ssh) {
-                    let known = json!({"port": port, "host_key": keys.host.public().to_openssh()});
+                    let [host_key, host_ca] = [&keys.host, &keys.host_ca].map(|key| key.public().to_openssh());
+                    let known = json!({"port": port, "host_key": host_key, "host_ca": host_ca});
                     about.insert("ssh".to_owned(), known);
                 }
             }
@@ -448,10 +449,9 @@ fn not_handed_out(error: AccessError) -> OauthError {
 
 fn whoami(config: &Config, proven: &Proven) -> Value {
     let identity = &proven.identity;
-    let may = |name: &str| proven.only.as_deref().is_none_or(|only| only == name);
     let connections = config
         .all_grants()
-        .filter(|(name, grants)| may(name) && grants.admit(&identity.name, &identity.groups).is_some())
+        .filter(|(name, grants)| proven.may_open(name) && grants.admit(&identity.name, &identity.groups).is_some())
         .map(|(name, _)| name);
     let known = |name: &str, known: model::Known| json!({"value": name, "known": known.as_str()});
     json!({

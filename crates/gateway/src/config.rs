@@ -73,6 +73,10 @@ pub struct SshKeys {
     pub user_ca: PrivateKey,
     /// Signs those by which the gateway logs in to hosts.
     pub session_ca: PrivateKey,
+    /// Signs those by which the gateway proves to clients that it is what they call it.
+    pub host_ca: PrivateKey,
+    /// What clients call the gateway; only who has a name gets a certificate.
+    pub names: Vec<String>,
 }
 
 /// The policy of a connection.

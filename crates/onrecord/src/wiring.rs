@@ -619,7 +619,13 @@ fn ssh_keys(config: &Config) -> Result<Option<SshKeys>, Failure> {
     }
     let directory = config.gateway.data.join("ssh");
     let key = |name| ssh_key(&directory, name);
-    Ok(Some(SshKeys { host: key("host_key")?, user_ca: key("user_ca")?, session_ca: key("session_ca")? }))
+    Ok(Some(SshKeys {
+        host: key("host_key")?,
+        user_ca: key("user_ca")?,
+        session_ca: key("session_ca")?,
+        host_ca: key("host_ca")?,
+        names: config.ssh.names.clone(),
+    }))
 }
 
 /// A key of the gateway's own, made at the first start that wants one, with its public half beside it: others pin it.

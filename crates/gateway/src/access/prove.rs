@@ -11,8 +11,15 @@ use crate::config::Config;
 #[derive(Debug, Clone)]
 pub(crate) struct Proven {
     pub(crate) identity: Arc<Identity>,
-    /// The one connection that the credential opens, if it is for one only.
-    pub(crate) only: Option<String>,
+    /// The connections that the credential opens, if it is not for all that its owner may use.
+    pub(crate) only: Option<Vec<String>>,
+}
+
+impl Proven {
+    /// Whether the credential is one for this connection. Whether its owner may use it is another question.
+    pub(crate) fn may_open(&self, connection: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == connection))
+    }
 }
 
 /// Why a token proves nothing, for the one who sent it.
@@ -80,12 +87,12 @@ impl Access {
     }
 
     /// Who a certificate says it is that this gateway signed, with this serial number, for a key with this digest, whose
-    /// owner is there. It opens one of its connections here.
+    /// owner is there. It opens what it names.
     pub(crate) fn prove_certificate(
         &self,
         serial: u64,
         key: Digest,
-        connection: &str,
+        connections: &[String],
         config: &Config,
     ) -> Option<Proven> {
         let token = self.certificate(serial, key).filter(|token| self.still_trusts(&token.identity, config))?;
@@ -95,7 +102,7 @@ impl Access {
             ChannelBinding::Bound,
             format!("ssh-certificate:{}", token.id),
         );
-        Some(Proven { identity, only: Some(connection.to_owned()) })
+        Some(Proven { identity, only: Some(connections.to_vec()) })
     }
 }
 
@@ -110,7 +117,7 @@ fn of_connection_token(token: Token) -> Option<Proven> {
     let Opens::Connection(connection) = token.opens else { return None };
     let identity =
         handed_out(token.identity, ProofMethod::ConnectionToken, ChannelBinding::None, format!("token:{}", token.id));
-    Some(Proven { identity, only: Some(connection) })
+    Some(Proven { identity, only: Some(vec![connection]) })
 }
 
 /// The identity stays as it was proven when the token was handed out; the proof names the token.

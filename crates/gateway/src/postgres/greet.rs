@@ -55,7 +55,7 @@ pub(crate) struct Client {
     pub(crate) startup: Startup,
     pub(crate) identity: Arc<Identity>,
     /// The one connection that its credential opens, if it is for one only.
-    only: Option<String>,
+    only: Option<Vec<String>>,
     /// The database name as the client gave it.
     pub(crate) asked: String,
     /// Its part before the first slash.
@@ -69,7 +69,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the client's credential is one for this connection. Whether its identity may use it is another question.
     pub(crate) fn may_open(&self, connection: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == connection)
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == connection))
     }
 }
 

@@ -66,14 +66,14 @@ pub(crate) enum NotTaken {
     Condition(String),
 }
 
-/// Whether a certificate is one of this kind, of one of these authorities, for this principal, and holds now.
-pub(crate) fn check<'a>(
-    certificate: &Certificate,
+/// Whom a certificate is for that is one of this kind, of one of these authorities, and holds now. A list that is empty
+/// means everybody to others, and nobody here.
+pub(crate) fn check<'a, 'c>(
+    certificate: &'c Certificate,
     authorities: impl IntoIterator<Item = &'a PublicKey>,
     kind: CertType,
-    principal: &str,
     now: SystemTime,
-) -> Result<(), NotTaken> {
+) -> Result<&'c [String], NotTaken> {
     if !authorities.into_iter().any(|authority| authority.0.key_data() == certificate.signature_key()) {
         return Err(NotTaken::Authority);
     }
@@ -83,14 +83,21 @@ pub(crate) fn check<'a>(
     if certificate.cert_type() != kind {
         return Err(NotTaken::Kind(certificate.cert_type()));
     }
-    // A list that is empty means everybody to others, and nobody here. Names are compared, not matched.
-    if !certificate.valid_principals().iter().any(|valid| valid == principal) {
-        return Err(NotTaken::Principal(principal.to_owned()));
-    }
     match certificate.critical_options().iter().next() {
         Some((name, _)) => Err(NotTaken::Condition(name.escape_default().to_string())),
-        None => Ok(()),
+        None => Ok(certificate.valid_principals()),
     }
+}
+
+/// Whether a host's certificate is one for the host of this name, as [`check`] does. Names are compared, not matched.
+pub(crate) fn check_host<'a>(
+    certificate: &Certificate,
+    authorities: impl IntoIterator<Item = &'a PublicKey>,
+    name: &str,
+    now: SystemTime,
+) -> Result<(), NotTaken> {
+    let valid = check(certificate, authorities, CertType::Host, now)?.iter().any(|valid| valid == name);
+    if valid { Ok(()) } else { Err(NotTaken::Principal(name.to_owned())) }
 }
 
 #[cfg(test)]
@@ -107,15 +114,17 @@ mod tests {
     #[test]
     fn what_is_signed_is_taken_by_whom_it_is_for_and_for_its_time() {
         let (ca, key) = (PrivateKey::generate(), PrivateKey::generate().public());
-        let certificate = sign(&ca, &key, &wanted(CertType::User, &["web1".into(), "web2".into()])).unwrap();
+        let certificate = sign(&ca, &key, &wanted(CertType::Host, &["web1".into(), "web2".into()])).unwrap();
         let (trusted, now) = ([PrivateKey::generate().public(), ca.public()], SystemTime::now());
-        let check = |principal, now| check(&certificate, &trusted, CertType::User, principal, now);
+        let check = |name, now| check_host(&certificate, &trusted, name, now);
         assert_eq!(check("web2", now), Ok(()));
         assert_eq!(check("web3", now), Err(NotTaken::Principal("web3".into())));
         assert_eq!(check("web2", now - CLOCKS_MAX / 2), Ok(()), "a clock that is behind");
         assert_eq!(check("web2", now - 2 * CLOCKS_MAX), Err(NotTaken::NotValid));
         assert_eq!(check("web2", now + 2 * HOUR), Err(NotTaken::NotValid));
-        assert_eq!(certificate.extensions().keys().collect::<Vec<_>>(), ["permit-pty"]);
+        let user = sign(&ca, &key, &wanted(CertType::User, &["web1".into()])).unwrap();
+        assert_eq!(super::check(&user, &trusted, CertType::User, now), Ok(&["web1".to_owned()][..]));
+        assert_eq!(user.extensions().keys().collect::<Vec<_>>(), ["permit-pty"]);
     }
 
     #[test]
@@ -123,7 +132,7 @@ mod tests {
         let (ca, other, key) = (PrivateKey::generate(), PrivateKey::generate(), PrivateKey::generate().public());
         let names = ["web1".to_owned()];
         let (trusted, now) = ([ca.public()], SystemTime::now());
-        let check = |certificate: &Certificate| check(certificate, &trusted, CertType::User, "web1", now);
+        let check = |certificate: &Certificate| check(certificate, &trusted, CertType::User, now).map(<[_]>::len);
         let of_another = sign(&other, &key, &wanted(CertType::User, &names)).unwrap();
         assert_eq!(check(&of_another), Err(NotTaken::Authority));
         let of_a_host = sign(&ca, &key, &wanted(CertType::Host, &names)).unwrap();
@@ -137,7 +146,7 @@ mod tests {
             builder.sign(&*ca.0).unwrap()
         };
         let for_all = with(&|builder| drop(builder.all_principals_valid().map(drop)));
-        assert_eq!(check(&for_all), Err(NotTaken::Principal("web1".into())));
+        assert_eq!(check(&for_all), Ok(0), "for nobody");
         for (name, value) in [("source-address", "127.0.0.1"), ("force-command", "true"), ("verify-required", "")] {
             let certificate = with(&|builder| {
                 builder.valid_principal("web1").unwrap().critical_option(name, value).unwrap();
@@ -149,7 +158,7 @@ mod tests {
         let at = bytes.windows(4).position(|four| four == b"web1").unwrap();
         bytes[at + 3] = b'2';
         let forged = Certificate::from_bytes(&bytes).unwrap();
-        let forged = super::check(&forged, &trusted, CertType::User, "web2", now);
+        let forged = super::check(&forged, &trusted, CertType::User, now);
         assert_eq!(forged, Err(NotTaken::NotValid));
     }
 }

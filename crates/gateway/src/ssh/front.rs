@@ -23,14 +23,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::certificates::NotTaken;
 use super::session::{Ending, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
-use super::{certificates, entries, keys, program, upstream};
+use super::{Where, certificates, entries, keys, program, upstream};
 use crate::Shared;
 use crate::access::{NotProven, Proven};
-use crate::config::{Config, Terminals};
+use crate::config::{Address, Config, Host, Terminals};
 use crate::refusals::{Named, Reason};
 
 /// Channels of one connection at a time.
@@ -118,6 +117,12 @@ impl State {
         session.close(why).await;
     }
 
+    /// For one channel more, if there may be one.
+    fn slot(&self) -> Option<Slot> {
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
+        Slot::take(&self.channels).filter(|_| total < CHANNELS_TOTAL_MAX)
+    }
+
     fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,6 +167,8 @@ pub(super) struct Front {
     failure: Option<Arc<str>>,
     /// Channels in which something was started.
     started: HashSet<ChannelId>,
+    /// The host in whose place it answers.
+    host: Option<Arc<Host>>,
 }
 
 impl Front {
@@ -172,13 +179,41 @@ impl Front {
         peer: SocketAddr,
         valve: Arc<Valve>,
         state: Arc<State>,
+        host: Option<Arc<Host>>,
     ) -> Self {
         let (proven, asked, why, failure) = (None, String::new(), None, None);
-        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new() }
+        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new(), host }
+    }
+
+    fn destination(&self) -> Destination<'_> {
+        match &self.host {
+            Some(host) => Destination { user: Some(&self.asked), connection: &host.name },
+            None => Destination::of(&self.asked),
+        }
     }
 
     fn named(&self) -> Named {
-        Named::new(self.asked.as_bytes(), Destination::of(&self.asked).connection.as_bytes())
+        Named::new(self.asked.as_bytes(), self.destination().connection.as_bytes())
+    }
+
+    /// The host that a client wants to reach by way of the gateway, by the name of its connection or its address. There is
+    /// no way on from there.
+    fn beyond(&self, name: &str, port: u32) -> Option<Arc<Host>> {
+        let proven = self.proven.as_ref().filter(|_| self.host.is_none())?;
+        let identity = &proven.identity;
+        if self.shared.access.is_revoked(&identity.name) {
+            return None;
+        }
+        let may = |host: &&Arc<Host>| {
+            proven.may_open(&host.name) && host.grants.admit(&identity.name, &identity.groups).is_some()
+        };
+        let at = |host: &Host| match &host.address {
+            Address::Tcp { host, port: its } => host == name && u32::from(*its) == port,
+            Address::Unix(_) => false,
+        };
+        let hosts = &self.config.hosts;
+        let found = hosts.get(name).filter(may).or_else(|| hosts.values().filter(may).find(|host| at(host)));
+        found.cloned()
     }
 
     /// The identity that a key is registered for.
@@ -192,26 +227,37 @@ impl Front {
     }
 
     /// Who comes by a certificate, whose key's owner is there.
-    fn of_certificate(&self, user: &str, certificate: &Certificate) -> Result<Proven, (Reason, String)> {
-        let connection = Destination::of(user).connection;
+    fn of_certificate(&self, certificate: &Certificate) -> Result<Proven, String> {
         let ca = self.config.ssh.as_ref().map(|keys| keys.user_ca.public());
-        match certificates::check(certificate, &ca, CertType::User, connection, SystemTime::now()) {
-            Ok(()) => {}
-            Err(NotTaken::Principal(_)) => {
-                let may = certificate.valid_principals().join(", ").escape_default().to_string();
-                return Err((Reason::NotPermitted, format!("it is for {may}, and not for \"{connection}\"")));
-            }
-            Err(not_taken) => return Err((Reason::AuthenticationFailed, not_taken.to_string())),
-        }
+        let open = certificates::check(certificate, &ca, CertType::User, SystemTime::now());
+        let open = open.map_err(|not_taken| not_taken.to_string())?;
         let (serial, key) = (certificate.serial(), keys::digest(certificate.public_key()));
-        let proven = self.shared.access.prove_certificate(serial, key, connection, &self.config);
-        proven.ok_or_else(|| (Reason::AuthenticationFailed, "it was taken back, or never handed out".to_owned()))
+        let proven = self.shared.access.prove_certificate(serial, key, open, &self.config);
+        proven.ok_or_else(|| "it was taken back, or never handed out".to_owned())
     }
 
     fn accept(&mut self, proven: Proven) -> Auth {
         self.proven = Some(proven);
         self.state.proven.store(true, Ordering::Relaxed);
         Auth::Accept
+    }
+
+    /// Opens the session, when something is first to run in it: who only goes on from here has none.
+    async fn begin(&mut self, connection: &mut Connection) {
+        if self.failure.is_some() || self.state.session().is_some() {
+            return;
+        }
+        let (handle, version) = (connection.handle(), connection.remote_sshid().to_vec());
+        let over = self.state.over.clone();
+        // What watches over the connection may be done with it meanwhile: then nothing is opened that nobody would close.
+        let opened = tokio::select! {
+            biased;
+            () = over.cancelled() => Err("OnRecord ends this session".to_owned()),
+            opened = self.open(handle, &version) => opened,
+        };
+        if let Err(why) = opened {
+            self.failure = Some(why.into());
+        }
     }
 
     fn start(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<(), Error> {
@@ -224,23 +270,29 @@ impl Front {
 
     /// From a proven identity to a session, or to words why there is none.
     async fn open(&mut self, handle: Handle, client_version: &[u8]) -> Result<(), String> {
-        let Some(Proven { identity, only }) = self.proven.take() else {
+        let Some(proven) = self.proven.clone() else {
             return Err("OnRecord does not know who you are".to_owned());
         };
+        let identity = proven.identity.clone();
         let (shared, config) = (self.shared.clone(), self.config.clone());
-        let destination = Destination::of(&self.asked);
-        let host = config.hosts.get(destination.connection);
-        let host = host.filter(|host| only.as_deref().is_none_or(|only| only == host.name));
+        let destination = self.destination();
+        let host = config.hosts.get(destination.connection).filter(|host| proven.may_open(&host.name));
         let admission = host.and_then(|host| host.grants.admit(&identity.name, &identity.groups));
         let user = host.and_then(|host| host.user_for(destination.user));
         let (Some(host), Some(admission), Some(user)) = (host, admission, user) else {
             // One answer, so that nobody learns which connections there are.
             shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
-            return Err(format!(
-                "connection \"{}\" does not exist, or {} may not use it. The user name selects the connection: \
-                 ssh CONNECTION@gateway, or USER%CONNECTION@gateway",
-                self.asked, identity.name
-            ));
+            return Err(match &self.host {
+                None => format!(
+                    "connection \"{}\" does not exist, or {} may not use it. The user name selects the connection: \
+                     ssh CONNECTION@gateway, or USER%CONNECTION@gateway",
+                    self.asked, identity.name
+                ),
+                Some(host) => format!(
+                    "{} may not use connection \"{}\" as user \"{}\". By way of ssh -J the user name is the host's",
+                    identity.name, host.name, self.asked
+                ),
+            });
         };
         let max = config.limits.connections_per_identity_max;
         let entered = shared.enter(&identity, &host.name, self.peer, max).map_err(|not| {
@@ -331,7 +383,7 @@ impl Handler for Front {
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
         user.clone_into(&mut self.asked);
-        let (reason, why) = match self.of_certificate(user, certificate) {
+        let why = match self.of_certificate(certificate) {
             Ok(proven) => return Ok(self.accept(proven)),
             Err(refused) => refused,
         };
@@ -341,7 +393,7 @@ impl Handler for Front {
             return Ok(Auth::reject());
         }
         self.state.refused.store(true, Ordering::Relaxed);
-        self.shared.refuse_named(reason, self.peer, self.named());
+        self.shared.refuse_named(Reason::AuthenticationFailed, self.peer, self.named());
         self.why =
             Some(format!("OnRecord does not accept the certificate: {why}. `onrecord login --ssh` gets another one."));
         // It may have another key, and is told why once it has tried them all.
@@ -401,21 +453,6 @@ impl Handler for Front {
             }
             None => Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false },
         })
-    }
-
-    async fn auth_succeeded(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let (handle, version) = (connection.handle(), connection.remote_sshid().to_vec());
-        let over = self.state.over.clone();
-        // What watches over the connection may be done with it meanwhile: then nothing is opened that nobody would close.
-        let opened = tokio::select! {
-            biased;
-            () = over.cancelled() => Err("OnRecord ends this session".to_owned()),
-            opened = self.open(handle, &version) => opened,
-        };
-        if let Err(why) = opened {
-            self.failure = Some(why.into());
-        }
-        Ok(())
     }
 
     async fn pty_request(
@@ -505,12 +542,11 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let total = self.state.total.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot::take(&self.state.channels).filter(|_| total < CHANNELS_TOTAL_MAX);
-        let Some(slot) = slot else {
+        let Some(slot) = self.state.slot() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
+        self.begin(connection).await;
         reply.accept().await;
         let session = self.state.session().clone();
         match (&self.failure, session) {
@@ -529,6 +565,39 @@ impl Handler for Front {
                 });
             }
         }
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let Some(slot) = self.state.slot() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let Some(beyond) = self.beyond(host, port) else {
+            // One answer, so that nobody learns which connections there are.
+            let named = Named::new(self.asked.as_bytes(), format!("{host}:{port}").as_bytes());
+            self.shared.refuse_named(Reason::NotPermitted, self.peer, named);
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        let at = Where { names: vec![host.to_owned()], host: Some(beyond) };
+        let (shared, config, gate) = (self.shared.clone(), self.config.clone(), self.gate.clone());
+        let jumping = super::jump(shared, config, gate, channel, self.valve.clone(), self.peer, at);
+        // It ends with this connection, whose channel carries it, or when the gateway stops, which waits for it.
+        tokio::spawn(self.shared.sessions.track_future(async move {
+            jumping.await;
+            drop(slot);
+        }));
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ use super::upstream::{Link, Program, Upstream};
 use super::valve::{STUCK_BYTES_MAX, Starved, Valve};
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
-const STARVES_AFTER: Duration = Duration::from_millis(50);
+pub(super) const STARVES_AFTER: Duration = Duration::from_millis(50);
 
 /// Whether the host runs the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -397,7 +397,7 @@ impl Verifier {
                     return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
                 };
                 let now = SystemTime::now();
-                let taken = certificates::check(certificate, &self.host.host_cas, CertType::Host, host, now);
+                let taken = certificates::check_host(certificate, &self.host.host_cas, host, now);
                 let key_id = || certificate.key_id().to_owned();
                 taken.map_err(|why| LoginError::HostCertificate { key_id: key_id(), why })
             }

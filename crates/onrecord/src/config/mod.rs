@@ -93,6 +93,9 @@ pub struct Config {
     /// What outposts are told.
     #[serde(default)]
     pub outposts: Outposts,
+    /// What SSH clients are told.
+    #[serde(default)]
+    pub ssh: Ssh,
     /// The policies of those connections that have one.
     #[serde(skip)]
     pub policies: BTreeMap<ConnectionName, Arc<PolicySet>>,
@@ -154,6 +157,15 @@ pub struct Listen {
 pub struct Outposts {
     /// Where outposts find the gateway, `host:port`, as join tokens say it; the first of `listen.outposts` unless given.
     pub address: Option<Address>,
+}
+
+/// `[ssh]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// What clients call the gateway: the names in the certificate for its host key. None has one, unless given.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// `[tls]`.

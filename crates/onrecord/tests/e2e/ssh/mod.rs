@@ -6,6 +6,7 @@
 mod certificates;
 mod ends;
 mod files;
+mod jump;
 mod programs;
 
 use std::fs;
