@@ -59,6 +59,9 @@ const CHANNEL_MESSAGES_MAX: usize = 64;
 const LINGER_MAX: Duration = Duration::from_secs(1);
 /// For how long a certificate for the host key is valid: it is made for each connection.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a client may take to leave by itself once its last channel has ended: OpenSSH's does not show what comes right
+/// before the connection is ended for it.
+const LEAVE_MAX: Duration = Duration::from_millis(200);
 /// Attempts to prove an identity over one connection: a client may have several keys.
 const ATTEMPTS_MAX: usize = 12;
 
@@ -215,11 +218,11 @@ where
     tokio::pin!(proving);
     let mut in_time = false;
     let ending = state.ending();
-    let why = loop {
+    let (why, ended) = loop {
         tokio::select! {
-            ended = &mut running => break front::end_of(&ended),
-            end = ending.wait() => break end,
-            () = shared.stopping.cancelled() => break SessionEnd::GatewayStopped,
+            ended = &mut running => break (front::end_of(&ended), true),
+            end = ending.wait() => break (end, false),
+            () = shared.stopping.cancelled() => break (SessionEnd::GatewayStopped, false),
             () = &mut proving, if !in_time => {
                 if !state.is_proven() {
                     shared.refuse(Reason::Timeout, peer);
@@ -233,6 +236,9 @@ where
         shared.refuse(if shared.stopping.is_cancelled() { Reason::GatewayStopping } else { Reason::ClosedEarly }, peer);
     }
     state.finish(why).await;
+    if ended || tokio::time::timeout(LEAVE_MAX, &mut running).await.is_ok() {
+        return;
+    }
     let parting = async {
         let _ = handle.disconnect(Disconnect::ByApplication, front::goodbye(why).to_owned(), "en".to_owned()).await;
         let _ = (&mut running).await;
