@@ -1,9 +1,9 @@
-//! The HTTP API towards agents and people: exchange of a proof for a connection token, and who one is.
+//! The HTTP API towards agents and people: exchange of a proof for a connection token or an SSH certificate, and who one is.
 //!
 //! ```text
 //! GET  /v1/about      what a client needs to know to log in; for everybody
 //! GET  /v1/whoami     who the bearer is and what it may use
-//! POST /oauth/token   RFC 8693: a token of an issuer in, a connection token out
+//! POST /oauth/token   RFC 8693: a token of an issuer in, a connection token or a certificate for an SSH key out
 //! …    /v1/approvals  what waits for people (`approvals::api`)
 //! …    /v1/break-glass  who runs it without waiting (`break_glass::api`)
 //! …    /v1/passkeys   what people sign with (`passkeys::api`)
@@ -13,7 +13,7 @@
 //! TLS only, HTTP/1.1, one thread with its own event loop: what is done here is rare, and may wait for the disk. It is
 //! no place for what an operator does (that is the control socket), nor for the record (that is `publish`).
 //!
-//! Invariant: a connection token is on the record before it leaves.
+//! Invariant: a connection token, or a certificate, is on the record before it leaves.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,7 +27,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use model::{RefusedReason as Reason, wall_text};
+use model::{Identity, Opens, RefusedReason as Reason, Token, wall_text};
+use policy::Grants;
+use russh::keys::ssh_key::certificate::CertType;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,7 +41,8 @@ use zeroize::Zeroizing;
 use crate::access::{AccessError, NotProven, Proven};
 use crate::approvals::{self, Signing};
 use crate::refusals::Named;
-use crate::{Config, Shared, break_glass, passkeys};
+use crate::ssh::certificates::{self, PRINCIPALS_MAX};
+use crate::{Config, Host, KeyError, Shared, SshPrivateKey, SshPublicKey, break_glass, passkeys};
 
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -72,19 +75,28 @@ const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 /// As above.
 const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// Our own: a certificate for an SSH key, as OpenSSH writes one.
+const TYPE_SSH_CERTIFICATE: &str = "urn:onrecord:token-type:ssh-certificate";
+
+/// Where the gateway speaks what, where it does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) postgres: Option<u16>,
+    pub(crate) ssh: Option<u16>,
+}
 
 /// Serves until the gateway stops.
-pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, postgres: Option<u16>) {
+pub(crate) async fn run(shared: Arc<Shared>, listeners: Vec<TcpListener>, ports: Ports) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(shared.clone(), listener, slots.clone(), postgres));
+        accepting.spawn(accept(shared.clone(), listener, slots.clone(), ports));
     }
     shared.stopping.cancelled().await;
     accepting.shutdown().await;
 }
 
-async fn accept(shared: Arc<Shared>, listener: TcpListener, slots: Arc<Semaphore>, postgres: Option<u16>) {
+async fn accept(shared: Arc<Shared>, listener: TcpListener, slots: Arc<Semaphore>, ports: Ports) {
     let mut connections = JoinSet::new();
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -99,20 +111,20 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, slots: Arc<Semaphore
         while connections.try_join_next().is_some() {}
         let shared = shared.clone();
         connections.spawn(async move {
-            let _ = timeout(CONNECTION_MAX, connection(shared, stream, peer, postgres)).await;
+            let _ = timeout(CONNECTION_MAX, connection(shared, stream, peer, ports)).await;
             drop(slot);
         });
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, postgres: Option<u16>) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, ports: Ports) {
     let tls = shared.config().tls.http.clone();
     let Ok(Ok(stream)) = timeout(REQUEST_MAX, TlsAcceptor::from(tls).accept(stream)).await else {
         return shared.refuse(Reason::Malformed, peer);
     };
     let service = service_fn(|request| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(answer(&shared, request, peer, postgres).await) }
+        async move { Ok::<_, Infallible>(answer(&shared, request, peer, ports).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -126,13 +138,18 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, po
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, postgres: Option<u16>) -> Answer {
+async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr, ports: Ports) -> Answer {
     let config = shared.config();
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/about") => {
             let mut about = config.about.clone();
             if let Some(about) = about.as_object_mut() {
-                about.insert("postgres".to_owned(), json!({"port": postgres}));
+                about.insert("postgres".to_owned(), json!({"port": ports.postgres}));
+                if let (Some(keys), Some(port)) = (&config.ssh, ports.ssh) {
+                    let [host_key, host_ca] = [&keys.host, &keys.host_ca].map(|key| key.public().to_openssh());
+                    let known = json!({"port": port, "host_key": host_key, "host_ca": host_ca});
+                    about.insert("ssh".to_owned(), known);
+                }
             }
             json_answer(StatusCode::OK, &about)
         }
@@ -261,7 +278,7 @@ async fn exchange(
     }
     let subject = form.get("subject_token")?.or(bearer.as_deref().map(String::as_str));
     let subject = subject.ok_or_else(|| OauthError::request("subject_token is missing"))?;
-    let asked = form.get("audience")?.ok_or_else(|| OauthError::request("audience is missing: a connection's name"))?;
+    let wanted = Wants::of(&form, config)?;
     let ttl = match form.get("ttl_seconds")? {
         None => TTL_DEFAULT.min(config.limits.token_max),
         Some(text) => {
@@ -280,49 +297,161 @@ async fn exchange(
         let text = "a connection token cannot be exchanged for another; use what proved you first";
         return Err(OauthError::new("invalid_grant", text));
     }
-    let grants = config.grants(asked);
-    if grants.is_none_or(|grants| grants.admit(&identity.name, &identity.groups).is_none()) {
-        let named = Named::new(identity.name.as_str().as_bytes(), asked.as_bytes());
-        shared.refuse_named(Reason::NotPermitted, peer, named);
-        // One answer, so that nobody learns which connections there are.
-        let text = format!("connection \"{asked}\" does not exist, or {} may not use it", identity.name);
-        return Err(OauthError::new("invalid_target", text));
-    }
-    let issued = shared.access.issue(&identity, asked, peer.ip(), ttl);
-    let (text, token) = issued.map_err(|error| match error {
-        AccessError::Token(error) => OauthError::new("invalid_request", error),
-        error => {
-            tracing::error!(%error, "a connection token could not be handed out");
-            OauthError::unavailable("no connection token can be handed out now, because it cannot be recorded")
+    let Ticket { text, kind, token, connections } = match wanted {
+        Wants::Token(asked) => {
+            permitted(shared, config.grants(asked), &identity, asked, peer)?;
+            let (text, token) = shared.access.issue(&identity, asked, peer.ip(), ttl).map_err(not_handed_out)?;
+            Ticket { text, kind: TYPE_ACCESS_TOKEN, token, connections: ("connection", json!(asked)) }
         }
-    })?;
+        Wants::Certificate { key, ca, asked } => {
+            for name in &asked {
+                permitted(shared, config.hosts.get(*name).map(|host| &host.grants), &identity, name, peer)?;
+            }
+            let connections = match asked.is_empty() {
+                false => asked.into_iter().map(str::to_owned).collect(),
+                true => open_to(config, &identity)?,
+            };
+            let listed = ("connections", json!(connections));
+            let (text, token) = certify(shared, &identity, connections, (&key, ca), peer, ttl)?;
+            Ticket { text, kind: TYPE_SSH_CERTIFICATE, token, connections: listed }
+        }
+    };
     // A lock-out that came in between has not seen this token.
     if shared.access.is_revoked(&identity.name) {
         shared.access.take_back(&identity.name);
         return Err(OauthError::new("invalid_grant", format!("{} was revoked", identity.name)));
     }
-    Ok(json_answer(
-        StatusCode::OK,
-        &json!({
-            "access_token": *text,
-            "issued_token_type": TYPE_ACCESS_TOKEN,
-            "token_type": "N_A",
-            "expires_in": ttl.as_secs(),
-            "expires": wall_text(token.expires_us),
-            "id": token.id,
-            "identity": identity.name.as_str(),
-            "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| whom.name.as_str()),
-            "connection": asked,
-        }),
-    ))
+    let mut answer = json!({
+        "access_token": *text,
+        "issued_token_type": kind,
+        "token_type": "N_A",
+        "expires_in": ttl.as_secs(),
+        "expires": wall_text(token.expires_us),
+        "id": token.id,
+        "identity": identity.name.as_str(),
+        "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| whom.name.as_str()),
+    });
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert(connections.0.to_owned(), connections.1);
+    }
+    Ok(json_answer(StatusCode::OK, &answer))
+}
+
+/// What a proof is exchanged for.
+enum Wants<'a> {
+    /// A token for a connection.
+    Token(&'a str),
+    /// A certificate for a key, for these connections, or all of SSH that there are for its owner.
+    Certificate { key: SshPublicKey, ca: &'a SshPrivateKey, asked: Vec<&'a str> },
+}
+
+/// What a proof was exchanged for, and what that opens.
+struct Ticket {
+    text: Zeroizing<String>,
+    kind: &'static str,
+    token: Token,
+    connections: (&'static str, Value),
+}
+
+impl<'a> Wants<'a> {
+    fn of(form: &'a Form, config: &'a Config) -> Result<Self, OauthError> {
+        match form.get("requested_token_type")? {
+            None | Some(TYPE_ACCESS_TOKEN) => {
+                let asked = form.get("audience")?;
+                asked.map(Self::Token).ok_or_else(|| OauthError::request("audience is missing: a connection's name"))
+            }
+            Some(TYPE_SSH_CERTIFICATE) => {
+                let none = || OauthError::new("invalid_target", "this gateway does not speak SSH");
+                let ca = &config.ssh.as_ref().ok_or_else(none)?.user_ca;
+                let line = form.get("public_key")?;
+                let line = line.ok_or_else(|| OauthError::request("public_key is missing: the key to be certified"))?;
+                let key = SshPublicKey::from_openssh(line);
+                let key = key.map_err(|error| OauthError::request(format_args!("public_key: {error}")))?;
+                let asked = form.all("audience").collect();
+                Ok(Self::Certificate { key, ca, asked })
+            }
+            Some(_) => Err(OauthError::request(format_args!(
+                "requested_token_type is {TYPE_ACCESS_TOKEN} or {TYPE_SSH_CERTIFICATE}"
+            ))),
+        }
+    }
+}
+
+/// Whether somebody may use a connection. One answer, so that nobody learns which connections there are.
+fn permitted(
+    shared: &Shared,
+    grants: Option<&Grants>,
+    identity: &Identity,
+    asked: &str,
+    peer: SocketAddr,
+) -> Result<(), OauthError> {
+    if grants.is_some_and(|grants| grants.admit(&identity.name, &identity.groups).is_some()) {
+        return Ok(());
+    }
+    let named = Named::new(identity.name.as_str().as_bytes(), asked.as_bytes());
+    shared.refuse_named(Reason::NotPermitted, peer, named);
+    let text = format!("connection \"{asked}\" does not exist, or {} may not use it", identity.name);
+    Err(OauthError::new("invalid_target", text))
+}
+
+/// The hosts that somebody may use.
+fn open_to(config: &Config, identity: &Identity) -> Result<Vec<String>, OauthError> {
+    let may = |host: &Host| host.grants.admit(&identity.name, &identity.groups).is_some();
+    let names: Vec<_> = config.hosts.values().filter(|host| may(host)).map(|host| host.name.clone()).collect();
+    match names.len() {
+        0 => Err(OauthError::new("invalid_target", format!("{} may use no connection over SSH", identity.name))),
+        1..=PRINCIPALS_MAX => Ok(names),
+        count => {
+            let text =
+                format!("{count} connections are more than fit into a certificate: name at most {PRINCIPALS_MAX}");
+            Err(OauthError::new("invalid_target", text))
+        }
+    }
+}
+
+/// A certificate for a key, on the record.
+fn certify(
+    shared: &Shared,
+    identity: &Identity,
+    connections: Vec<String>,
+    (key, ca): (&SshPublicKey, &SshPrivateKey),
+    peer: SocketAddr,
+    ttl: Duration,
+) -> Result<(Zeroizing<String>, Token), OauthError> {
+    let opens = Opens::Ssh { connections: connections.clone(), key: key.fingerprint() };
+    let issued = shared.access.certify(identity, opens, key.digest(), peer.ip(), ttl);
+    let token = issued.map_err(not_handed_out)?;
+    let wanted = certificates::Wanted {
+        kind: CertType::User,
+        serial: u64::from_str_radix(&token.id, 16).unwrap_or_default(),
+        key_id: &format!("identity={} serial={}", identity.name, token.id),
+        principals: &connections,
+        ttl,
+    };
+    let signed = certificates::sign(ca, key, &wanted)
+        .and_then(|certificate| certificate.to_openssh().map_err(|_| KeyError::Certificate));
+    let text = signed.map_err(|error| {
+        tracing::error!(%error, "a certificate could not be signed");
+        OauthError::unavailable("the certificate cannot be signed")
+    })?;
+    Ok((Zeroizing::new(text), token))
+}
+
+fn not_handed_out(error: AccessError) -> OauthError {
+    match error {
+        AccessError::Token(error) => OauthError::new("invalid_request", error),
+        error => {
+            tracing::error!(%error, "a connection token or a certificate could not be handed out");
+            OauthError::unavailable("nothing can be handed out now, because it cannot be recorded")
+        }
+    }
 }
 
 fn whoami(config: &Config, proven: &Proven) -> Value {
     let identity = &proven.identity;
-    let may = |name: &str| proven.only.as_deref().is_none_or(|only| only == name);
     let connections = config
         .all_grants()
-        .filter(|(name, grants)| may(name) && grants.admit(&identity.name, &identity.groups).is_some())
+        .filter(|(name, grants)| proven.may_open(name) && grants.admit(&identity.name, &identity.groups).is_some())
         .map(|(name, _)| name);
     let known = |name: &str, known: model::Known| json!({"value": name, "known": known.as_str()});
     json!({
@@ -356,9 +485,14 @@ impl Form {
         if fields.len() > 32 { Err(OauthError::request("the form has more than 32 fields")) } else { Ok(Self(fields)) }
     }
 
+    /// All fields of this name.
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// The one field of this name.
     fn get(&self, name: &str) -> Result<Option<&str>, OauthError> {
-        let mut all = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let mut all = self.all(name);
         let (first, second) = (all.next(), all.next());
         if second.is_some() { Err(OauthError::request(format_args!("{name} is there twice"))) } else { Ok(first) }
     }

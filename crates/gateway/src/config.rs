@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Durability, IdentityName, ProofMethod, UpstreamSecurity};
+use model::{ChannelBinding, Durability, IdentityName, Known, OnBehalfOf, Proof, ProofMethod, UpstreamSecurity};
 use policy::approvals::ApprovalRules;
 use policy::break_glass::GlassRules;
 use policy::{Grants, Mode, PolicySet};
@@ -30,8 +30,8 @@ pub struct Config {
     pub listen_postgres: Vec<SocketAddr>,
     /// Where SSH clients are listened for; nowhere, unless given.
     pub listen_ssh: Vec<SocketAddr>,
-    /// By what the gateway proves itself to SSH clients; none take part, unless given.
-    pub ssh_host_key: Option<PrivateKey>,
+    /// The gateway's own keys for SSH; none is spoken, unless given.
+    pub ssh: Option<SshKeys>,
     /// Where outposts are listened for; nowhere, unless given.
     pub listen_outposts: Vec<SocketAddr>,
     /// Where the HTTP API is listened for; nowhere, unless given.
@@ -62,6 +62,21 @@ pub struct Config {
     pub passkeys: Option<Site>,
     /// Worker threads; sessions are spread over them.
     pub workers: usize,
+}
+
+/// The keys that a gateway has for SSH.
+#[derive(Debug, Clone)]
+pub struct SshKeys {
+    /// Proves the gateway to clients.
+    pub host: PrivateKey,
+    /// Signs the certificates by which clients prove who they are.
+    pub user_ca: PrivateKey,
+    /// Signs those by which the gateway logs in to hosts.
+    pub session_ca: PrivateKey,
+    /// Signs those by which the gateway proves to clients that it is what they call it.
+    pub host_ca: PrivateKey,
+    /// What clients call the gateway; only who has a name gets a certificate.
+    pub names: Vec<String>,
 }
 
 /// The policy of a connection.
@@ -123,7 +138,10 @@ impl Config {
                 known.name == identity.name
                     && known.ssh_keys.iter().any(|key| key.credential() == identity.proof.credential)
             }),
-            ProofMethod::Jwt | ProofMethod::ConnectionToken | ProofMethod::Certificate => true,
+            ProofMethod::Jwt
+            | ProofMethod::ConnectionToken
+            | ProofMethod::Certificate
+            | ProofMethod::SshCertificate => true,
         }
     }
 }
@@ -154,6 +172,21 @@ pub struct Identity {
     pub secret: Option<Secret>,
     /// The SSH keys that prove it.
     pub ssh_keys: Vec<PublicKey>,
+}
+
+impl Identity {
+    /// It, proven by one of its credentials.
+    pub(crate) fn proven(&self, method: ProofMethod, channel: ChannelBinding, credential: String) -> model::Identity {
+        model::Identity {
+            name: self.name.clone(),
+            known: Known::Verified,
+            proof: Proof { method, channel, credential, evidence: None },
+            // From the configuration, not proven by the credential.
+            on_behalf_of: self.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
+            groups: self.groups.clone(),
+            run: None,
+        }
+    }
 }
 
 /// A PostgreSQL resource as clients reach it.
@@ -206,6 +239,8 @@ pub struct Host {
     pub outpost: Option<Via>,
     /// The keys by which it proves itself.
     pub host_keys: Vec<PublicKey>,
+    /// Who signs certificates by which it proves itself.
+    pub host_cas: Vec<PublicKey>,
     /// The user to log in as.
     pub user: String,
     /// Further users that may be asked for.
@@ -260,6 +295,13 @@ pub enum HostLogin {
     Key(PrivateKey),
     /// A password.
     Password(Zeroizing<String>),
+    /// A certificate that is made for each login, by which the host learns who is behind it.
+    Certificate {
+        /// What signs it: the host trusts its public half.
+        ca: PrivateKey,
+        /// What the gateway calls itself in it.
+        gateway: String,
+    },
 }
 
 impl std::fmt::Debug for HostLogin {
@@ -267,6 +309,7 @@ impl std::fmt::Debug for HostLogin {
         match self {
             Self::Key(key) => f.debug_tuple("Key").field(key).finish(),
             Self::Password(_) => f.write_str("Password"),
+            Self::Certificate { ca, .. } => f.debug_tuple("Certificate").field(ca).finish(),
         }
     }
 }

@@ -50,13 +50,15 @@ use tokio_util::task::TaskTracker;
 pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
 pub use break_glass::{BreakGlass, BreakGlassError};
 pub use config::{
-    Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Shells, Terminals,
+    Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Shells, SshKeys,
+    Terminals,
 };
 pub use notify::{Notify, NotifyForm};
 pub use outposts::{Enrolled, JOIN_TTL_MAX, Outposts, OutpostsError, Seen, Via, is_outpost_name};
 pub use passkeys::Site;
 pub use ssh::keys::{KeyError, PrivateKey as SshPrivateKey, PublicKey as SshPublicKey};
 
+use access::{Entered, NotEntered};
 use notify::Notifier;
 use refusals::{Named, Reason, Refusals};
 use worker::{Arrival, Port};
@@ -136,6 +138,24 @@ impl Shared {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts a session in, if its identity may still use the connection.
+    fn enter(
+        &self,
+        identity: &Arc<model::Identity>,
+        connection: &str,
+        peer: SocketAddr,
+        max: usize,
+    ) -> Result<Entered, NotEntered> {
+        let (entered, news) = self.access.enter(identity, connection, peer.ip(), max)?;
+        if let Some(news) = news {
+            note(self, GatewayEntry::Shared(news));
+        }
+        // After it is counted: a change of the configuration either finds it among the live, or is found here.
+        let config = self.config();
+        let permitted = config.permits(identity, connection) && self.access.still_trusts(identity, &config);
+        if permitted { Ok(entered) } else { Err(NotEntered::NotPermitted) }
+    }
+
     fn refuse(&self, reason: Reason, peer: SocketAddr) {
         self.refuse_named(reason, peer, Named::default());
     }
@@ -209,7 +229,9 @@ impl Gateway {
                 let of = |port| bound.iter().filter(move |(of, _)| *of == port).map(|(_, address)| *address);
                 let [addresses, ssh_addresses, outpost_addresses] =
                     [Port::Postgres, Port::Ssh, Port::Outposts].map(|port| of(port).collect::<Vec<_>>());
-                let api_addresses = api(&shared, listen_api, addresses.first(), &mut threads)?;
+                let first = |addresses: &[SocketAddr]| addresses.first().map(SocketAddr::port);
+                let ports = api::Ports { postgres: first(&addresses), ssh: first(&ssh_addresses) };
+                let api_addresses = api(&shared, listen_api, ports, &mut threads)?;
                 Ok(Self {
                     shared,
                     addresses,
@@ -295,20 +317,20 @@ fn spawn(name: String, main: impl Future<Output = ()> + Send + 'static) -> Resul
 fn api(
     shared: &Arc<Shared>,
     listen: Vec<SocketAddr>,
-    postgres: Option<&SocketAddr>,
+    ports: api::Ports,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Vec<SocketAddr>, StartError> {
     if listen.is_empty() {
         return Ok(Vec::new());
     }
-    let (shared, postgres) = (shared.clone(), postgres.map(SocketAddr::port));
+    let shared = shared.clone();
     let (ready, bound) = std::sync::mpsc::sync_channel(1);
     threads.push(spawn("api".to_owned(), async move {
         match listen.into_iter().map(bind).collect::<Result<Vec<_>, _>>() {
             Ok(listeners) => {
                 let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
                 let _ = ready.send(Ok(addresses));
-                api::run(shared, listeners, postgres).await;
+                api::run(shared, listeners, ports).await;
             }
             Err(error) => drop(ready.send(Err(error))),
         }

@@ -55,7 +55,7 @@ pub struct IssuerKey {
 }
 
 closed! {
-    /// What became of a connection token.
+    /// What became of a connection token, or of an SSH certificate.
     TokenAction {
         /// It was handed out.
         Issued = "issued",
@@ -64,21 +64,35 @@ closed! {
     }
 }
 
-/// A connection token: short-lived, for one identity and one connection.
+/// A connection token, or a certificate for SSH: short-lived, for one identity and what it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What became of it.
     pub action: TokenAction,
-    /// Its id, which reveals nothing of its secret.
+    /// Its id, which reveals nothing of its secret; of a certificate, its serial number.
     pub id: String,
     /// Whom it proves, and what proved that one when it was handed out.
     pub identity: Identity,
-    /// The connection that it opens.
-    pub connection: String,
+    /// What it opens.
+    pub opens: Opens,
     /// Until when it holds, microseconds since 1970.
     pub expires_us: i64,
     /// The address that it was handed out to; none when it was taken back.
     pub client: Option<String>,
+}
+
+/// What a token opens, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// This connection, for whoever has it.
+    Connection(String),
+    /// These connections, for whoever has the private half of a key.
+    Ssh {
+        /// Their names.
+        connections: Vec<String>,
+        /// The key's fingerprint, as OpenSSH writes it.
+        key: String,
+    },
 }
 
 closed! {

@@ -468,7 +468,16 @@ fn token(j: &mut Json<'_>, t: Time, b: &Token) {
     time(j, t);
     j.key("action").string(b.action.as_str()).key("id").string(&b.id);
     identity(j, &b.identity);
-    j.key("connection").string(&b.connection).key("expires").raw(b"\"");
+    match &b.opens {
+        Opens::Connection(connection) => {
+            j.key("connection").string(connection);
+        }
+        Opens::Ssh { connections, key } => {
+            strings(j, "connections", connections);
+            j.key("key").string(key);
+        }
+    }
+    j.key("expires").raw(b"\"");
     write_wall(b.expires_us, j.out());
     j.raw(b"\"");
     optional_string(j, "client", b.client.as_deref());

@@ -45,6 +45,8 @@ closed! {
         Certificate = "certificate",
         /// The signature of an SSH public key that is registered for the identity (RFC 4252, 7).
         PublicKey = "public-key",
+        /// A short-lived certificate of this gateway for an SSH key, which was handed out for another proof.
+        SshCertificate = "ssh-certificate",
     }
 }
 

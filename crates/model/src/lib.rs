@@ -33,8 +33,8 @@ mod time;
 pub mod transcript;
 
 pub use access::{
-    Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Outpost, OutpostAction, PLACES_MAX,
-    Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
+    Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Opens, Outpost, OutpostAction,
+    PLACES_MAX, Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
 };
 pub use approval::{
     Approval, ApprovalDecision, ApprovalEnd, ApprovalRequest, ApprovalStep, ApprovalVote, ApprovalWord,

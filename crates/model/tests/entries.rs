@@ -383,15 +383,20 @@ fn access() -> impl Strategy<Value = Body> {
     );
     let issuer_key = (any::<[String; 2]>(), maybe(), digest())
         .prop_map(|([issuer, jwk], kid, thumbprint)| Body::IssuerKey(IssuerKey { issuer, kid, thumbprint, jwk }));
+    let opens = prop_oneof![
+        any::<String>().prop_map(Opens::Connection),
+        (strings(), any::<String>()).prop_map(|(connections, key)| Opens::Ssh { connections, key }),
+    ];
     let token = (
         prop::sample::select(TokenAction::ALL),
-        any::<[String; 2]>(),
+        any::<String>(),
+        opens,
         identity(),
         0..4_000_000_000_000_000i64,
         maybe(),
     )
-        .prop_map(|(action, [id, connection], identity, expires_us, client)| {
-            Body::Token(Token { action, id, identity, connection, expires_us, client })
+        .prop_map(|(action, id, opens, identity, expires_us, client)| {
+            Body::Token(Token { action, id, identity, opens, expires_us, client })
         });
     let revocation = (prop::sample::select(RevocationAction::ALL), who(), any::<[u64; 2]>(), any::<String>(), by())
         .prop_map(|(action, who, [sessions, tokens], reason, by)| {

@@ -234,7 +234,7 @@ fn entries_0_3() -> Vec<Entry> {
         action,
         id: "0011223344556677".into(),
         identity: of_token(false),
-        connection: "app".into(),
+        opens: Opens::Connection("app".into()),
         expires_us: 1_795_341_001_000_000,
         client: client.map(str::to_owned),
     };
@@ -453,7 +453,39 @@ fn entries_0_5() -> Vec<Entry> {
 
 /// Every form that 0.6 added to the record.
 fn entries_0_6() -> Vec<Entry> {
-    [break_glass_0_6(), ssh_0_6()].concat()
+    [break_glass_0_6(), ssh_0_6(), ssh_certificates_0_6()].concat()
+}
+
+/// Certificates for SSH keys, which are handed out as connection tokens are.
+fn ssh_certificates_0_6() -> Vec<Entry> {
+    let proof = Proof {
+        method: ProofMethod::SshCertificate,
+        channel: ChannelBinding::Bound,
+        credential: "ssh-certificate:8899aabbccddeeff".into(),
+        evidence: None,
+    };
+    let identity = Identity {
+        name: "agent:deployer".parse().unwrap(),
+        known: Known::Verified,
+        proof,
+        on_behalf_of: None,
+        groups: vec!["agents".into()],
+        run: None,
+    };
+    let token = |action, client: Option<&str>| Token {
+        action,
+        id: "8899aabbccddeeff".into(),
+        identity: identity.clone(),
+        opens: Opens::Ssh {
+            connections: vec!["web1".into(), "web2".into()],
+            key: "SHA256:0u8ZzTqVqyW3qkY0r0C6mS7nq7mAhw2nqF8nK3t4m5k".into(),
+        },
+        expires_us: 1_795_341_001_000_000,
+        client: client.map(str::to_owned),
+    };
+    let bodies = [token(TokenAction::Issued, Some("192.0.2.1")), token(TokenAction::Revoked, None)].map(Body::Token);
+    let time = Time { wall_us: 1_795_340_101_000_000, boot_us: 5_000_000 };
+    bodies.into_iter().map(|body| Entry { time, body }).collect()
 }
 
 /// Commands and files over SSH: of neither is there a database or a transaction.

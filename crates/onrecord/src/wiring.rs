@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gateway::issuers::{IssuerSource, KeysFrom};
 use gateway::tls::{ClientTls, ServerTls, Verify};
-use gateway::{Access, BreakGlass, Databases, Gateway, HostLogin, SshPrivateKey, SshPublicKey, Terminals};
+use gateway::{Access, BreakGlass, Databases, Gateway, HostLogin, SshKeys, SshPrivateKey, SshPublicKey, Terminals};
 use model::{ConfigurationCause, ConfigurationResult, Digest};
 use sha2::{Digest as _, Sha256};
 use sql::AnalyzerConfig;
@@ -23,6 +23,7 @@ use store::{
 };
 
 use crate::Failure;
+use crate::config;
 use crate::config::{
     Address, Approvals, Config, Connection, ConnectionKind, ConnectionName, Issuer, KEPT_BYTES, KeysPlace, LoginWay,
     NotificationFormat, Notifications, Plaintext, PolicyMode, SecretSource, Shells, UpstreamTls, Via,
@@ -388,10 +389,12 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         let policy = policy_of(name, connection);
         Ok((name.to_string(), Arc::new(upstream(name.as_str(), connection, policy)?)))
     });
+    let ssh = ssh_keys(config)?;
     let hosts = of_kind(ConnectionKind::Ssh).map(|(name, connection)| {
         let policy = policy_of(name, connection);
-        Ok((name.to_string(), Arc::new(host(name.as_str(), connection, policy)?)))
+        Ok((name.to_string(), Arc::new(host(config, ssh.as_ref(), name.as_str(), connection, policy)?)))
     });
+    let hosts = hosts.collect::<Result<_, Failure>>()?;
     let identities = config.identities.iter().filter_map(|(user, identity)| {
         let told = gateway::Identity {
             name: config.identity_name(user)?,
@@ -406,7 +409,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
     Ok(gateway::Config {
         listen_postgres: config.listen.postgres.clone(),
         listen_ssh: config.listen.ssh.clone(),
-        ssh_host_key: ssh_host_key(config)?,
+        ssh,
         listen_api: config.listen.api.clone(),
         listen_outposts: config.listen.outposts.clone(),
         about: about(config),
@@ -422,7 +425,7 @@ fn gateway_config(config: &Config) -> Result<gateway::Config, Failure> {
         notify: config.notifications.as_ref().map(notify).transpose()?,
         identities: identities.collect(),
         connections: connections.collect::<Result<_, Failure>>()?,
-        hosts: hosts.collect::<Result<_, Failure>>()?,
+        hosts,
         limits: gateway::Limits {
             connections_max: whole(limits.connections_max.into()),
             connections_per_identity_max: whole(limits.connections_per_identity_max.into()),
@@ -541,7 +544,13 @@ fn upstream(
     })
 }
 
-fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>>) -> Result<gateway::Host, Failure> {
+fn host(
+    config: &Config,
+    ssh: Option<&SshKeys>,
+    name: &str,
+    connection: &Connection,
+    policy: Option<Arc<gateway::Policy>>,
+) -> Result<gateway::Host, Failure> {
     let key = |last: &str| format!("connections.{name}.{last}");
     let not_a_key = |last: &str, error: gateway::KeyError| Failure::usage(format_args!("{}: {error}", key(last)));
     let text = |last: &str, source: &SecretSource| {
@@ -551,20 +560,27 @@ fn host(name: &str, connection: &Connection, policy: Option<Arc<gateway::Policy>
             Err(_) => Err(Failure::usage(format_args!("{}: it is not text", key(last)))),
         }
     };
-    let login = match (&connection.key, &connection.password) {
-        (Some(source), _) => {
+    let login = match (&connection.key, &connection.password, ssh) {
+        (Some(source), _, _) => {
             let private = SshPrivateKey::from_openssh(&text("key", source)?);
             HostLogin::Key(private.map_err(|error| not_a_key("key", error))?)
         }
-        (None, Some(source)) => HostLogin::Password(text("password", source)?),
-        (None, None) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
+        (None, Some(source), _) => HostLogin::Password(text("password", source)?),
+        (None, None, Some(keys)) if connection.login == Some(config::HostLogin::Certificate) => {
+            HostLogin::Certificate { ca: keys.session_ca.clone(), gateway: config.gateway.name.as_str().to_owned() }
+        }
+        (None, None, _) => return Err(Failure::usage(format_args!("{}: there is none", key("key")))),
     };
-    let host_keys = connection.host_keys.iter().map(|line| SshPublicKey::from_openssh(line));
+    let public_keys = |last: &str, lines: &[String]| {
+        let keys = lines.iter().map(|line| SshPublicKey::from_openssh(line)).collect::<Result<_, _>>();
+        keys.map_err(|error| not_a_key(last, error))
+    };
     Ok(gateway::Host {
         name: name.to_owned(),
         address: address(&connection.address),
         outpost: connection.outpost.as_ref().map(via),
-        host_keys: host_keys.collect::<Result<_, _>>().map_err(|error| not_a_key("host_keys", error))?,
+        host_keys: public_keys("host_keys", &connection.host_keys)?,
+        host_cas: public_keys("host_cas", &connection.host_cas)?,
         user: connection.user.clone(),
         users: connection.users.clone(),
         login,
@@ -602,24 +618,34 @@ fn via(via: &Via) -> gateway::Via {
     }
 }
 
-/// The key by which the gateway proves itself to SSH clients, made at the first start that wants one, so that clients can
-/// pin it. None where no SSH is spoken.
-fn ssh_host_key(config: &Config) -> Result<Option<SshPrivateKey>, Failure> {
+/// The gateway's own keys for SSH. None where no SSH is spoken.
+fn ssh_keys(config: &Config) -> Result<Option<SshKeys>, Failure> {
     if config.listen.ssh.is_empty() {
         return Ok(None);
     }
     let directory = config.gateway.data.join("ssh");
-    let file = directory.join("host_key");
+    let key = |name| ssh_key(&directory, name);
+    Ok(Some(SshKeys {
+        host: key("host_key")?,
+        user_ca: key("user_ca")?,
+        session_ca: key("session_ca")?,
+        host_ca: key("host_ca")?,
+        names: config.ssh.names.clone(),
+    }))
+}
+
+/// A key of the gateway's own, made at the first start that wants one, with its public half beside it: others pin it.
+fn ssh_key(directory: &Path, name: &str) -> Result<SshPrivateKey, Failure> {
+    let (file, beside) = (directory.join(name), directory.join(name).with_extension("pub"));
     let failed = |error: &dyn std::fmt::Display| Failure::new(format_args!("{}: {error}", file.display()));
     if !file.exists() {
         let made = SshPrivateKey::generate();
         let private = made.to_openssh().map_err(|error| failed(&error))?;
         let public = format!("{}\n", made.public().to_openssh());
-        keep(&directory, &[(&file, &private), (&directory.join("host_key.pub"), &public)])
-            .map_err(|error| failed(&error))?;
+        keep(directory, &[(&file, &private), (&beside, &public)]).map_err(|error| failed(&error))?;
     }
     let text = zeroize::Zeroizing::new(fs::read_to_string(&file).map_err(|error| failed(&error))?);
-    SshPrivateKey::from_openssh(&text).map(Some).map_err(|error| failed(&error))
+    SshPrivateKey::from_openssh(&text).map_err(|error| failed(&error))
 }
 
 /// The configured certificate; else the one that was made at the first start, so that clients can pin it.

@@ -20,8 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Evidence, Identity, IdentityName, RefusedReason, Revocation, RevocationAction, SessionEnd, Shared, Time,
-    Token, TokenAction,
+    Actor, Digest, Evidence, Identity, IdentityName, Opens, RefusedReason, Revocation, RevocationAction, SessionEnd,
+    Shared, Time, Token, TokenAction,
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
@@ -39,6 +39,9 @@ pub use tokens::{TOKEN_TTL_MAX, TokenError};
 
 /// Where in the data directory this remembers.
 const DIRECTORY: &str = "access";
+
+/// What whoever is locked out can do.
+const RESTORE: &str = "Whoever operates OnRecord knows why, and can restore it: onrecord identities restore.";
 
 /// What a gateway remembers of identities. Clones are the same.
 #[derive(Clone)]
@@ -92,7 +95,7 @@ pub struct LockedOut {
 pub struct Standing {
     /// Its live sessions.
     pub sessions: u64,
-    /// Its connection tokens that hold: id, connection, and until when (microseconds since 1970).
+    /// Its connection tokens and certificates that hold: id, what they open, and until when (microseconds since 1970).
     pub tokens: Vec<(String, String, i64)>,
     /// Since when it is locked out, if it is, and the entry that says so.
     pub revoked: Option<(Time, Revocation)>,
@@ -120,6 +123,34 @@ pub struct InUse {
 pub(crate) enum NotEntered {
     Revoked,
     Limit,
+    /// The configuration changed meanwhile.
+    NotPermitted,
+}
+
+impl NotEntered {
+    pub(crate) fn reason(self) -> RefusedReason {
+        match self {
+            Self::Revoked => RefusedReason::Revoked,
+            Self::Limit => RefusedReason::Limit,
+            Self::NotPermitted => RefusedReason::NotPermitted,
+        }
+    }
+
+    /// In words, for whoever asked for this connection.
+    pub(crate) fn for_client(self, who: &IdentityName, asked: &str, max: usize) -> String {
+        match self {
+            Self::Revoked => format!("{who} was revoked"),
+            Self::Limit => format!("{who} has reached its limit of {max} sessions"),
+            Self::NotPermitted => format!("{who} may not use connection \"{asked}\" any more"),
+        }
+    }
+
+    pub(crate) fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Revoked => Some(RESTORE),
+            Self::Limit | Self::NotPermitted => None,
+        }
+    }
 }
 
 impl Access {
@@ -266,9 +297,13 @@ impl Access {
             standing.credentials.push(InUse { credential, sessions, sources, runs, shared });
         }
         for held in self.0.tokens.all(SystemClock.now().wall_us) {
-            let Token { id, connection, expires_us, identity, .. } = &held.token;
+            let Token { id, opens, expires_us, identity, .. } = &held.token;
+            let opens = match opens {
+                Opens::Connection(connection) => connection.clone(),
+                Opens::Ssh { connections, .. } => connections.join(", "),
+            };
             let tokens = &mut all.entry(identity.name.clone()).or_default().tokens;
-            tokens.push((id.clone(), connection.clone(), *expires_us));
+            tokens.push((id.clone(), opens, *expires_us));
         }
         for (time, entry) in self.0.revoked.all() {
             let standing = all.entry(entry.identity.clone()).or_default();
@@ -289,12 +324,26 @@ impl Access {
         ttl: Duration,
     ) -> Result<(Zeroizing<String>, Token), AccessError> {
         let now = SystemClock.now();
-        let ttl = i64::try_from(ttl.min(TOKEN_TTL_MAX).as_micros()).unwrap_or(i64::MAX);
         let client = source.to_canonical().to_string();
-        let expires = now.wall_us.saturating_add(ttl);
-        let (text, token) = self.0.tokens.issue(identity.clone(), connection, client, expires, now)?;
+        let (text, token) = self.0.tokens.issue(identity.clone(), connection, client, end(now, ttl), now)?;
         self.note(GatewayEntry::Token(token.clone()))?;
         Ok((text, token))
+    }
+
+    /// As [`Access::issue`], of a certificate for an SSH key with this digest. Signing it is the caller's.
+    pub(crate) fn certify(
+        &self,
+        identity: &Identity,
+        opens: Opens,
+        key: Digest,
+        source: IpAddr,
+        ttl: Duration,
+    ) -> Result<Token, AccessError> {
+        let now = SystemClock.now();
+        let client = source.to_canonical().to_string();
+        let token = self.0.tokens.certify(identity.clone(), opens, key, client, end(now, ttl), now)?;
+        self.note(GatewayEntry::Token(token.clone()))?;
+        Ok(token)
     }
 
     /// Takes back the tokens of an identity that is locked out.
@@ -314,6 +363,16 @@ impl Access {
     /// What a connection token proves, if it holds.
     pub(crate) fn token(&self, text: &str) -> Option<Token> {
         self.0.tokens.find(text, SystemClock.now().wall_us).map(|held| held.token.clone())
+    }
+
+    /// What a certificate of this gateway for a key with this digest proves, if it holds.
+    pub(crate) fn certificate(&self, serial: u64, key: Digest) -> Option<Token> {
+        self.0.tokens.certificate(serial, key, SystemClock.now().wall_us).map(|held| held.token.clone())
+    }
+
+    /// Whether any certificate for a key with this digest holds.
+    pub(crate) fn is_certified(&self, key: Digest) -> bool {
+        self.0.tokens.is_certified(key, SystemClock.now().wall_us)
     }
 
     /// Whether an identity is locked out.
@@ -383,6 +442,12 @@ impl Access {
         self.0.recorder.note(entry)?;
         Ok(self.0.recorder.flush()?)
     }
+}
+
+/// Until when a token holds that is handed out now.
+fn end(now: Time, ttl: Duration) -> i64 {
+    let ttl = i64::try_from(ttl.min(TOKEN_TTL_MAX).as_micros()).unwrap_or(i64::MAX);
+    now.wall_us.saturating_add(ttl)
 }
 
 /// The key that makes up salts, kept so that a name that does not exist looks the same after a restart.

@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
-use model::{ChannelBinding, Identity, IdentityName, Known, Proof, ProofMethod, RefusedReason, Token};
+use model::{ChannelBinding, Digest, Identity, IdentityName, Known, Opens, Proof, ProofMethod, RefusedReason, Token};
 
-use super::{Access, tokens};
+use super::{Access, RESTORE, tokens};
 use crate::config::Config;
 
 /// Who was proven.
 #[derive(Debug, Clone)]
 pub(crate) struct Proven {
     pub(crate) identity: Arc<Identity>,
-    /// The one connection that the credential opens, if it is for one only.
-    pub(crate) only: Option<String>,
+    /// The connections that the credential opens, if it is not for all that its owner may use.
+    pub(crate) only: Option<Vec<String>>,
+}
+
+impl Proven {
+    /// Whether the credential is one for this connection. Whether its owner may use it is another question.
+    pub(crate) fn may_open(&self, connection: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == connection))
+    }
 }
 
 /// Why a token proves nothing, for the one who sent it.
@@ -43,11 +50,7 @@ impl NotProven {
 
     /// The identity is locked out.
     pub(crate) fn revoked(name: &IdentityName) -> Self {
-        Self {
-            reason: RefusedReason::Revoked,
-            text: format!("{name} was revoked"),
-            hint: Some("Whoever operates OnRecord knows why, and can restore it: onrecord identities restore."),
-        }
+        Self { reason: RefusedReason::Revoked, text: format!("{name} was revoked"), hint: Some(RESTORE) }
     }
 
     /// One answer for what never was a token, what was one, and what is one with another secret.
@@ -65,7 +68,7 @@ impl Access {
     pub(crate) async fn prove(&self, text: &str, config: &Config) -> Result<Proven, NotProven> {
         if text.starts_with(tokens::PREFIX) {
             let token = self.token(text).filter(|token| self.still_trusts(&token.identity, config));
-            return token.map(of_connection_token).ok_or_else(NotProven::unknown);
+            return token.and_then(of_connection_token).ok_or_else(NotProven::unknown);
         }
         // What is no token at all is told what one is, also where no issuer is trusted.
         if text.bytes().filter(|&byte| byte == b'.').count() != 2 {
@@ -82,6 +85,25 @@ impl Access {
         // Sent as a password or a bearer's: nothing binds it to the channel.
         Ok(Proven { identity: Arc::new(identity_of(proven, ChannelBinding::None)), only: None })
     }
+
+    /// Who a certificate says it is that this gateway signed, with this serial number, for a key with this digest, whose
+    /// owner is there. It opens what it names.
+    pub(crate) fn prove_certificate(
+        &self,
+        serial: u64,
+        key: Digest,
+        connections: &[String],
+        config: &Config,
+    ) -> Option<Proven> {
+        let token = self.certificate(serial, key).filter(|token| self.still_trusts(&token.identity, config))?;
+        let identity = handed_out(
+            token.identity,
+            ProofMethod::SshCertificate,
+            ChannelBinding::Bound,
+            format!("ssh-certificate:{}", token.id),
+        );
+        Some(Proven { identity, only: Some(connections.to_vec()) })
+    }
 }
 
 /// An identity that a credential of someone else's making proved.
@@ -91,15 +113,15 @@ pub(crate) fn identity_of(proven: identity::Proven, channel: ChannelBinding) -> 
     Identity { name, known: Known::Verified, proof, on_behalf_of, groups, run }
 }
 
+fn of_connection_token(token: Token) -> Option<Proven> {
+    let Opens::Connection(connection) = token.opens else { return None };
+    let identity =
+        handed_out(token.identity, ProofMethod::ConnectionToken, ChannelBinding::None, format!("token:{}", token.id));
+    Some(Proven { identity, only: Some(vec![connection]) })
+}
+
 /// The identity stays as it was proven when the token was handed out; the proof names the token.
-fn of_connection_token(token: Token) -> Proven {
-    let Token { id, identity, connection, .. } = token;
-    let proof = Proof {
-        method: ProofMethod::ConnectionToken,
-        channel: ChannelBinding::None,
-        credential: format!("token:{id}"),
-        evidence: identity.proof.evidence,
-    };
-    let identity = Identity { known: Known::Verified, proof, ..identity };
-    Proven { identity: Arc::new(identity), only: Some(connection) }
+fn handed_out(identity: Identity, method: ProofMethod, channel: ChannelBinding, credential: String) -> Arc<Identity> {
+    let proof = Proof { method, channel, credential, evidence: identity.proof.evidence };
+    Arc::new(Identity { known: Known::Verified, proof, ..identity })
 }

@@ -1,7 +1,9 @@
-//! Connection tokens: short-lived, for one identity and one connection, opaque to who carries them.
+//! Connection tokens: short-lived, for one identity and one connection, opaque to who carries them. And certificates for
+//! SSH keys, which are as short-lived.
 //!
 //! A token is `ort_ID_SECRET`. The gateway keeps SHA-256 of the secret; what the token proves is its entry on the record,
-//! byte for byte, in a file of its own, so that it outlives a restart.
+//! byte for byte, in a file of its own, so that it outlives a restart. Of a certificate the id is the serial number, and
+//! SHA-256 of the public key takes the place of the secret's: what it proves is here, whatever is written in it.
 //!
 //! Invariant: what has expired or was taken back proves nothing, and no two of the checks take a different time by what
 //! is secret.
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::{Body, Entry, Identity, IdentityName, Time, Token, TokenAction};
+use model::{Body, Digest, Entry, Identity, IdentityName, Opens, Time, Token, TokenAction};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -46,10 +48,16 @@ pub(crate) struct Tokens {
 /// A token that holds.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// SHA-256 of the secret.
+    /// SHA-256 of the secret, or of the public key.
     secret: [u8; 32],
     /// What it proves.
     pub(crate) token: Token,
+}
+
+impl Held {
+    fn certifies(&self, key: Digest, now_us: i64) -> bool {
+        matches!(self.token.opens, Opens::Ssh { .. }) && self.secret == key.0 && self.token.expires_us > now_us
+    }
 }
 
 /// Why no token was handed out.
@@ -60,7 +68,7 @@ pub enum TokenError {
     Disk(#[from] io::Error),
     /// There are too many.
     #[error(
-        "{who} has {count} connection tokens that still hold, which is the most it may have: wait until some expire"
+        "{who} has {count} tokens and certificates that still hold, which is the most it may have: wait until some expire"
     )]
     TooMany {
         /// Whose.
@@ -100,6 +108,36 @@ impl Tokens {
         expires_us: i64,
         now: Time,
     ) -> Result<(Zeroizing<String>, Token), TokenError> {
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
+        let digest = Sha256::digest(secret.as_bytes()).into();
+        let opens = Opens::Connection(connection.to_owned());
+        let token = self.hold(digest, identity, opens, client, expires_us, now)?;
+        let text = Zeroizing::new(format!("{PREFIX}{}_{}", token.id, *secret));
+        Ok((text, token))
+    }
+
+    /// Keeps what a certificate for a key with this digest proves, as [`Tokens::issue`] does of a token.
+    pub(crate) fn certify(
+        &self,
+        identity: Identity,
+        opens: Opens,
+        key: Digest,
+        client: String,
+        expires_us: i64,
+        now: Time,
+    ) -> Result<Token, TokenError> {
+        self.hold(key.0, identity, opens, client, expires_us, now)
+    }
+
+    fn hold(
+        &self,
+        secret: [u8; 32],
+        identity: Identity,
+        opens: Opens,
+        client: String,
+        expires_us: i64,
+        now: Time,
+    ) -> Result<Token, TokenError> {
         self.sweep(now.wall_us);
         let count = |held: &HashMap<String, Arc<Held>>| {
             held.values().filter(|one| one.token.identity.name == identity.name).count()
@@ -113,15 +151,10 @@ impl Tokens {
             }
         }
         let id = hex(&random::bytes::<8>());
-        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
-        let text = Zeroizing::new(format!("{PREFIX}{id}_{}", *secret));
-        let client = Some(client);
-        let token =
-            Token { action: TokenAction::Issued, id, identity, connection: connection.to_owned(), expires_us, client };
-        let digest: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        self.write(&digest, &token, now)?;
-        self.lock().insert(token.id.clone(), Arc::new(Held { secret: digest, token: token.clone() }));
-        Ok((text, token))
+        let token = Token { action: TokenAction::Issued, id, identity, opens, expires_us, client: Some(client) };
+        self.write(&secret, &token, now)?;
+        self.lock().insert(token.id.clone(), Arc::new(Held { secret, token: token.clone() }));
+        Ok(token)
     }
 
     /// What a text proves, if it is a token that holds.
@@ -132,7 +165,21 @@ impl Tokens {
         // The same work whether or not there is one.
         let expected = held.as_ref().map_or([0; 32], |held| held.secret);
         let same = bool::from(expected.ct_eq(&given));
-        held.filter(|held| same && held.token.expires_us > now_us)
+        // What takes the place of a certificate's secret is known to everybody.
+        let is_token = |held: &Held| matches!(held.token.opens, Opens::Connection(_));
+        held.filter(|held| same && is_token(held) && held.token.expires_us > now_us)
+    }
+
+    /// What a certificate for a key with this digest proves, if it holds. That the key's owner is there, and that the
+    /// gateway signed the certificate, are the caller's to check.
+    pub(crate) fn certificate(&self, serial: u64, key: Digest, now_us: i64) -> Option<Arc<Held>> {
+        let held = self.lock().get(&format!("{serial:016x}")).cloned();
+        held.filter(|held| held.certifies(key, now_us))
+    }
+
+    /// Whether any certificate for a key with this digest holds.
+    pub(crate) fn is_certified(&self, key: Digest, now_us: i64) -> bool {
+        self.lock().values().any(|held| held.certifies(key, now_us))
     }
 
     /// Takes back every token of an identity.
@@ -208,7 +255,7 @@ fn read(path: &Path) -> Option<Held> {
     let Body::Token(token) = Entry::decode(entry.get(1..)?).ok()?.body else {
         return None;
     };
-    let secret = model::Digest::from_hex(std::str::from_utf8(secret).ok()?)?.0;
+    let secret = Digest::from_hex(std::str::from_utf8(secret).ok()?)?.0;
     // The name is what a client gives: a file under another one would answer to it.
     (path.file_stem()?.to_str()? == token.id).then_some(Held { secret, token })
 }
@@ -267,6 +314,28 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_for_its_key_and_no_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(directory.path().into(), 0).unwrap();
+        // A key that could be sent as a password.
+        let key = Digest(Sha256::digest("blob").into());
+        let opens = Opens::Ssh { connections: vec!["web1".into()], key: "SHA256:x".into() };
+        let token = tokens.certify(identity("agent:a"), opens, key, "::1".into(), 5_000_000, NOW).unwrap();
+        let serial = u64::from_str_radix(&token.id, 16).unwrap();
+        let again = Tokens::open(directory.path().into(), 0).unwrap();
+        assert_eq!(again.certificate(serial, key, 1).unwrap().token, token);
+        assert!(again.is_certified(key, 1) && !again.is_certified(key, 5_000_000));
+        assert!(again.certificate(serial, key, 5_000_000).is_none(), "expired");
+        assert!(again.certificate(serial, Digest([0; 32]), 1).is_none(), "another key");
+        assert!(again.certificate(serial ^ 1, key, 1).is_none(), "another serial number");
+        assert!(again.find(&format!("{PREFIX}{}_blob", token.id), 1).is_none());
+        let (_, other) = again.issue(identity("agent:a"), "app", "::1".into(), 5_000_000, NOW).unwrap();
+        let of_token = u64::from_str_radix(&other.id, 16).unwrap();
+        let secret = again.lock().get(&other.id).unwrap().secret;
+        assert!(again.certificate(of_token, Digest(secret), 1).is_none());
+    }
+
+    #[test]
     fn the_secret_is_not_on_the_disk() {
         let directory = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(directory.path().into(), 0).unwrap();
@@ -294,7 +363,7 @@ mod tests {
             action: TokenAction::Issued,
             id: "00".into(),
             identity: identity(name),
-            connection: "app".into(),
+            opens: Opens::Connection("app".into()),
             expires_us: i64::MAX,
             client: None,
         }

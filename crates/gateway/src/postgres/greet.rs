@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod};
+use model::{ChannelBinding, Identity, ProofMethod};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -55,7 +55,7 @@ pub(crate) struct Client {
     pub(crate) startup: Startup,
     pub(crate) identity: Arc<Identity>,
     /// The one connection that its credential opens, if it is for one only.
-    only: Option<String>,
+    only: Option<Vec<String>>,
     /// The database name as the client gave it.
     pub(crate) asked: String,
     /// Its part before the first slash.
@@ -69,7 +69,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the client's credential is one for this connection. Whether its identity may use it is another question.
     pub(crate) fn may_open(&self, connection: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == connection)
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == connection))
     }
 }
 
@@ -215,15 +215,7 @@ async fn by_key(
         ChannelBound::Yes => (ProofMethod::ScramSha256Plus, ChannelBinding::Bound),
         ChannelBound::No => (ProofMethod::ScramSha256, ChannelBinding::None),
     };
-    Ok(Some(Identity {
-        name: identity.name.clone(),
-        known: Known::Verified,
-        proof: Proof { method, channel, credential: identity.credential.clone(), evidence: None },
-        // From the gateway's configuration, not proven by this login.
-        on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
-        groups: identity.groups.clone(),
-        run: None,
-    }))
+    Ok(Some(identity.proven(method, channel, identity.credential.clone())))
 }
 
 /// A token as the password.

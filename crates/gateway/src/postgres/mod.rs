@@ -111,29 +111,18 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
         return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, Some(hint)).await;
     };
     let max = config.limits.connections_per_identity_max;
-    let entered = match shared.access.enter(&identity, &connection.name, client.peer.ip(), max) {
-        Ok((entered, news)) => {
-            if let Some(news) = news {
-                crate::note(shared, store::GatewayEntry::Shared(news));
-            }
-            entered
-        }
-        Err(NotEntered::Limit) => {
-            let text = format!("{} has reached its limit of {max} sessions", identity.name);
-            return turn_away(shared, &mut client, Reason::Limit, "53300", &text, None).await;
-        }
-        Err(NotEntered::Revoked) => {
-            let text = format!("{} was revoked", identity.name);
-            let hint = "Whoever operates OnRecord knows why, and can restore it: onrecord identities restore.";
-            return turn_away(shared, &mut client, Reason::Revoked, "28000", &text, Some(hint)).await;
+    let entered = match shared.enter(&identity, &connection.name, client.peer, max) {
+        Ok(entered) => entered,
+        Err(not) => {
+            let code = match not {
+                NotEntered::Limit => "53300",
+                NotEntered::Revoked => "28000",
+                NotEntered::NotPermitted => "3D000",
+            };
+            let text = not.for_client(&identity.name, &client.asked, max);
+            return turn_away(shared, &mut client, not.reason(), code, &text, not.hint()).await;
         }
     };
-    // After it is counted: a change of the configuration either finds it among the live, or is found here.
-    let current = shared.config();
-    if !(current.permits(&identity, &connection.name) && shared.access.still_trusts(&identity, &current)) {
-        let text = format!("{} may not use connection \"{}\" any more", identity.name, client.asked);
-        return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, None).await;
-    }
     let id = match shared.recorder.session_id() {
         Ok(id) => id,
         Err(error) => return not_recorded(shared, &mut client, &error).await,

@@ -8,26 +8,28 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use model::{ChannelBinding, Identity, Known, OnBehalfOf, Proof, ProofMethod, SessionEnd};
+use model::{ChannelBinding, Identity, ProofMethod, SessionEnd};
+use russh::keys::Certificate;
+use russh::keys::ssh_key::certificate::CertType;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
-use store::{Gate, GatewayEntry};
+use store::Gate;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::session::{OpeningParts, Parts, Session};
+use super::session::{Ending, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
-use super::{entries, program};
+use super::{Where, certificates, entries, keys, program, upstream};
 use crate::Shared;
-use crate::access::{NotEntered, NotProven, Proven};
+use crate::access::{NotProven, Proven};
 use crate::config::{Address, Config, Host, Terminals};
-use crate::outposts::OPEN_MAX;
 use crate::refusals::{Named, Reason};
 
 /// Channels of one connection at a time.
@@ -92,11 +94,9 @@ impl State {
         self.over.clone().drop_guard()
     }
 
-    /// Comes when the session is to end. Cancel safe.
-    pub(super) async fn ended(&self) -> SessionEnd {
-        let mut end = self.end.subscribe();
-        let ended = end.wait_for(Option::is_some).await.map(|end| *end);
-        ended.ok().flatten().unwrap_or(SessionEnd::GatewayFault)
+    /// Comes when the session is to end.
+    pub(super) fn ending(&self) -> Ending {
+        Ending::of(&self.end)
     }
 
     /// Waits for what still runs, and closes the session's record.
@@ -115,6 +115,12 @@ impl State {
         self.watching.close();
         self.watching.wait().await;
         session.close(why).await;
+    }
+
+    /// For one channel more, if there may be one.
+    fn slot(&self) -> Option<Slot> {
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
+        Slot::take(&self.channels).filter(|_| total < CHANNELS_TOTAL_MAX)
     }
 
     fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
@@ -161,6 +167,8 @@ pub(super) struct Front {
     failure: Option<Arc<str>>,
     /// Channels in which something was started.
     started: HashSet<ChannelId>,
+    /// The host in whose place it answers.
+    host: Option<Arc<Host>>,
 }
 
 impl Front {
@@ -171,13 +179,41 @@ impl Front {
         peer: SocketAddr,
         valve: Arc<Valve>,
         state: Arc<State>,
+        host: Option<Arc<Host>>,
     ) -> Self {
         let (proven, asked, why, failure) = (None, String::new(), None, None);
-        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new() }
+        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new(), host }
+    }
+
+    fn destination(&self) -> Destination<'_> {
+        match &self.host {
+            Some(host) => Destination { user: Some(&self.asked), connection: &host.name },
+            None => Destination::of(&self.asked),
+        }
     }
 
     fn named(&self) -> Named {
-        Named::new(self.asked.as_bytes(), Destination::of(&self.asked).connection.as_bytes())
+        Named::new(self.asked.as_bytes(), self.destination().connection.as_bytes())
+    }
+
+    /// The host that a client wants to reach by way of the gateway, by the name of its connection or its address. There is
+    /// no way on from there.
+    fn beyond(&self, name: &str, port: u32) -> Option<Arc<Host>> {
+        let proven = self.proven.as_ref().filter(|_| self.host.is_none())?;
+        let identity = &proven.identity;
+        if self.shared.access.is_revoked(&identity.name) {
+            return None;
+        }
+        let may = |host: &&Arc<Host>| {
+            proven.may_open(&host.name) && host.grants.admit(&identity.name, &identity.groups).is_some()
+        };
+        let at = |host: &Host| match &host.address {
+            Address::Tcp { host, port: its } => host == name && u32::from(*its) == port,
+            Address::Unix(_) => false,
+        };
+        let hosts = &self.config.hosts;
+        let found = hosts.get(name).filter(may).or_else(|| hosts.values().filter(may).find(|host| at(host)));
+        found.cloned()
     }
 
     /// The identity that a key is registered for.
@@ -186,27 +222,42 @@ impl Front {
             let key = identity.ssh_keys.iter().find(|known| known.is(key))?;
             Some((identity, key))
         });
-        let (identity, key) = known?;
-        Some(Identity {
-            name: identity.name.clone(),
-            known: Known::Verified,
-            // The signature is over the connection's session id (RFC 4252, 7).
-            proof: Proof {
-                method: ProofMethod::PublicKey,
-                channel: ChannelBinding::Bound,
-                credential: key.credential(),
-                evidence: None,
-            },
-            on_behalf_of: identity.on_behalf_of.clone().map(|name| OnBehalfOf { name, known: Known::Claimed }),
-            groups: identity.groups.clone(),
-            run: None,
-        })
+        // The signature is over the connection's session id (RFC 4252, 7).
+        known.map(|(identity, key)| identity.proven(ProofMethod::PublicKey, ChannelBinding::Bound, key.credential()))
+    }
+
+    /// Who comes by a certificate, whose key's owner is there.
+    fn of_certificate(&self, certificate: &Certificate) -> Result<Proven, String> {
+        let ca = self.config.ssh.as_ref().map(|keys| keys.user_ca.public());
+        let open = certificates::check(certificate, &ca, CertType::User, SystemTime::now());
+        let open = open.map_err(|not_taken| not_taken.to_string())?;
+        let (serial, key) = (certificate.serial(), keys::digest(certificate.public_key()));
+        let proven = self.shared.access.prove_certificate(serial, key, open, &self.config);
+        proven.ok_or_else(|| "it was taken back, or never handed out".to_owned())
     }
 
     fn accept(&mut self, proven: Proven) -> Auth {
         self.proven = Some(proven);
         self.state.proven.store(true, Ordering::Relaxed);
         Auth::Accept
+    }
+
+    /// Opens the session, when something is first to run in it: who only goes on from here has none.
+    async fn begin(&mut self, connection: &mut Connection) {
+        if self.failure.is_some() || self.state.session().is_some() {
+            return;
+        }
+        let (handle, version) = (connection.handle(), connection.remote_sshid().to_vec());
+        let over = self.state.over.clone();
+        // What watches over the connection may be done with it meanwhile: then nothing is opened that nobody would close.
+        let opened = tokio::select! {
+            biased;
+            () = over.cancelled() => Err("OnRecord ends this session".to_owned()),
+            opened = self.open(handle, &version) => opened,
+        };
+        if let Err(why) = opened {
+            self.failure = Some(why.into());
+        }
     }
 
     fn start(&mut self, channel: ChannelId, connection: &mut Connection) -> Result<(), Error> {
@@ -219,54 +270,44 @@ impl Front {
 
     /// From a proven identity to a session, or to words why there is none.
     async fn open(&mut self, handle: Handle, client_version: &[u8]) -> Result<(), String> {
-        let Some(Proven { identity, only }) = self.proven.take() else {
+        let Some(proven) = self.proven.clone() else {
             return Err("OnRecord does not know who you are".to_owned());
         };
+        let identity = proven.identity.clone();
         let (shared, config) = (self.shared.clone(), self.config.clone());
-        let destination = Destination::of(&self.asked);
-        let host = config.hosts.get(destination.connection);
-        let host = host.filter(|host| only.as_deref().is_none_or(|only| only == host.name));
+        let destination = self.destination();
+        let host = config.hosts.get(destination.connection).filter(|host| proven.may_open(&host.name));
         let admission = host.and_then(|host| host.grants.admit(&identity.name, &identity.groups));
         let user = host.and_then(|host| host.user_for(destination.user));
         let (Some(host), Some(admission), Some(user)) = (host, admission, user) else {
             // One answer, so that nobody learns which connections there are.
             shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
-            return Err(format!(
-                "connection \"{}\" does not exist, or {} may not use it. The user name selects the connection: \
-                 ssh CONNECTION@gateway, or USER%CONNECTION@gateway",
-                self.asked, identity.name
-            ));
+            return Err(match &self.host {
+                None => format!(
+                    "connection \"{}\" does not exist, or {} may not use it. The user name selects the connection: \
+                     ssh CONNECTION@gateway, or USER%CONNECTION@gateway",
+                    self.asked, identity.name
+                ),
+                Some(host) => format!(
+                    "{} may not use connection \"{}\" as user \"{}\". By way of ssh -J the user name is the host's",
+                    identity.name, host.name, self.asked
+                ),
+            });
         };
         let max = config.limits.connections_per_identity_max;
-        let entered = match shared.access.enter(&identity, &host.name, self.peer.ip(), max) {
-            Ok((entered, news)) => {
-                if let Some(news) = news {
-                    crate::note(&shared, GatewayEntry::Shared(news));
-                }
-                entered
-            }
-            Err(NotEntered::Limit) => {
-                shared.refuse_named(Reason::Limit, self.peer, self.named());
-                return Err(format!("{} has reached its limit of {max} sessions", identity.name));
-            }
-            Err(NotEntered::Revoked) => {
-                shared.refuse_named(Reason::Revoked, self.peer, self.named());
-                return Err(format!("{} was revoked", identity.name));
-            }
-        };
-        // After it is counted: a change of the configuration either finds it among the live, or is found here.
-        let current = shared.config();
-        if !(current.permits(&identity, &host.name) && shared.access.still_trusts(&identity, &current)) {
-            shared.refuse_named(Reason::NotPermitted, self.peer, self.named());
-            return Err(format!("{} may not use connection \"{}\" any more", identity.name, self.asked));
-        }
+        let entered = shared.enter(&identity, &host.name, self.peer, max).map_err(|not| {
+            shared.refuse_named(not.reason(), self.peer, self.named());
+            not.for_client(&identity.name, &self.asked, max)
+        })?;
         let not_recorded = |error: &store::RecordError| {
             tracing::error!(%error, "a session cannot be recorded");
             shared.refuse_named(Reason::RecordingStopped, self.peer, self.named());
             "OnRecord takes no sessions because it cannot record them".to_owned()
         };
         let id = shared.recorder.session_id().map_err(|error| not_recorded(&error))?;
-        let (carried, outpost) = self.reach(host, &id.to_string()).await.map_err(|error| {
+        let reached = upstream::through_outpost(host, shared.outposts.as_ref(), &id.to_string()).await;
+        let (carried, outpost) = reached.map(Option::unzip).map_err(|error| {
+            let error = LoginError::from(error);
             tracing::warn!(connection = host.name, %error, "cannot reach the host");
             shared.refuse_named(Reason::OutpostUnavailable, self.peer, self.named());
             error.for_client(&host.name)
@@ -280,7 +321,7 @@ impl Front {
             admission,
             host: host.clone(),
             identity: identity.clone(),
-            upstream: Upstream::new(host.clone(), user.clone(), shared.outposts.clone(), id.to_string()),
+            upstream: Upstream::new(host.clone(), user.clone(), shared.outposts.clone(), id.to_string(), &identity),
             user,
             log,
             opening,
@@ -298,7 +339,10 @@ impl Front {
             session.close(SessionEnd::UpstreamGone).await;
             return Err(error.for_client(&host.name));
         }
-        session.opened().await.map_err(|error| not_recorded(&error))?;
+        if let Err(error) = session.opened().await {
+            session.close(SessionEnd::RecordingStopped).await;
+            return Err(not_recorded(&error));
+        }
         *self.state.session() = Some(session.clone());
         let watched = session.clone();
         self.state.watching.spawn(async move {
@@ -309,19 +353,6 @@ impl Front {
             }
         });
         Ok(())
-    }
-
-    /// A stream through an outpost, where the connection asks for one; and which outpost that is.
-    async fn reach(
-        &self,
-        host: &Host,
-        session: &str,
-    ) -> Result<(Option<link::LinkStream>, Option<model::Carried>), LoginError> {
-        let (Some(via), Address::Tcp { host, port }) = (&host.outpost, &host.address) else { return Ok((None, None)) };
-        let outposts = self.shared.outposts.as_ref();
-        let outposts = outposts.ok_or_else(|| crate::outposts::OpenError::None(via.clone()))?;
-        let (stream, carried) = outposts.open_stream(via, host, *port, session, OPEN_MAX).await?;
-        Ok((Some(stream), Some(carried)))
     }
 }
 
@@ -346,7 +377,28 @@ impl Handler for Front {
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
         user.clone_into(&mut self.asked);
         // Unknown keys are no failed logins: a client offers all that it has.
-        Ok(if self.of_key(offer.public_key).is_some() { Auth::Accept } else { Auth::reject() })
+        let known = || self.shared.access.is_certified(keys::digest(offer.public_key.key_data()));
+        Ok(if self.of_key(offer.public_key).is_some() || known() { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
+        user.clone_into(&mut self.asked);
+        let why = match self.of_certificate(certificate) {
+            Ok(proven) => return Ok(self.accept(proven)),
+            Err(refused) => refused,
+        };
+        // One of another authority is for somewhere else: clients show what they have.
+        let ours = self.config.ssh.as_ref().is_some_and(|keys| keys.user_ca.signed(certificate));
+        if !ours {
+            return Ok(Auth::reject());
+        }
+        self.state.refused.store(true, Ordering::Relaxed);
+        self.shared.refuse_named(Reason::AuthenticationFailed, self.peer, self.named());
+        self.why =
+            Some(format!("OnRecord does not accept the certificate: {why}. `onrecord login --ssh` gets another one."));
+        // It may have another key, and is told why once it has tried them all.
+        let methods = [MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
+        Ok(Auth::Reject { proceed_with_methods: Some(MethodSet::from(methods.as_slice())), partial_success: false })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Error> {
@@ -401,21 +453,6 @@ impl Handler for Front {
             }
             None => Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false },
         })
-    }
-
-    async fn auth_succeeded(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        let (handle, version) = (connection.handle(), connection.remote_sshid().to_vec());
-        let over = self.state.over.clone();
-        // What watches over the connection may be done with it meanwhile: then nothing is opened that nobody would close.
-        let opened = tokio::select! {
-            biased;
-            () = over.cancelled() => Err("OnRecord ends this session".to_owned()),
-            opened = self.open(handle, &version) => opened,
-        };
-        if let Err(why) = opened {
-            self.failure = Some(why.into());
-        }
-        Ok(())
     }
 
     async fn pty_request(
@@ -485,11 +522,6 @@ impl Handler for Front {
         self.start(channel, connection)
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result<(), Error> {
-        self.started.remove(&channel);
-        Ok(())
-    }
-
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
@@ -499,18 +531,22 @@ impl Handler for Front {
         self.start(channel, connection)
     }
 
+    async fn channel_close(&mut self, channel: ChannelId, _connection: &mut Connection) -> Result<(), Error> {
+        self.started.remove(&channel);
+        Ok(())
+    }
+
     async fn channel_open_session(
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let total = self.state.total.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot::take(&self.state.channels).filter(|_| total < CHANNELS_TOTAL_MAX);
-        let Some(slot) = slot else {
+        let Some(slot) = self.state.slot() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
+        self.begin(connection).await;
         reply.accept().await;
         let session = self.state.session().clone();
         match (&self.failure, session) {
@@ -529,6 +565,39 @@ impl Handler for Front {
                 });
             }
         }
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let Some(slot) = self.state.slot() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let Some(beyond) = self.beyond(host, port) else {
+            // One answer, so that nobody learns which connections there are.
+            let named = Named::new(self.asked.as_bytes(), format!("{host}:{port}").as_bytes());
+            self.shared.refuse_named(Reason::NotPermitted, self.peer, named);
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            return Ok(());
+        };
+        reply.accept().await;
+        let at = Where { names: vec![host.to_owned()], host: Some(beyond) };
+        let (shared, config, gate) = (self.shared.clone(), self.config.clone(), self.gate.clone());
+        let jumping = super::jump(shared, config, gate, channel, self.valve.clone(), self.peer, at);
+        // It ends with this connection, whose channel carries it, or when the gateway stops, which waits for it.
+        tokio::spawn(self.shared.sessions.track_future(async move {
+            jumping.await;
+            drop(slot);
+        }));
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use russh::keys::{Algorithm, HashAlg, ssh_key};
+use model::Digest;
+use russh::keys::{Algorithm, Certificate, HashAlg, ssh_key};
 use zeroize::Zeroizing;
 
 use crate::random;
@@ -23,6 +24,9 @@ pub enum KeyError {
     /// Its algorithm is not used here.
     #[error("{0} keys are not taken: make one with `ssh-keygen -t ed25519`")]
     Algorithm(String),
+    /// It cannot be certified, or is no certificate.
+    #[error("there is no such certificate")]
+    Certificate,
 }
 
 /// A private key.
@@ -56,6 +60,36 @@ impl PrivateKey {
     /// It has no such form.
     pub fn to_openssh(&self) -> Result<Zeroizing<String>, KeyError> {
         self.0.to_openssh(ssh_key::LineEnding::LF).map_err(|_| KeyError::Private)
+    }
+
+    /// Whether a certificate says that this key signed it. Whether it did is another question.
+    pub(super) fn signed(&self, certificate: &Certificate) -> bool {
+        self.0.public_key().key_data() == certificate.signature_key()
+    }
+
+    /// What asks an agent (draft-ietf-sshm-ssh-agent) to keep it and a certificate for it for so many seconds.
+    ///
+    /// # Errors
+    /// It is not an Ed25519 key, or that is no certificate in OpenSSH's form.
+    pub fn for_agent(&self, certificate: &str, comment: &str, seconds: u32) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        /// SSH_AGENTC_ADD_ID_CONSTRAINED.
+        const ADD: u8 = 25;
+        /// SSH_AGENT_CONSTRAIN_LIFETIME.
+        const LIFETIME: u8 = 1;
+        let certificate = Certificate::from_openssh(certificate).map_err(|_| KeyError::Certificate)?;
+        let blob = certificate.to_bytes().map_err(|_| KeyError::Certificate)?;
+        let pair = self.0.key_data().ed25519().ok_or(KeyError::Private)?;
+        let secret = Zeroizing::new(pair.to_bytes());
+        let kind = certificate.algorithm().to_certificate_type();
+        let mut message = Zeroizing::new(vec![ADD]);
+        for part in [kind.as_bytes(), &blob, pair.public.as_ref(), &secret[..], comment.as_bytes()] {
+            let length = u32::try_from(part.len()).map_err(|_| KeyError::Certificate)?;
+            message.extend_from_slice(&length.to_be_bytes());
+            message.extend_from_slice(part);
+        }
+        message.push(LIFETIME);
+        message.extend_from_slice(&seconds.to_be_bytes());
+        Ok(message)
     }
 
     /// Its public half.
@@ -100,6 +134,11 @@ impl PublicKey {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
 
+    /// SHA-256 of it, which its fingerprint is, too.
+    pub(crate) fn digest(&self) -> Digest {
+        digest(self.0.key_data())
+    }
+
     /// How the record names who proves by it who they are.
     #[must_use]
     pub fn credential(&self) -> String {
@@ -118,6 +157,14 @@ impl PartialEq for PublicKey {
 }
 
 impl Eq for PublicKey {}
+
+/// SHA-256 of a public key.
+pub(super) fn digest(key: &ssh_key::public::KeyData) -> Digest {
+    match key.fingerprint(HashAlg::Sha256) {
+        ssh_key::Fingerprint::Sha256(digest) => Digest(digest),
+        _ => unreachable!("SHA-256 was asked for"),
+    }
+}
 
 /// RSA is not: the only implementation that the library has leaks by its timing (RUSTSEC-2023-0071).
 fn usable(algorithm: &Algorithm) -> Result<(), KeyError> {

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! client ─ ssh ─▶ Front (who, where to) ─▶ session ─▶ program, one per channel ─▶ upstream ─ ssh ─▶ host
+//!                   └─ direct-tcpip (`ssh -J`) ─ ssh ─▶ another Front, whose host is known
 //! ```
 //!
 //! The gateway ends SSH on both sides (crate `russh`): it has the host's credential, and the client has none. What is
-//! carried are commands (`exec`), the subsystem `sftp`, and shells where the connection allows them; agents, X11 and
+//! carried are commands (`exec`), the subsystem `sftp`, and shells where the connection allows them; agents, X11 and other
 //! forwarding are refused.
 //!
 //! Sources: RFC 4251 to 4254; OpenSSH's PROTOCOL.
 
+pub(crate) mod certificates;
 mod copies;
 mod entries;
 mod files;
@@ -23,25 +25,36 @@ mod relay;
 mod session;
 mod shell;
 mod transcript;
+mod tunnel;
 mod upstream;
 mod valve;
 mod waiting;
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::SessionEnd;
-use russh::{Disconnect, Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server};
+use russh::keys::Certificate;
+use russh::keys::ssh_key::certificate::CertType;
+use russh::server::Msg;
+use russh::{
+    Channel, Disconnect, Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server,
+};
 use store::Gate;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::Shared;
+use crate::config::{Config, Host, SshKeys};
 use crate::refusals::Reason;
+use crate::{Shared, random};
+use certificates::Wanted;
 use front::Front;
-use valve::{Valve, Valved};
+use tunnel::{Arrived, Tunnel};
+use valve::{Valve, Valved, Way};
 
 /// Bytes that a peer may send in a channel before it is granted more.
 const WINDOW_BYTES: u32 = 2 << 20;
@@ -49,8 +62,11 @@ const WINDOW_BYTES: u32 = 2 << 20;
 const CHANNEL_MESSAGES_MAX: usize = 64;
 /// After the end: how long the client may take to read why.
 const LINGER_MAX: Duration = Duration::from_secs(1);
-/// How long a client may take to go when nothing runs any more.
-const GOES_BY_ITSELF_MAX: Duration = Duration::from_millis(500);
+/// For how long a certificate for the host key is valid: it is made for each connection.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a client may take to leave by itself once its last channel has ended: OpenSSH's does not show what comes right
+/// before the connection is ended for it.
+const LEAVE_MAX: Duration = Duration::from_millis(500);
 /// Attempts to prove an identity over one connection: a client may have several keys.
 const ATTEMPTS_MAX: usize = 12;
 
@@ -95,7 +111,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     }
     crate::keepalive(&tcp);
     let config = shared.config();
-    let Some(key) = config.ssh_host_key.clone() else { return };
+    let Some(keys) = config.ssh.clone() else { return };
     if let Some(wait) = shared.access.wait(peer.ip(), config.limits.failed_logins_per_minute_max) {
         shared.refuse(Reason::Throttled, peer);
         // RFC 4253, 4.2: lines may come before the version, and some clients show them.
@@ -106,12 +122,77 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
         let _ = tcp.write_all(text.as_bytes()).await;
         return;
     }
+    let names = keys.names.clone();
+    carry(shared, config, gate, tcp, peer, Where { names, ..Where::default() }).await;
+}
+
+/// Answers, in the place of a host that a client wants to reach by way of the gateway (`ssh -J`), in a channel that it has
+/// opened over the connection with this valve. It counts as a connection of its own.
+fn jump(
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    gate: Arc<Gate>,
+    channel: Channel<Msg>,
+    valve: Arc<Valve>,
+    peer: SocketAddr,
+    at: Where,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
+            shared.refuse(Reason::Limit, peer);
+            return;
+        };
+        let (reader, writer) = channel.split();
+        let arrived = Arc::new(Arrived::new(valve));
+        let tunnel = Tunnel::new(arrived.clone(), writer.make_writer());
+        let pumping = async {
+            tunnel::pump(reader, &arrived).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = carry(shared, config, gate, tunnel, peer, at) => {}
+            () = pumping => {}
+        }
+        let _ = writer.close().await;
+    })
+}
+
+/// Where a connection ended that is answered here.
+#[derive(Default)]
+struct Where {
+    /// What its client calls that place.
+    names: Vec<String>,
+    /// The host in whose place the gateway answers; else the user name says where to go.
+    host: Option<Arc<Host>>,
+}
+
+/// The certificate by which the gateway is what a client calls it. One that cannot be made is not shown.
+fn certificate(keys: &SshKeys, names: &[String]) -> Option<Certificate> {
+    let wanted = Wanted {
+        kind: CertType::Host,
+        serial: u64::from_be_bytes(random::bytes()),
+        key_id: "onrecord",
+        principals: names,
+        ttl: HANDSHAKE_MAX,
+    };
+    let made = || certificates::sign(&keys.host_ca, &keys.host.public(), &wanted);
+    let made = (!names.is_empty()).then(made)?;
+    made.inspect_err(|error| tracing::error!(%error, "no certificate for the host key")).ok()
+}
+
+/// Serves one connection to its end, over whatever carries it.
+async fn carry<S>(shared: Arc<Shared>, config: Arc<Config>, gate: Arc<Gate>, stream: S, peer: SocketAddr, at: Where)
+where
+    S: AsyncRead + AsyncWrite + Way + Unpin + Send + 'static,
+{
+    let Some(keys) = &config.ssh else { return };
     let settings = server::Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-OnRecord")),
         methods: MethodSet::from([MethodKind::PublicKey, MethodKind::Password].as_slice()),
         auth_rejection_time: Duration::from_millis(300),
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![russh::keys::PrivateKey::clone(&key.0)],
+        keys: vec![russh::keys::PrivateKey::clone(&keys.host.0)],
+        certificates: certificate(keys, &at.names).into_iter().collect(),
         limits: Limits::default(),
         window_size: WINDOW_BYTES,
         channel_buffer_size: CHANNEL_MESSAGES_MAX,
@@ -126,8 +207,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     let _cut = valve.cut_on_drop();
     let state = Arc::new(front::State::default());
     let _over = state.over_on_drop();
-    let front = Front::new(shared.clone(), config.clone(), gate, peer, valve.clone(), state.clone());
-    let beginning = server::run_stream(Arc::new(settings), Valved::new(tcp, valve), front);
+    let front = Front::new(shared.clone(), config.clone(), gate, peer, valve.clone(), state.clone(), at.host);
+    let beginning = server::run_stream(Arc::new(settings), Valved::new(stream, valve), front);
     let running = tokio::select! {
         running = tokio::time::timeout(config.limits.authentication_max, beginning) => running,
         () = shared.stopping.cancelled() => return shared.refuse(Reason::GatewayStopping, peer),
@@ -141,15 +222,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
     let proving = tokio::time::sleep(config.limits.authentication_max);
     tokio::pin!(proving);
     let mut in_time = false;
-    let mut gone = false;
-    let why = loop {
+    let ending = state.ending();
+    let (why, ended) = loop {
         tokio::select! {
-            ended = &mut running => {
-                gone = true;
-                break front::end_of(&ended);
-            }
-            end = state.ended() => break end,
-            () = shared.stopping.cancelled() => break SessionEnd::GatewayStopped,
+            ended = &mut running => break (front::end_of(&ended), true),
+            end = ending.wait() => break (end, false),
+            () = shared.stopping.cancelled() => break (SessionEnd::GatewayStopped, false),
             () = &mut proving, if !in_time => {
                 if !state.is_proven() {
                     shared.refuse(Reason::Timeout, peer);
@@ -163,8 +241,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
         shared.refuse(if shared.stopping.is_cancelled() { Reason::GatewayStopping } else { Reason::ClosedEarly }, peer);
     }
     state.finish(why).await;
-    // A client whose programs have ended goes by itself. One that is told to go may not show what it was told before.
-    if gone || tokio::time::timeout(GOES_BY_ITSELF_MAX, &mut running).await.is_ok() {
+    if ended || tokio::time::timeout(LEAVE_MAX, &mut running).await.is_ok() {
         return;
     }
     let parting = async {

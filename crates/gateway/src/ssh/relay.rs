@@ -29,7 +29,7 @@ use super::upstream::{Link, Program, Upstream};
 use super::valve::{STUCK_BYTES_MAX, Starved};
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
-const STARVES_AFTER: Duration = Duration::from_millis(50);
+pub(super) const STARVES_AFTER: Duration = Duration::from_millis(50);
 /// How long a host may take to take note that a channel is closed.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
 

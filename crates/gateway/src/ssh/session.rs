@@ -100,6 +100,10 @@ pub(super) enum Ruled {
 pub(super) struct Ending(watch::Receiver<Option<SessionEnd>>);
 
 impl Ending {
+    pub(super) fn of(end: &watch::Sender<Option<SessionEnd>>) -> Self {
+        Self(end.subscribe())
+    }
+
     /// Cancel safe.
     pub(super) async fn wait(&self) -> SessionEnd {
         let mut receiver = self.0.clone();
@@ -223,7 +227,7 @@ impl Session {
     }
 
     pub(super) fn ending(&self) -> Ending {
-        Ending(self.end.subscribe())
+        Ending::of(&self.end)
     }
 
     /// Whether it is to end: nothing new begins.

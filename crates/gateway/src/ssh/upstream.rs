@@ -4,28 +4,42 @@
 //!
 //! Invariant: a program is started only with the permission to do so and the evidence that it is on the record.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use link::LinkStream;
-use model::Reason;
+use model::{Carried, Identity, Reason};
 use policy::Permit;
 use russh::client::{self, AuthResult, Handle, Msg};
-use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Preferred, Pty};
 use store::Recorded;
 use tokio::net::TcpStream;
 
-use super::keys::PublicKey;
+use super::certificates::{self, NotTaken, Wanted};
+use super::keys::{KeyError, PrivateKey};
 use super::shell::{self, Nonce};
 use super::valve::{Cut, Valve, Valved};
 use super::{CHANNEL_MESSAGES_MAX, WINDOW_BYTES, preferred};
 use crate::config::{Address, Host, HostLogin};
 use crate::outposts::{OPEN_MAX, OpenError, Outposts};
+use crate::random;
 use crate::stream::Stream;
 
+/// How long a certificate is good for logging in, and how far a host's clock may be ahead.
+const LOGIN_MAX: Duration = Duration::from_secs(5 * 60);
+/// The kinds of keys in hosts' certificates.
+const CERTIFIED: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
 /// Connections to the host that a session keeps open while nothing runs over them.
 const IDLE_MAX: usize = 2;
 
@@ -38,10 +52,14 @@ pub(super) enum LoginError {
     Outpost(#[from] OpenError),
     #[error("the host's key {got} is not one of `host_keys`")]
     HostKey { got: String },
+    #[error("the host's certificate {key_id:?} is not taken: {why}")]
+    HostCertificate { key_id: String, why: NotTaken },
     #[error("SSH with the host failed: {0}")]
     Ssh(#[from] russh::Error),
     #[error("the host does not accept the gateway's credential for user {user:?}")]
     Refused { user: String },
+    #[error("the certificate for the host cannot be signed: {0}")]
+    NotCertified(#[from] KeyError),
     #[error("the host took too long")]
     TimedOut,
 }
@@ -61,7 +79,12 @@ impl LoginError {
                     "OnRecord does not trust the host behind connection \"{connection}\": its key is not the one that is configured"
                 )
             }
-            Self::Refused { .. } => format!("OnRecord could not log in to the host behind connection \"{connection}\""),
+            Self::HostCertificate { why, .. } => {
+                format!("OnRecord does not trust the certificate of the host behind connection \"{connection}\": {why}")
+            }
+            Self::Refused { .. } | Self::NotCertified(_) => {
+                format!("OnRecord could not log in to the host behind connection \"{connection}\"")
+            }
             Self::Ssh(_) => {
                 format!("OnRecord could not establish SSH with the host behind connection \"{connection}\"")
             }
@@ -130,6 +153,8 @@ pub(super) struct Upstream {
     user: String,
     outposts: Option<Outposts>,
     session: String,
+    /// Who is behind it, for hosts that are told.
+    who: String,
     idle: Mutex<Vec<Link>>,
 }
 
@@ -156,8 +181,16 @@ pub(super) enum HasTerminal {
 }
 
 impl Upstream {
-    pub(super) fn new(host: Arc<Host>, user: String, outposts: Option<Outposts>, session: String) -> Self {
-        Self { host, user, outposts, session, idle: Mutex::default() }
+    pub(super) fn new(
+        host: Arc<Host>,
+        user: String,
+        outposts: Option<Outposts>,
+        session: String,
+        identity: &Identity,
+    ) -> Self {
+        let whom = identity.on_behalf_of.as_ref().map(|whom| format!(" on_behalf_of={}", whom.name));
+        let who = format!("identity={}{}", identity.name, whom.unwrap_or_default());
+        Self { host, user, outposts, session, who, idle: Mutex::default() }
     }
 
     /// Logs in, so that a host that is not there is known before anything runs.
@@ -275,18 +308,19 @@ impl Upstream {
             // Only keys that are known here: a host may have others.
             preferred: Preferred {
                 key: self.host.host_keys.iter().map(|key| key.0.algorithm()).collect(),
+                host_key_certificates: Cow::Borrowed(if self.host.host_cas.is_empty() { &[] } else { CERTIFIED }),
                 ..preferred()
             },
             nodelay: true,
             ..client::Config::default()
         };
         let wrong = Arc::new(Mutex::new(None));
-        let verifier = Verifier { trusted: self.host.host_keys.clone(), wrong: Arc::clone(&wrong) };
+        let verifier = Verifier { host: self.host.clone(), wrong: Arc::clone(&wrong) };
         let connected =
             client::connect_stream(Arc::new(config), Valved::new(stream, Arc::clone(&valve)), verifier).await;
         let mut handle =
             connected.map_err(|error| match wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                Some(got) => LoginError::HostKey { got },
+                Some(wrong) => wrong,
                 None => LoginError::Ssh(error),
             })?;
         let result = match &self.host.login {
@@ -295,6 +329,11 @@ impl Upstream {
                 handle.authenticate_publickey(&self.user, key).await?
             }
             HostLogin::Password(password) => handle.authenticate_password(&self.user, password.as_str()).await?,
+            HostLogin::Certificate { ca, gateway } => {
+                let key = PrivateKey::generate();
+                let certificate = self.certify(&key, ca, gateway)?;
+                handle.authenticate_openssh_cert(&self.user, key.0, certificate).await?
+            }
         };
         match result {
             AuthResult::Success => Ok(Link { handle, valve, _cut: cut }),
@@ -302,14 +341,24 @@ impl Upstream {
         }
     }
 
+    /// For this login and no other, by a key that is forgotten after it. The host's log has what it says.
+    fn certify(&self, key: &PrivateKey, ca: &PrivateKey, gateway: &str) -> Result<Certificate, LoginError> {
+        let wanted = Wanted {
+            kind: CertType::User,
+            serial: u64::from_be_bytes(random::bytes()),
+            key_id: &format!("{} session={} gateway={gateway}", self.who, self.session),
+            principals: std::slice::from_ref(&self.user),
+            ttl: LOGIN_MAX,
+        };
+        Ok(certificates::sign(ca, &key.public(), &wanted)?)
+    }
+
     /// A stream to the host: straight, or through an outpost.
     async fn reach(&self) -> Result<Stream, LoginError> {
         let Address::Tcp { host, port } = &self.host.address else {
             return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
         };
-        if let Some(via) = &self.host.outpost {
-            let outposts = self.outposts.as_ref().ok_or_else(|| OpenError::None(via.clone()))?;
-            let (stream, _) = outposts.open_stream(via, host, *port, &self.session, OPEN_MAX).await?;
+        if let Some((stream, _)) = through_outpost(&self.host, self.outposts.as_ref(), &self.session).await? {
             return Ok(Stream::Link(stream));
         }
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LoginError::Unreachable)?;
@@ -319,23 +368,52 @@ impl Upstream {
     }
 }
 
+/// A stream to a host through an outpost, and which one that is, where its connection asks for one.
+pub(super) async fn through_outpost(
+    host: &Host,
+    outposts: Option<&Outposts>,
+    session: &str,
+) -> Result<Option<(LinkStream, Carried)>, OpenError> {
+    let (Some(via), Address::Tcp { host, port }) = (&host.outpost, &host.address) else { return Ok(None) };
+    let outposts = outposts.ok_or_else(|| OpenError::None(via.clone()))?;
+    outposts.open_stream(via, host, *port, session, OPEN_MAX).await.map(Some)
+}
+
 /// Checks that a host is the one that is meant.
 pub(super) struct Verifier {
-    trusted: Vec<PublicKey>,
-    /// The fingerprint of a key that is not trusted.
-    wrong: Arc<Mutex<Option<String>>>,
+    host: Arc<Host>,
+    /// What is not trusted.
+    wrong: Arc<Mutex<Option<LoginError>>>,
+}
+
+impl Verifier {
+    fn check(&self, shown: &PublicKeyOrCertificate) -> Result<(), LoginError> {
+        match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => {
+                let trusted = self.host.host_keys.iter().any(|trusted| trusted.is(key));
+                let got = || key.fingerprint(HashAlg::Sha256).to_string();
+                if trusted { Ok(()) } else { Err(LoginError::HostKey { got: got() }) }
+            }
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                let Address::Tcp { host, .. } = &self.host.address else {
+                    return Err(LoginError::Unreachable(io::ErrorKind::Unsupported.into()));
+                };
+                let now = SystemTime::now();
+                let taken = certificates::check_host(certificate, &self.host.host_cas, host, now);
+                let key_id = || certificate.key_id().to_owned();
+                taken.map_err(|why| LoginError::HostCertificate { key_id: key_id(), why })
+            }
+        }
+    }
 }
 
 impl client::Handler for Verifier {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else { return Ok(false) };
-        if self.trusted.iter().any(|trusted| trusted.is(key)) {
-            return Ok(true);
-        }
-        let got = key.fingerprint(HashAlg::Sha256).to_string();
-        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(got);
-        Ok(false)
+        let checked = self.check(shown);
+        let trusted = checked.is_ok();
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = checked.err();
+        Ok(trusted)
     }
 }

@@ -101,6 +101,16 @@ impl Valve {
         self.state().outpost_lost
     }
 
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.state().queued
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_starved(&self) -> bool {
+        self.state().starved > 0
+    }
+
     /// Ends the connection when what is given is dropped, whoever still has it.
     pub(super) fn cut_on_drop(self: &Arc<Self>) -> Cut {
         Cut(Arc::clone(self))

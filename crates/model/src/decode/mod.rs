@@ -352,7 +352,10 @@ impl Cursor<'_> {
             action: self.word("action", TokenAction::parse_bytes)?,
             id: self.string("id")?,
             identity: self.at("identity", |c| c.object(Self::identity))?,
-            connection: self.string("connection")?,
+            opens: match self.optional_string("connection")? {
+                Some(connection) => Opens::Connection(connection),
+                None => Opens::Ssh { connections: self.strings("connections")?, key: self.string("key")? },
+            },
             expires_us: self.wall("expires")?,
             client: self.optional_string("client")?,
         })

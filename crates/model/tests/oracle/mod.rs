@@ -152,7 +152,10 @@ impl<'a> Object<'a> {
                 action: self.word("action", TokenAction::parse)?,
                 id: self.string("id")?,
                 identity: self.object("identity")?.identity()?,
-                connection: self.string("connection")?,
+                opens: match self.optional("connection", |o, k| o.string(k))? {
+                    Some(connection) => Opens::Connection(connection),
+                    None => Opens::Ssh { connections: self.strings("connections")?, key: self.string("key")? },
+                },
                 expires_us: self.wall("expires")?,
                 client: self.optional("client", |o, k| o.string(k))?,
             }),

@@ -7,6 +7,7 @@
 mod device;
 mod login;
 mod proof;
+pub mod ssh;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub use proof::{Source, SourceArgs};
 const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// RFC 8693, 3.
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// Ours: a certificate for an SSH key.
+const TYPE_SSH_CERTIFICATE: &str = "urn:onrecord:token-type:ssh-certificate";
 /// Bytes of an answer about approvals: it can have a whole statement in it.
 const APPROVAL_BYTES_MAX: u64 = 128 << 20;
 /// Seconds that the gateway waits for a change, at most; less than a request may take.
@@ -130,6 +133,37 @@ impl Api {
                 expires_in: about.get("expires_in").and_then(Value::as_u64).unwrap_or(0),
                 about,
             }),
+            _ => Err(refused(&about)),
+        }
+    }
+
+    /// A certificate for the public half of an SSH key, for these connections or all of SSH that there are for its owner.
+    ///
+    /// # Errors
+    /// The gateway cannot be asked, or refuses.
+    pub fn certify(
+        &self,
+        proof: &str,
+        public_key: &str,
+        connections: &[String],
+        ttl_seconds: Option<u64>,
+    ) -> Result<ssh::Certificate, Failure> {
+        let ttl = ttl_seconds.map(|ttl| ttl.to_string());
+        let mut form = vec![
+            ("grant_type", GRANT_EXCHANGE),
+            ("subject_token_type", TYPE_JWT),
+            ("subject_token", proof),
+            ("requested_token_type", TYPE_SSH_CERTIFICATE),
+            ("public_key", public_key),
+        ];
+        form.extend(connections.iter().map(|name| ("audience", name.as_str())));
+        form.extend(ttl.as_deref().map(|ttl| ("ttl_seconds", ttl)));
+        let asked = self.client.post_form(&format!("{}/oauth/token", self.url), &form);
+        let (status, mut about) = asked.map_err(|error| self.unreachable(&error))?;
+        let line = about.as_object_mut().and_then(|fields| fields.remove("access_token"));
+        let seconds = about.get("expires_in").and_then(Value::as_u64).and_then(|seconds| seconds.try_into().ok());
+        match (status, line, seconds) {
+            (200, Some(Value::String(line)), Some(expires_in)) => Ok(ssh::Certificate { line, expires_in, about }),
             _ => Err(refused(&about)),
         }
     }

@@ -15,7 +15,9 @@ use store::{RealDisk, Recorder, Wrapping, WrappingKey};
 use super::Context;
 use super::config::{described, idle_parts};
 use super::words::bytes;
-use crate::config::{Address, Config, Connection, ConnectionKind, SecretState, UpstreamTls, Witness, resolve_secrets};
+use crate::config::{
+    Address, Config, Connection, ConnectionKind, HostLogin, SecretState, UpstreamTls, Witness, resolve_secrets,
+};
 use crate::control::{Asked, Request, ask};
 use crate::output::{Console, Format, Tone, single_line};
 use crate::wiring::{issuer_source, wrapping_key};
@@ -64,7 +66,7 @@ impl Doctor {
         let serving = data_directory(&config, &mut report)?;
         ports(&config, serving, &mut report)?;
         for (name, connection) in &config.connections {
-            resource(name.as_str(), connection, &mut report)?;
+            resource(&config, name.as_str(), connection, &mut report)?;
         }
         for (name, issuer) in &config.issuers {
             let what = format!("issuer {name}");
@@ -345,9 +347,17 @@ fn ports(config: &Config, serving: bool, report: &mut Report<'_>) -> Result<(), 
     Ok(())
 }
 
-fn resource(name: &str, connection: &Connection, report: &mut Report<'_>) -> Result<(), Failure> {
+fn resource(config: &Config, name: &str, connection: &Connection, report: &mut Report<'_>) -> Result<(), Failure> {
     let what = format!("connection {name}");
     let address = &connection.address;
+    if connection.login == Some(HostLogin::Certificate) {
+        let file = config.gateway.data.join("ssh/session_ca.pub");
+        let (level, found, hint) = match fs::read_to_string(&file) {
+            Ok(key) => (Level::Ok, format!("its sshd must trust (TrustedUserCAKeys) {}", key.trim()), ""),
+            Err(_) => (Level::Warn, format!("{} is not there yet", file.display()), "`onrecord serve` makes it"),
+        };
+        report.say(level, &what, &found, hint)?;
+    }
     if let Some(via) = &connection.outpost {
         let found = format!("{address} is reached through outpost {via}");
         return report.say(Level::Ok, &what, &found, "`onrecord outpost list` shows whether it is connected");

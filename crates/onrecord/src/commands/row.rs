@@ -202,6 +202,7 @@ fn brief(method: &str) -> &str {
         Some(ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus) => "key",
         Some(ProofMethod::ConnectionToken) => "token",
         Some(ProofMethod::PublicKey) => "ssh-key",
+        Some(ProofMethod::SshCertificate) => "ssh-cert",
         Some(ProofMethod::Jwt | ProofMethod::Certificate) | None => method,
     }
 }

@@ -254,7 +254,9 @@ fn of_kind(
         ],
         [
             ("key", connection.key.is_some()),
+            ("login", connection.login.is_some()),
             ("host_keys", !connection.host_keys.is_empty()),
+            ("host_cas", !connection.host_cas.is_empty()),
             ("users", !connection.users.is_empty()),
             ("terminals", connection.terminals),
             ("shells", connection.shells != Shells::Refused),
@@ -276,17 +278,21 @@ fn of_kind(
 /// What a host is trusted by, and logged in to with.
 fn of_host(name: &ConnectionName, connection: &Connection, problem: &mut impl FnMut(&str, String, &str)) {
     let key = |last: &str| format!("connections.{name}.{last}");
-    if connection.host_keys.is_empty() {
+    if connection.host_keys.is_empty() && connection.host_cas.is_empty() {
         let hint = "write the lines of `ssh-keyscan -t ed25519 HOST`, without the name, after you have checked them";
         problem(&key("host_keys"), "the host could be anybody: no key of it is known".into(), hint);
     }
-    for line in &connection.host_keys {
-        if let Err(error) = gateway::SshPublicKey::from_openssh(line) {
-            problem(&key("host_keys"), error.to_string(), "write \"ssh-ed25519 AAAA...\"");
+    for (last, lines) in [("host_keys", &connection.host_keys), ("host_cas", &connection.host_cas)] {
+        for line in lines {
+            if let Err(error) = gateway::SshPublicKey::from_openssh(line) {
+                problem(&key(last), error.to_string(), "write \"ssh-ed25519 AAAA...\"");
+            }
         }
     }
-    if connection.key.is_some() == connection.password.is_some() {
-        let hint = "write key = \"file:PATH\" with the private key that the host lets in, or `password`, not both";
+    let ways = [connection.key.is_some(), connection.password.is_some(), connection.login.is_some()];
+    if ways.into_iter().filter(|given| *given).count() != 1 {
+        let hint = "write key = \"file:PATH\" with the private key that the host lets in, or `password`, or \
+                    login = \"certificate\": one of them";
         problem(&key("key"), "it is not said with what the gateway logs in".into(), hint);
     }
     if matches!(connection.durability, Durability::Both | Durability::Held) {

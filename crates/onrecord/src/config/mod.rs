@@ -93,6 +93,9 @@ pub struct Config {
     /// What outposts are told.
     #[serde(default)]
     pub outposts: Outposts,
+    /// What SSH clients are told.
+    #[serde(default)]
+    pub ssh: Ssh,
     /// The policies of those connections that have one.
     #[serde(skip)]
     pub policies: BTreeMap<ConnectionName, Arc<PolicySet>>,
@@ -156,6 +159,15 @@ pub struct Outposts {
     pub address: Option<Address>,
 }
 
+/// `[ssh]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// What clients call the gateway: the names in the certificate for its host key. None has one, unless given.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
 /// `[tls]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,9 +201,14 @@ pub struct Connection {
     pub password: Option<SecretSource>,
     /// SSH: the private key that lets that user in.
     pub key: Option<SecretSource>,
+    /// SSH: another way in than a key or a password.
+    pub login: Option<HostLogin>,
     /// SSH: the public keys by which the host proves itself.
     #[serde(default)]
     pub host_keys: Vec<String>,
+    /// SSH: the authorities whose certificates prove the host.
+    #[serde(default)]
+    pub host_cas: Vec<String>,
     /// SSH: further users that clients may ask for, as `USER%NAME`.
     #[serde(default)]
     pub users: Vec<String>,
@@ -257,6 +274,14 @@ pub enum Shells {
     Plain,
     /// In name only: each line is a command.
     Managed,
+}
+
+/// `connections.NAME.login`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostLogin {
+    /// By a certificate that the gateway makes for each login.
+    Certificate,
 }
 
 /// `connections.NAME.policy_mode`.

@@ -4,9 +4,11 @@
 //! `programs`, break-glass in `glass`, shells in `shells`, what terminals showed in `replay`, and how it all ends, orderly or
 //! not, in `ends`.
 
+mod certificates;
 mod ends;
 mod files;
 mod glass;
+mod jump;
 mod programs;
 mod replay;
 mod shells;
