@@ -28,11 +28,10 @@ ONRECORD_END
   fi
   ;;
 fish)
-  if [ -e /dev/fd/0 ]; then
-    exec "$onrecord_shell" -l -i -C 'source /dev/fd/9' 9<<'ONRECORD_END'
+  exec "$onrecord_shell" -l -i -C "$(cat <<'ONRECORD_END'
 @FISH@
 ONRECORD_END
-  fi
+)"
   ;;
 esac
 printf '\033]633;N;@NONCE@\007'
