@@ -209,8 +209,8 @@ fn withheld_content_is_said_to_be_withheld() {
         let report = verify(&bundle, &trust(&log));
         good(&report);
         for kind in ContentKind::ALL {
-            let counts = report.disclosure[&kind];
-            let (open, closed) = if kinds.contains(&kind) { (0, counts.withheld) } else { (counts.disclosed, 0) };
+            let counts = report.disclosure[kind];
+            let (open, closed) = if kinds.contains(kind) { (0, counts.withheld) } else { (counts.disclosed, 0) };
             assert_eq!((counts.disclosed, counts.withheld, counts.erased), (open, closed, 0), "{kind}");
             assert!(open + closed > 0, "{kind}");
         }
@@ -373,7 +373,7 @@ fn make_the_corpus() {
     let keys = find(&whole, b"keys.txt", find(&whole, b"entries.txt", manifest_end)) + 8;
     let keys_end = find(&whole, b"PK\x03\x04", keys);
     draft.page.clear();
-    let small = log.draft(&commands[..1], &ContentKind::ALL);
+    let small = log.draft(&commands[..1], ContentKind::ALL);
     for (name, bytes) in [
         ("whole", whole.as_slice()),
         ("withheld", &log.build(&small)),
