@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::Context;
-use super::source::{self, Named};
+use super::source;
 use super::transcript::Recording;
 use crate::Failure;
 use crate::cli::RecordPlace;
@@ -44,14 +44,10 @@ impl Asciicast {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
         let reader = context.reader(&self.place)?;
-        let Named::Command(id) = source::named(&reader, &self.id)? else {
-            return Err(Failure::usage(format_args!("{} is a session", self.id))
-                .hint("`onrecord show ID` lists a session's commands"));
-        };
-        let view = source::command(&reader, id)?;
+        let view = source::command_named(&reader, &self.id)?;
         let mut recording = Recording::of(&reader, &view)?;
         let about = About {
-            title: id.to_string(),
+            title: view.id.to_string(),
             began_us: recording.began_us,
             duration_us: recording.duration_us,
             terminal: recording.terminal.take(),

@@ -5,7 +5,7 @@ use model::transcript::{Frame, Stream};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::source::{self, Named};
+use super::source;
 use super::transcript::{self, Frames};
 use crate::Failure;
 use crate::cli::RecordPlace;
@@ -41,14 +41,10 @@ impl Output {
     /// Does it.
     pub fn run(self, context: &mut Context) -> Result<(), Failure> {
         let reader = context.reader(&self.place)?;
-        let Named::Command(id) = source::named(&reader, &self.id)? else {
-            return Err(Failure::usage(format_args!("{} is a session", self.id))
-                .hint("`onrecord show ID` lists a session's commands"));
-        };
-        let view = source::command(&reader, id)?;
+        let view = source::command_named(&reader, &self.id)?;
         let (_, transcript) = transcript::of(&view)?;
         let console = &mut context.console;
-        let mut frames = Frames::open(&reader, id.session, &transcript.content)?;
+        let mut frames = Frames::open(&reader, view.id.session, &transcript.content)?;
         let mut texts = [Vec::new(), Vec::new(), Vec::new()];
         let mut listed = Vec::new();
         while let Some(frame) = frames.next()? {

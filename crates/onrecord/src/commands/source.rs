@@ -45,6 +45,16 @@ pub(super) fn command(reader: &Reader, id: CommandId) -> Result<CommandView, Fai
     })
 }
 
+/// One command, by what names it.
+pub(super) fn command_named(reader: &Reader, id: &str) -> Result<CommandView, Failure> {
+    match named(reader, id)? {
+        Named::Command(id) => command(reader, id),
+        Named::Session(_) => {
+            Err(Failure::usage(format_args!("{id} is a session")).hint("`onrecord show ID` lists a session's commands"))
+        }
+    }
+}
+
 /// The selected sessions.
 pub(super) fn sessions(reader: &Reader, selection: &Selection) -> Result<Vec<SessionView>, Failure> {
     store::sessions(reader, &filter(reader, selection)?).map_err(unreadable)

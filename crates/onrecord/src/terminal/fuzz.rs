@@ -1,4 +1,4 @@
-//! What the fuzz target `terminal` runs on any bytes: everything here that works on what a program wrote.
+//! What the fuzz target `playback` runs on any bytes: everything here that works on what a program wrote.
 //!
 //! Nothing may panic, and what is drawn may do nothing but draw.
 
@@ -8,8 +8,7 @@ use super::canvas::{self, Canvas};
 use super::cast::{self, About, Version};
 use super::lines::{Lines, Search, StreamSearch};
 use super::sieve::Sieve;
-use super::{Emulator, Mark, Tape, Utf8};
-use crate::Failure;
+use super::{Emulator, Frames, Mark, Utf8};
 
 /// Draws, reads and writes out the bytes: as a transcript, and as the output of a program in a terminal whose size the first
 /// two bytes say.
@@ -50,7 +49,7 @@ fn shown(frames: Vec<Frame>) {
         assert!(canvas::is_safe(&drawn), "{drawn:?} is drawn");
     }
     lines.finish(emulator.terminal());
-    let mut tape = Still { frames, next: 0 };
+    let mut tape = Frames::from(frames);
     for version in [Version::V2, Version::V3] {
         let about = About {
             title: String::new(),
@@ -67,25 +66,6 @@ fn shown(frames: Vec<Frame>) {
             let value: Result<serde_json::Value, _> = serde_json::from_slice(line);
             assert!(value.is_ok(), "a line is JSON");
         }
-    }
-}
-
-/// Frames that are there.
-struct Still {
-    frames: Vec<Frame>,
-    next: usize,
-}
-
-impl Tape for Still {
-    fn rewind(&mut self) -> Result<(), Failure> {
-        self.next = 0;
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<Option<Frame>, Failure> {
-        let frame = self.frames.get(self.next).cloned();
-        self.next += 1;
-        Ok(frame)
     }
 }
 

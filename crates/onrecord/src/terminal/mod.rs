@@ -36,10 +36,15 @@ pub(crate) struct Mark {
 }
 
 /// A transcript in memory.
-#[cfg(test)]
 pub(crate) struct Frames {
     frames: Vec<Frame>,
     next: usize,
+}
+
+impl From<Vec<Frame>> for Frames {
+    fn from(frames: Vec<Frame>) -> Self {
+        Self { frames, next: 0 }
+    }
 }
 
 #[cfg(test)]
@@ -51,7 +56,7 @@ impl Frames {
             at_us,
             bytes: bytes.to_vec(),
         };
-        Self { frames: written.iter().map(bytes).collect(), next: 0 }
+        written.iter().map(bytes).collect::<Vec<_>>().into()
     }
 
     /// With a size at a time.
@@ -63,7 +68,6 @@ impl Frames {
     }
 }
 
-#[cfg(test)]
 impl Tape for Frames {
     fn rewind(&mut self) -> Result<(), Failure> {
         self.next = 0;
