@@ -474,6 +474,9 @@ fn bearer_of(headers: &HeaderMap) -> Option<Zeroizing<String>> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Zeroizing::new(token.trim().to_owned()))
 }
 
+/// Fields of a form: a request for a certificate names connections, one a field.
+const FIELDS_MAX: usize = PRINCIPALS_MAX + 32;
+
 /// What a client posted, as HTML forms are.
 struct Form(Vec<(String, Zeroizing<String>)>);
 
@@ -481,8 +484,12 @@ impl Form {
     fn parse(body: &[u8]) -> Result<Self, OauthError> {
         let fields = form_urlencoded::parse(body).map(|(name, value)| (name.into_owned(), value.into_owned().into()));
         // More fields than there could be meaning for cost memory, and nothing else.
-        let fields: Vec<_> = fields.take(33).collect();
-        if fields.len() > 32 { Err(OauthError::request("the form has more than 32 fields")) } else { Ok(Self(fields)) }
+        let fields: Vec<_> = fields.take(FIELDS_MAX + 1).collect();
+        if fields.len() > FIELDS_MAX {
+            Err(OauthError::request("the form has too many fields"))
+        } else {
+            Ok(Self(fields))
+        }
     }
 
     /// All fields of this name.

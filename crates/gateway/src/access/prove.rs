@@ -87,7 +87,7 @@ impl Access {
     }
 
     /// Who a certificate says it is that this gateway signed, with this serial number, for a key with this digest, whose
-    /// owner is there. It opens what it names.
+    /// owner is there. It opens what it names, of what it was handed out for.
     pub(crate) fn prove_certificate(
         &self,
         serial: u64,
@@ -96,13 +96,15 @@ impl Access {
         config: &Config,
     ) -> Option<Proven> {
         let token = self.certificate(serial, key).filter(|token| self.still_trusts(&token.identity, config))?;
+        let Opens::Ssh { connections: handed, .. } = &token.opens else { return None };
+        let only = connections.iter().filter(|name| handed.contains(name)).cloned().collect();
         let identity = handed_out(
             token.identity,
             ProofMethod::SshCertificate,
             ChannelBinding::Bound,
             format!("ssh-certificate:{}", token.id),
         );
-        Some(Proven { identity, only: Some(connections.to_vec()) })
+        Some(Proven { identity, only: Some(only) })
     }
 }
 

@@ -34,6 +34,8 @@ use crate::refusals::{Named, Reason};
 
 /// Channels of one connection at a time.
 const CHANNELS_MAX: usize = 128;
+/// Channels of one connection in which somebody goes on from here, at a time: each is a connection of its own.
+const JUMPS_MAX: usize = 16;
 /// Channels of one connection in all: the library keeps a little of each until the connection ends.
 const CHANNELS_TOTAL_MAX: usize = 100_000;
 /// OpenSSH's client cuts a longer password off here, bytes.
@@ -59,6 +61,8 @@ pub(super) struct State {
     over: CancellationToken,
     /// Channels that the connection has had.
     total: AtomicUsize,
+    /// Channels in which somebody goes on from here.
+    jumps: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
 }
 
@@ -73,6 +77,7 @@ impl Default for State {
             watching: TaskTracker::new(),
             over: CancellationToken::new(),
             total: AtomicUsize::new(0),
+            jumps: Arc::default(),
             channels: Arc::default(),
         }
     }
@@ -87,6 +92,11 @@ impl State {
     /// Whether a refusal has been counted already.
     pub(super) fn was_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing goes on over the connection: no session, and nobody on the way through.
+    pub(super) fn is_unused(&self) -> bool {
+        self.session().is_none() && self.jumps.load(Ordering::Relaxed) == 0
     }
 
     /// Lets nothing more be opened once what is given is dropped.
@@ -120,7 +130,7 @@ impl State {
     /// For one channel more, if there may be one.
     fn slot(&self) -> Option<Slot> {
         let total = self.total.fetch_add(1, Ordering::Relaxed);
-        Slot::take(&self.channels).filter(|_| total < CHANNELS_TOTAL_MAX)
+        Slot::take(&self.channels, CHANNELS_MAX).filter(|_| total < CHANNELS_TOTAL_MAX)
     }
 
     fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
@@ -211,9 +221,21 @@ impl Front {
             Address::Tcp { host, port: its } => host == name && u32::from(*its) == port,
             Address::Unix(_) => false,
         };
-        let hosts = &self.config.hosts;
+        let config = self.shared.config();
+        let hosts = &config.hosts;
         let found = hosts.get(name).filter(may).or_else(|| hosts.values().filter(may).find(|host| at(host)));
         found.cloned()
+    }
+
+    /// Whether it asks for a host that there is, with a credential for that.
+    fn comes_to_a_host(&self) -> bool {
+        let connection = self.destination().connection;
+        let proven = self.proven.as_ref().filter(|proven| proven.may_open(connection));
+        let host = self.config.hosts.get(connection);
+        let may = |(proven, host): (&Proven, &Arc<Host>)| {
+            host.grants.admit(&proven.identity.name, &proven.identity.groups).is_some()
+        };
+        proven.zip(host).is_some_and(may)
     }
 
     /// The identity that a key is registered for.
@@ -242,7 +264,8 @@ impl Front {
         Auth::Accept
     }
 
-    /// Opens the session, when something is first to run in it: who only goes on from here has none.
+    /// Opens the session, or says why there is none to whoever wants to run something. Who comes to a connection has one at once;
+    /// who only goes on from here has none.
     async fn begin(&mut self, connection: &mut Connection) {
         if self.failure.is_some() || self.state.session().is_some() {
             return;
@@ -383,7 +406,16 @@ impl Handler for Front {
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Error> {
         user.clone_into(&mut self.asked);
+        let connection = self.destination().connection;
         let why = match self.of_certificate(certificate) {
+            // Where it is known where the client goes, it may have another one for that.
+            Ok(proven) if !proven.may_open(connection) && self.config.hosts.contains_key(connection) => {
+                let only = proven
+                    .only
+                    .filter(|only| !only.is_empty())
+                    .map_or_else(|| "nothing".into(), |only| only.join(", "));
+                format!("it is for {only}, and not for \"{connection}\"")
+            }
             Ok(proven) => return Ok(self.accept(proven)),
             Err(refused) => refused,
         };
@@ -453,6 +485,13 @@ impl Handler for Front {
             }
             None => Auth::Reject { proceed_with_methods: Some(MethodSet::empty()), partial_success: false },
         })
+    }
+
+    async fn auth_succeeded(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        if self.comes_to_a_host() {
+            self.begin(connection).await;
+        }
+        Ok(())
     }
 
     async fn pty_request(
@@ -578,7 +617,8 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         _connection: &mut Connection,
     ) -> Result<(), Error> {
-        let Some(slot) = self.state.slot() else {
+        let jump = Slot::take(&self.state.jumps, JUMPS_MAX);
+        let (Some(slot), Some(jump)) = (self.state.slot(), jump) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -591,12 +631,12 @@ impl Handler for Front {
         };
         reply.accept().await;
         let at = Where { names: vec![host.to_owned()], host: Some(beyond) };
-        let (shared, config, gate) = (self.shared.clone(), self.config.clone(), self.gate.clone());
+        let (shared, config, gate) = (self.shared.clone(), self.shared.config(), self.gate.clone());
         let jumping = super::jump(shared, config, gate, channel, self.valve.clone(), self.peer, at);
         // It ends with this connection, whose channel carries it, or when the gateway stops, which waits for it.
         tokio::spawn(self.shared.sessions.track_future(async move {
             jumping.await;
-            drop(slot);
+            drop((slot, jump));
         }));
         Ok(())
     }
@@ -606,10 +646,10 @@ impl Handler for Front {
 struct Slot(Arc<AtomicUsize>);
 
 impl Slot {
-    fn take(channels: &Arc<AtomicUsize>) -> Option<Self> {
+    fn take(channels: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let before = channels.fetch_add(1, Ordering::Relaxed);
         let slot = Self(Arc::clone(channels));
-        (before < CHANNELS_MAX).then_some(slot)
+        (before < max).then_some(slot)
     }
 }
 

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::valve::{STUCK_BYTES_MAX, Valve};
 
 /// What something that is queued costs besides its bytes, so that many that have none are bounded too.
-const ITEM_BYTES: usize = 64;
+pub(super) const ITEM_BYTES: usize = 64;
 /// The longest name of a signal that is passed on, bytes.
 const SIGNAL_BYTES_MAX: usize = 32;
 

@@ -221,19 +221,19 @@ where
     let handle = running.handle();
     let proving = tokio::time::sleep(config.limits.authentication_max);
     tokio::pin!(proving);
-    let mut in_time = false;
     let ending = state.ending();
     let (why, ended) = loop {
         tokio::select! {
             ended = &mut running => break (front::end_of(&ended), true),
             end = ending.wait() => break (end, false),
             () = shared.stopping.cancelled() => break (SessionEnd::GatewayStopped, false),
-            () = &mut proving, if !in_time => {
-                if !state.is_proven() {
+            () = &mut proving => {
+                // Who has proven something and does nothing with it counts for nobody.
+                if !state.is_proven() || state.is_unused() {
                     shared.refuse(Reason::Timeout, peer);
                     return;
                 }
-                in_time = true;
+                proving.as_mut().reset(tokio::time::Instant::now() + config.limits.authentication_max);
             }
         }
     };

@@ -18,6 +18,7 @@ use russh::{ChannelMsg, ChannelReadHalf};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::inbox::ITEM_BYTES;
 use super::relay::STARVES_AFTER;
 use super::valve::{Starved, Valve, Way};
 
@@ -57,7 +58,7 @@ impl Arrived {
 
 impl Drop for Arrived {
     fn drop(&mut self) {
-        let left = self.state().queue.iter().map(Bytes::len).sum();
+        let left = self.state().queue.iter().map(|data| data.len() + ITEM_BYTES).sum();
         self.valve.passed(left);
     }
 }
@@ -66,8 +67,9 @@ impl Drop for Arrived {
 pub(super) async fn pump(mut channel: ChannelReadHalf, arrived: &Arrived) {
     while let Some(message) = channel.wait().await {
         match message {
+            ChannelMsg::Data { data } if data.is_empty() => {}
             ChannelMsg::Data { data } => {
-                arrived.valve.queue(data.len());
+                arrived.valve.queue(data.len() + ITEM_BYTES);
                 arrived.change(|state| state.queue.push_back(data));
                 if arrived.valve.is_stuck() {
                     break;
@@ -104,13 +106,14 @@ impl<W> Way for Tunnel<W> {
 impl<W> AsyncRead for Tunnel<W> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.arrived.state();
-        let mut taken = 0;
+        let (mut taken, mut items) = (0, 0);
         while let Some(first) = state.queue.front_mut().filter(|_| buf.remaining() > 0) {
             let length = first.len().min(buf.remaining());
             buf.put_slice(&first.split_to(length));
             taken += length;
             if !first.has_remaining() {
                 state.queue.pop_front();
+                items += 1;
             }
         }
         if taken == 0 && !state.over {
@@ -118,7 +121,7 @@ impl<W> AsyncRead for Tunnel<W> {
             return Poll::Pending;
         }
         drop(state);
-        self.arrived.valve.passed(taken);
+        self.arrived.valve.passed(taken + items * ITEM_BYTES);
         Poll::Ready(Ok(()))
     }
 }
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     fn arrive(arrived: &Arrived, bytes: &'static [u8]) {
-        arrived.valve.queue(bytes.len());
+        arrived.valve.queue(bytes.len() + ITEM_BYTES);
         arrived.change(|state| state.queue.push_back(Bytes::from_static(bytes)));
     }
 
@@ -167,10 +170,10 @@ mod tests {
         let mut tunnel = Tunnel::new(arrived.clone(), tokio::io::sink());
         arrive(&arrived, b"one");
         arrive(&arrived, b"two");
-        assert_eq!(valve.queued(), 6);
+        assert_eq!(valve.queued(), 6 + 2 * ITEM_BYTES);
         let mut four = [0; 4];
         tunnel.read_exact(&mut four).await.unwrap();
-        assert_eq!((&four, valve.queued()), (b"onet", 2));
+        assert_eq!((&four, valve.queued()), (b"onet", 2 + ITEM_BYTES));
         arrived.change(|state| state.over = true);
         let mut rest = Vec::new();
         tunnel.read_to_end(&mut rest).await.unwrap();

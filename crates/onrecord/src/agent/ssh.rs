@@ -66,12 +66,14 @@ impl Keeper {
             Self::File(file) => {
                 let private = key.to_openssh().map_err(Failure::new)?;
                 let line = format!("{} {comment}\n", certificate.line.trim());
-                // One that does not fit the key is worse than none.
+                // Both are there before either takes its place: then nothing but a name can fail.
                 let beside = beside(file);
-                let written = match fs::remove_file(&beside) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                    _ => write(file, private.as_bytes()).and_then(|()| write(&beside, line.as_bytes())),
-                };
+                let written = (|| {
+                    let key = write(file, private.as_bytes())?;
+                    let certificate = write(&beside, line.as_bytes())?;
+                    fs::rename(certificate, &beside)?;
+                    fs::rename(key, file)
+                })();
                 written.map_err(|error| {
                     Failure::new(format_args!("the key cannot be kept in {}: {error}", file.display()))
                 })
@@ -97,15 +99,15 @@ fn not_of_another(file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Puts a file in its place in one step, for this user alone.
-fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes what is to take the place of a file, beside it, for this user alone. Gives where.
+fn write(file: &Path, bytes: &[u8]) -> std::io::Result<OsString> {
     let mut new = OsString::from(file);
     new.push(".new");
     let _ = fs::remove_file(&new);
     let mut open = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     open.write_all(bytes)?;
     open.sync_all()?;
-    fs::rename(&new, file)
+    Ok(new)
 }
 
 /// Asks an agent for something that it either does or does not.

@@ -128,8 +128,26 @@ fn who_has_logged_in_uses_stock_ssh() {
     assert_eq!(place.gateway.entries("token"), 1);
 
     let said = place.ssh_as("key", "web2", "echo in");
-    let refused = "connection \"web2\" does not exist, or agent:deployer may not use it";
-    assert!(said.status.code() == Some(255) && said.stderr.contains(refused), "{said:?}");
+    assert!(said.status.code() == Some(255) && said.stderr.contains("Permission denied"), "{said:?}");
+    // Nor by one that says more than was handed out, though the authority itself has signed it.
+    let serial = described(&certificate).split_once("Serial: ").unwrap().1.lines().next().unwrap().trim().to_owned();
+    fs::copy(&file, place.path("wider")).unwrap();
+    let public = process::run(Command::new("ssh-keygen").arg("-y").arg("-f").arg(&file), "").expect_success("-y");
+    fs::write(place.path("wider.pub"), public).unwrap();
+    let ca = place.gateway.data().join("ssh/user_ca");
+    sign(&ca, &place.path("wider.pub"), &["-n", "web1,web2", "-V", "-1m:+5m", "-z", &serial]);
+    assert!(place.ssh_as("wider", "web1", "true").status.success(), "it would fail for another reason");
+    assert!(!place.ssh_as("wider", "web2", "true").status.success());
+    // Who has one for each place gets to both.
+    let second = place.path("second");
+    let out = ["--out", second.to_str().unwrap(), "--connection", "web2"];
+    place.login(&token(&issuer), &out).expect_success("login --ssh");
+    for to in ["web1", "web2"] {
+        let mut ssh = place.client_with("ssh", "key");
+        ssh.arg("-o").arg(format!("IdentityFile={}", second.display())).args([&format!("{to}@127.0.0.1"), "echo in"]);
+        let said = process::run(&mut ssh, "");
+        assert_eq!(said.stdout, "in\n", "{to}: {}", said.stderr);
+    }
     // The next one takes the place of this one, and what is not ours stays.
     let again = place.login(&token(&issuer), &["--out", file.to_str().unwrap()]).expect_success("login --ssh");
     assert!(again.contains("web1, web2"), "{again}");
@@ -140,7 +158,7 @@ fn who_has_logged_in_uses_stock_ssh() {
     assert_eq!(fs::read(place.path("agent")).unwrap(), before);
 
     let revoked = place.gateway.cli(&["identities", "revoke", "agent:deployer", "--reason", "test"]);
-    assert!(revoked.stdout.contains("2 tokens taken back"), "{revoked:?}");
+    assert!(revoked.stdout.contains("3 tokens taken back"), "{revoked:?}");
     assert!(!place.ssh_as("key", "web1", "echo in").status.success());
     place.gateway.cli(&["identities", "restore", "agent:deployer", "--reason", "test"]).expect_success("restore");
     assert!(!place.ssh_as("key", "web1", "echo in").status.success(), "what was taken back stays so");
@@ -211,9 +229,10 @@ fn what_is_not_the_certificate_lets_nobody_in() {
     for (what, said) in cases {
         assert!(!said.status.success() && said.stderr.contains("Permission denied"), "{what}: {said:?}");
     }
+    // One for elsewhere, and one that says for everybody: that is nobody.
     for args in [&["-n", "web2", "-V", "-1m:+5m", "-z", &serial][..], &["-V", "-1m:+5m", "-z", &serial]] {
         let said = attempt(&ca, args);
-        assert!(!said.status.success() && said.stderr.contains("may not use it"), "{args:?}: {said:?}");
+        assert!(!said.status.success() && said.stderr.contains("Permission denied"), "{args:?}: {said:?}");
     }
     assert_eq!(place.commands().len(), 1);
     // Another key, with a certificate that is not for it.

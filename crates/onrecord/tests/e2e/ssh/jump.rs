@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use testkit::process::{self, Finished, Process, poll};
 
-use super::{Place, place, place_with};
+use super::{Place, place, place_limited, place_with};
 
 impl Place {
     /// A client's configuration: the gateway and one line that says whom to trust, as in the documentation.
@@ -78,6 +78,25 @@ fn stock_clients_jump_and_the_record_has_what_runs() {
 }
 
 #[test]
+fn who_has_proven_something_and_does_nothing_with_it_does_not_stay() {
+    let place = place_limited("authentication_seconds_max = 2\n");
+    place.jumping();
+    let known = format!("[127.0.0.1]:{} {}\n", place.gateway.ssh_port(), place.gateway_key());
+    fs::write(place.path("known_hosts"), known).unwrap();
+    let mut idle = place.client("ssh");
+    let mut idle = Process::start("ssh", idle.args(["-N", "whoever@127.0.0.1"]), Signal::KILL);
+    poll("the client to be sent away", || idle.ended().is_some().then_some(()));
+    assert_eq!(place.sessions(), 0);
+    // Who comes to a connection has a session at once, which ends when its identity is revoked.
+    let mut held = place.client("ssh");
+    let mut held = Process::start("ssh", held.args(["-N", "web1@127.0.0.1"]), Signal::KILL);
+    poll("the session", || (place.sessions() == 1).then_some(()));
+    place.gateway.cli(&["identities", "revoke", "agent:deployer", "--reason", "test"]).expect_success("revoke");
+    poll("the client to be sent away", || held.ended().is_some().then_some(()));
+    place.gateway.verify();
+}
+
+#[test]
 fn who_jumps_gets_no_further_than_who_does_not() {
     let policy = r#"
 version: 1
@@ -113,7 +132,8 @@ rules:
     stranger.arg("-o").arg(format!("UserKnownHostsFile={}", place.path("known_hosts").display()));
     stranger.arg("-p").arg(place.gateway.ssh_port().to_string()).args(["-W", "web1:22", "127.0.0.1"]);
     assert!(process::run(&mut stranger, "").stderr.contains("Permission denied"));
-    assert_eq!(place.sessions(), before, "there is nothing of it but that it was refused");
+    // Of the rest there is nothing but that it was refused.
+    assert_eq!(place.sessions(), before + 1, "who came to web1 to go on from there had a session there");
     poll("the refusals to be entries", || (place.gateway.entries("refused") > 0).then_some(()));
 }
 
