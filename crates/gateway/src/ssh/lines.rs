@@ -35,9 +35,12 @@ pub(super) struct Lines {
 pub(super) struct Shown {
     /// What of it is for the client.
     pub(super) bytes: Bytes,
-    /// Why the terminal must end, if it must.
-    pub(super) ends: Option<String>,
+    /// Why the terminal must end, if it must, and in words.
+    pub(super) ends: Option<Ends>,
 }
+
+/// Why a terminal must end, and in words.
+pub(super) type Ends = (Reason, String);
 
 impl Lines {
     /// Of the shell of this command, which marks its lines with `nonce`, or not if that is empty.
@@ -94,7 +97,7 @@ impl Lines {
     }
 
     /// Records what was seen. Gives why the terminal must end, if it must.
-    fn learn(&mut self, session: &Session, event: Event) -> Result<Option<String>, RecordError> {
+    fn learn(&mut self, session: &Session, event: Event) -> Result<Option<Ends>, RecordError> {
         match event {
             Event::Line { text, directory, seen } => self.begin(session, Line { text, directory, seen }),
             Event::Ended { status, pipeline } => {
@@ -114,7 +117,7 @@ impl Lines {
         }
     }
 
-    fn begin(&mut self, session: &Session, line: Line) -> Result<Option<String>, RecordError> {
+    fn begin(&mut self, session: &Session, line: Line) -> Result<Option<Ends>, RecordError> {
         // The shell goes on, so what ran before is over; nobody said how.
         if let Some(before) = self.running.take() {
             session.log().withdraw(before, &entries::unknown(Reason::NotSeen))?;
@@ -123,8 +126,9 @@ impl Lines {
         let marked = matches!(line.seen, Seen::Marked | Seen::Read);
         let (pending, why) = session.saw(&Asked::line(self.shell.ordinal, line))?;
         let too_many = || format!("OnRecord ends this terminal: {LINES_MAX} lines ran in it");
-        let why = why.or_else(|| (self.count >= LINES_MAX).then(too_many));
-        let Some(why) = why else {
+        let ruled = why.map(|why| (Reason::Policy, why));
+        let ends = ruled.or_else(|| (self.count >= LINES_MAX).then(|| (Reason::Violation, too_many())));
+        let Some((reason, why)) = ends else {
             match marked {
                 true => self.running = Some(pending),
                 false => drop(session.log().withdraw(pending, &entries::unknown(Reason::NotSeen))?),
@@ -134,7 +138,7 @@ impl Lines {
         let command = pending.command();
         let text = format!("{why}\r\nIt had begun to run. The terminal ends here. The record has it as {command}.");
         let message: Field = session.log().seal(text.as_bytes());
-        session.log().withdraw(pending, &OutcomeDraft { message, ..entries::unknown(Reason::Policy) })?;
-        Ok(Some(text))
+        session.log().withdraw(pending, &OutcomeDraft { message, ..entries::unknown(reason) })?;
+        Ok(Some((reason, text)))
     }
 }

@@ -80,9 +80,14 @@ pub(super) async fn run(session: Arc<Session>, channel: Channel<Msg>) {
         }
         Err(error) => {
             client.session.fail(&error);
-            client
-                .say(&format!("OnRecord ends this session because it cannot record it: {}", error.for_client()))
-                .await;
+            // Whether something runs already, the error does not know.
+            let what = match error {
+                RecordError::Blob { .. } => {
+                    "what went over it could not be stored, and whether its command ended is not known"
+                }
+                _ => error.for_client(),
+            };
+            client.say(&format!("OnRecord ends this session because it cannot record it: {what}")).await;
             client.end(Exit::Status(EXIT_FAILED)).await;
         }
     }

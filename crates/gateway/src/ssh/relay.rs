@@ -22,7 +22,7 @@ use super::copies::Copies;
 use super::entries;
 use super::files::{Answers, Files, FilesError, Next};
 use super::inbox::{Inbox, Up};
-use super::lines::{Lines, Shown};
+use super::lines::{Ends, Lines, Shown};
 use super::program::{Client, Exit, STDERR};
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
@@ -133,7 +133,7 @@ pub(super) struct Relay<'a> {
     began: Began,
     exit: Option<Exit>,
     /// Why the terminal must end, once it must.
-    ends: Option<String>,
+    ends: Option<Ends>,
 }
 
 impl<'a> Relay<'a> {
@@ -179,9 +179,9 @@ impl<'a> Relay<'a> {
                 return self.cannot(error).await;
             }
             self.send_down()?;
-            if let Some(text) = self.ends.take() {
+            if let Some((reason, text)) = self.ends.take() {
                 self.close_host().await;
-                return Ok(Ended { exit: None, reason: Some(Reason::Policy), text: Some(text) });
+                return Ok(Ended { exit: None, reason: Some(reason), text: Some(text) });
             }
             if !self.host_open && self.down.is_empty() && self.down_sending.is_none() {
                 return Ok(self.ended());

@@ -56,10 +56,9 @@ impl Output {
         for text in texts.iter().filter(|text| !text.is_empty()) {
             line(text, console)?;
         }
-        let all = transcript.stdin + transcript.stdout + transcript.stderr;
-        if transcript.kept < all && console.format() == Format::Table && !self.raw {
-            let left_out = all - transcript.kept;
-            let said = console.paint(Tone::Faint, &format!("({left_out} of {all} bytes are not kept)"));
+        let left_out = transcript::left_out(transcript, transcript::Typed::of(&view));
+        if let Some(left_out) = left_out.filter(|_| console.format() == Format::Table && !self.raw) {
+            let said = console.paint(Tone::Faint, &format!("({left_out})"));
             console.line(&said)?;
         }
         Ok(())

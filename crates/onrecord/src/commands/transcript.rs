@@ -108,10 +108,9 @@ pub(super) fn of(view: &CommandView) -> Result<(&OutcomeView, &Transcript), Fail
     })
 }
 
-/// Whether a program had a terminal.
+/// Whether a program was to have a terminal, as far as its parameters can be read. That it had one, the transcript says.
 pub(super) fn has_terminal(view: &CommandView) -> bool {
     terminal_name(view).is_some()
-        || view.via == Via::Shell && view.outcome.as_ref().is_some_and(|end| end.transcript.is_some())
 }
 
 fn terminal_name(view: &CommandView) -> Option<String> {
@@ -146,10 +145,6 @@ pub(super) struct Recording<'a> {
 impl<'a> Recording<'a> {
     /// Of a command that had a terminal.
     pub(super) fn of(reader: &'a Reader, view: &'a CommandView) -> Result<Self, Failure> {
-        if !has_terminal(view) {
-            return Err(Failure::not_found(format_args!("{} had no terminal", view.id))
-                .hint("`onrecord output ID` prints what it wrote"));
-        }
         let (outcome, transcript) = of(view)?;
         let mut frames = Frames::open(reader, view.id.session, &transcript.content)?;
         let (mut duration_us, mut size) = (0, None);
@@ -159,6 +154,10 @@ impl<'a> Recording<'a> {
                 Frame::Size { columns, rows, .. } => size = size.or(Some((columns, rows))),
                 Frame::Bytes { .. } => {}
             }
+        }
+        if size.is_none() {
+            return Err(Failure::not_found(format_args!("{} had no terminal", view.id))
+                .hint("`onrecord output ID` prints what it wrote"));
         }
         frames.rewind()?;
         // A command may wait after its intent, for a person or for the host.
@@ -180,13 +179,28 @@ impl<'a> Recording<'a> {
 
     /// Says what of the output is not there, if something is not.
     pub(super) fn left_out(&self) -> Option<String> {
-        left_out(self.transcript)
+        left_out(self.transcript, Typed::Counted)
     }
 }
 
-/// Says what of the output is not kept, if something is not. What is typed at a terminal is never.
-pub(super) fn left_out(transcript: &Transcript) -> Option<String> {
-    let all = transcript.stdout + transcript.stderr;
+/// Whether a program's input is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Typed {
+    Kept,
+    /// As with a terminal.
+    Counted,
+}
+
+impl Typed {
+    pub(super) fn of(view: &CommandView) -> Self {
+        if has_terminal(view) { Self::Counted } else { Self::Kept }
+    }
+}
+
+/// Says what of what should be kept is not there, if something is not.
+pub(super) fn left_out(transcript: &Transcript, typed: Typed) -> Option<String> {
+    let typed = if typed == Typed::Kept { transcript.stdin } else { 0 };
+    let all = typed + transcript.stdout + transcript.stderr;
     (transcript.kept < all).then(|| format!("{} of {all} bytes are not kept", all - transcript.kept))
 }
 

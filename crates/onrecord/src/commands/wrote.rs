@@ -3,7 +3,7 @@
 use model::transcript::{Frame, Stream};
 use store::{CommandView, Reader};
 
-use super::transcript::{self, Frames, left_out};
+use super::transcript::{self, Frames, Typed, left_out};
 use super::words;
 use crate::terminal::lines::{Search, StreamSearch};
 use crate::terminal::{Emulator, Tape};
@@ -44,7 +44,7 @@ impl Wrote {
             true => on_screen(&self.text, &mut frames)?,
             false => in_lines(&self.text, &mut frames)?,
         };
-        self.cut += usize::from(!found && left_out(transcript).is_some());
+        self.cut += usize::from(!found && left_out(transcript, Typed::of(view)).is_some());
         Ok(found)
     }
 

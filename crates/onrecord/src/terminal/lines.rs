@@ -38,7 +38,9 @@ impl<F: FnMut(&str)> Lines<F> {
     /// What a program that had the whole terminal showed at last.
     fn alternate(&mut self, terminal: &Terminal) {
         let rows_before = std::mem::take(&mut self.pending);
-        terminal.screen().visible_lines().for_each(|line| self.row(line));
+        // A screen that is given up has nothing before its first line.
+        let blank = |line: &&Line| line.text().trim().is_empty();
+        terminal.screen().visible_lines().skip_while(blank).for_each(|line| self.row(line));
         self.whole();
         self.pending = rows_before;
         self.empty = 0;

@@ -63,7 +63,9 @@ impl Sieve {
                 self.sequence.push(c);
                 self.at = At::Intermediate;
             }
-            (At::Escape, '7' | '8' | 'D' | 'E' | 'H' | 'M' | 'c') => self.end(&format!("\x1b{c}"), out),
+            // A whole reset would reach beyond the screen.
+            (At::Escape, 'c') => self.end("\x1b[0m\x1b[r\x1b[2J\x1b[H", out),
+            (At::Escape, '7' | '8' | 'D' | 'E' | 'H' | 'M') => self.end(&format!("\x1b{c}"), out),
             (At::Intermediate, '0'..='~') => {
                 let whole = format!("\x1b{}{c}", self.sequence);
                 let draws = matches!(whole.as_str(), "\x1b#8" | "\x1b(0" | "\x1b(B" | "\x1b)0" | "\x1b)B");
@@ -107,6 +109,8 @@ fn csi(parameters: &str, end: char) -> Option<String> {
         }
         (true, 'J' | 'K') => numbers.to_owned(),
         (true, _) => return None,
+        // What scrolled off is not the screen's.
+        (false, 'J') if numbers == "3" => return None,
         // Of the others, only the one that inserts.
         (false, 'h' | 'l') if numbers != "4" => return None,
         (false, _) => numbers.to_owned(),
@@ -128,7 +132,7 @@ mod tests {
             "plain ünïcode 日本\r\n\ttab\x08",
             "\x1b[1;31mred\x1b[0m\x1b[38;2;1;2;3m\x1b[4:3m",
             "\x1b[2J\x1b[H\x1b[10;20H\x1b[K\x1b[3@\x1b[2L\x1b[5b\x1b[1;20r",
-            "\x1b7\x1b8\x1bM\x1bc\x1b(0lqk\x1b(B\x1b#8",
+            "\x1b7\x1b8\x1bM\x1b(0lqk\x1b(B\x1b#8",
             "\x1b[?1049h\x1b[?25l\x1b[?25h\x1b[?1049l\x1b[?7l\x1b[4h\x1b[4l",
         ] {
             assert_eq!(sieved(text), text);
@@ -152,6 +156,7 @@ mod tests {
             "\x1bXx\x1b\\",
             "\u{90}q\u{9c}",
             "\u{9f}x\u{9c}",
+            "\x1b[3J",
             "\x1b[c",
             "\x1b[>c",
             "\x1b[6n",

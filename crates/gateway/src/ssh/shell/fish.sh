@@ -16,7 +16,7 @@ function __onrecord_postexec --on-event fish_postexec
     set -l last $status $pipestatus
     printf '\e]633;D;%s;%s;@NONCE@\a' $last[1] "$last[2..]"
 end
-function __onrecord_begin --on-event fish_prompt
-    printf '\e]633;D;0;;@NONCE@\a'
-    functions -e __onrecord_begin
+# Also where a line was given up. Of one that ran, the status was told before.
+function __onrecord_prompt --on-event fish_prompt --on-event fish_cancel
+    printf '\e]633;D;?;;@NONCE@\a'
 end

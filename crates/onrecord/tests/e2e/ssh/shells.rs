@@ -184,6 +184,20 @@ fn zsh_and_fish_mark_their_lines_too() {
 }
 
 #[test]
+fn lines_that_a_shell_does_not_run_are_not_taken_for_marks_that_stopped() {
+    for (shell, file) in [("/usr/bin/zsh", ".zshrc"), (BASH, ".bash_profile")] {
+        let place = shells_of(shell, "", &[(file, "PS1='ready# '\n")]);
+        let wrong = ("ready# ", "fi\r");
+        let seen = sit(&place, &[wrong, wrong, wrong, ("ready# ", "true\r"), ("ready# ", "exit 5\r")]);
+        let lines = lines(&place);
+        let (ran, not_run): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line[4].is_empty());
+        let expected = [line("true", "shell", "ok", "0", ""), line("exit 5", "shell", "error", "5", "")];
+        assert_eq!(ran, expected, "{shell}: {seen}");
+        assert_eq!(not_run, vec![line("fi", "screen", "unknown", "", "unmarked"); 3], "{shell}: {seen}");
+    }
+}
+
+#[test]
 fn other_shells_are_read_off_the_screen() {
     let place = shells_of("/bin/dash", "", &[(".profile", "PS1='at-host$ '\n")]);
     let seen = sit(&place, &[("at-host$", "echo hello\r"), ("hello\r\n", ""), ("at-host$", "exit 2\r")]);

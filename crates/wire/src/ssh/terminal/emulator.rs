@@ -12,18 +12,25 @@ pub const ROWS_MAX: usize = 500;
 /// The size of a terminal of which nobody says it: columns and rows.
 pub const SIZE_DEFAULT: (usize, usize) = (80, 24);
 
+/// Cells that a byte may make the emulator touch, on the average: what clears whole screens is only a few bytes long.
+const CELLS_PER_BYTE: usize = 64;
+/// Cells that may be touched at once, when little was before.
+const CELLS_SAVED_MAX: usize = 8 * COLUMNS_MAX * ROWS_MAX;
+
 /// A terminal, emulated.
 pub struct Emulator {
     parser: avt::Parser,
     terminal: avt::Terminal,
     utf8: Utf8,
+    /// Cells that may still be touched.
+    cells: usize,
 }
 
 impl Default for Emulator {
     fn default() -> Self {
         let (columns, rows) = SIZE_DEFAULT;
         let terminal = avt::Terminal::new(columns, rows).expect("neither is zero");
-        Self { parser: avt::Parser::new(), terminal, utf8: Utf8::default() }
+        Self { parser: avt::Parser::new(), terminal, utf8: Utf8::default(), cells: CELLS_SAVED_MAX }
     }
 }
 
@@ -36,12 +43,18 @@ impl Emulator {
     /// What the program wrote.
     pub fn write(&mut self, bytes: &[u8], observer: impl Observer) {
         let text = self.utf8.push(bytes);
-        let columns = u16::try_from(self.terminal.size().0).unwrap_or(u16::MAX);
-        let parser = &mut self.parser;
-        let functions = text.chars().filter_map(|c| match parser.feed(c)? {
-            // Eight bytes would print 65,535 characters.
-            Function::Rep(times) => Some(Function::Rep(times.min(columns))),
-            function => Some(function),
+        let (columns, rows) = self.terminal.size();
+        let (parser, cells) = (&mut self.parser, &mut self.cells);
+        *cells = CELLS_SAVED_MAX.min(*cells + text.len() * CELLS_PER_BYTE);
+        let functions = text.chars().filter_map(|c| {
+            let function = match parser.feed(c)? {
+                // Eight bytes would print 65,535 characters.
+                Function::Rep(times) => Function::Rep(times.min(u16::try_from(columns).unwrap_or(u16::MAX))),
+                function => function,
+            };
+            // Who does this many times over does not want it to be seen.
+            *cells = cells.checked_sub(touched(&function, columns, rows))?;
+            Some(function)
         });
         self.terminal.execute_with(functions, observer);
     }
@@ -50,6 +63,23 @@ impl Emulator {
     pub fn resize(&mut self, columns: u32, rows: u32, observer: impl Observer) {
         let (columns, rows) = size(columns, rows);
         self.terminal.resize_with(columns, rows, observer);
+    }
+}
+
+/// How many cells a function touches at most.
+fn touched(function: &Function, columns: usize, rows: usize) -> usize {
+    match function {
+        Function::Decaln
+        | Function::Decrst(_)
+        | Function::Decset(_)
+        | Function::Dl(_)
+        | Function::Ed(_)
+        | Function::Il(_)
+        | Function::Ris
+        | Function::Sd(_)
+        | Function::Su(_) => columns * rows,
+        Function::Dch(_) | Function::Ech(_) | Function::El(_) | Function::Ich(_) | Function::Rep(_) => columns,
+        _ => 1,
     }
 }
 
@@ -114,6 +144,20 @@ mod tests {
         let mut utf8 = Utf8::default();
         assert_eq!(utf8.push(b"a\xffb\xe6\x97A\x9b31m\xe6"), "a\u{fffd}b\u{fffd}A\u{fffd}31m");
         assert_eq!((utf8.finish(), utf8.finish()), (Some('\u{fffd}'), None));
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_keep_it_busy_for_long() {
+        let mut emulator = Emulator::default();
+        emulator.resize(1000, 500, ());
+        emulator.write("\x1b#8".repeat(10_000).as_bytes(), ());
+        emulator.write(b"\x1b[2J", ());
+        let first = |emulator: &Emulator| emulator.terminal().screen().line(0).unwrap().text().trim_end().len();
+        assert_eq!(first(&emulator), 1000, "clearing it once more is not seen");
+        // What costs what it is long goes on, and pays for the next.
+        emulator.write("x".repeat(10_000).as_bytes(), ());
+        emulator.write(b"\x1b[2J", ());
+        assert_eq!(first(&emulator), 0);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::mem;
 
 use super::emulator::Emulator;
 
+/// The largest screen that is followed: nobody types lines on a larger one, and it is followed while others wait.
+const COLUMNS_MAX: u32 = 500;
+const ROWS_MAX: u32 = 200;
 /// Lines that were entered and not shown yet.
 const ENTERED_MAX: usize = 1000;
 /// The longest prompt that is remembered, characters.
@@ -56,7 +59,7 @@ impl Screen {
     }
 
     pub(super) fn resize(&mut self, columns: u32, rows: u32) {
-        self.emulator.resize(columns, rows, ());
+        self.emulator.resize(columns.min(COLUMNS_MAX), rows.min(ROWS_MAX), ());
     }
 
     /// A shell shows its prompt: what was typed before belongs to what ran before.
