@@ -41,13 +41,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use model::SessionId;
 use store::{GatewayEntry, Recorder};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use access::{Access, AccessError, InUse, LockedOut, Standing, TOKEN_TTL_MAX, TokenError};
+pub use access::{Access, AccessError, InUse, LockedOut, Shown, Standing, TOKEN_TTL_MAX, TokenError, Watch};
 pub use break_glass::{BreakGlass, BreakGlassError};
 pub use config::{
     Address, Config, Connection, Databases, Host, HostLogin, Identity, Limits, Plaintext, Policy, Shells, SshKeys,
@@ -141,12 +142,13 @@ impl Shared {
     /// Counts a session in, if its identity may still use the connection.
     fn enter(
         &self,
+        session: SessionId,
         identity: &Arc<model::Identity>,
         connection: &str,
         peer: SocketAddr,
         max: usize,
     ) -> Result<Entered, NotEntered> {
-        let (entered, news) = self.access.enter(identity, connection, peer.ip(), max)?;
+        let (entered, news) = self.access.enter(session, identity, connection, peer.ip(), max)?;
         if let Some(news) = news {
             note(self, GatewayEntry::Shared(news));
         }

@@ -2,7 +2,7 @@
 
 use crate::closed::closed;
 use crate::custody::Actor;
-use crate::{Digest, Identity, IdentityName};
+use crate::{CommandId, Digest, Identity, IdentityName, SessionId};
 
 closed! {
     /// What became of an offered configuration.
@@ -118,6 +118,31 @@ pub struct Revocation {
     pub tokens: u64,
     /// Why.
     pub reason: String,
+    /// Who did it.
+    pub by: Actor,
+}
+
+closed! {
+    /// What somebody did who looked after a live session.
+    OversightAction {
+        /// Its commands, or what a program wrote, were looked at while it went on.
+        Watched = "watched",
+        /// It was ended.
+        Killed = "killed",
+    }
+}
+
+/// Somebody watched a live session, or ended it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oversight {
+    /// What they did.
+    pub action: OversightAction,
+    /// With which session.
+    pub session: SessionId,
+    /// Whose terminal, or output, was watched; none if it was the session's commands.
+    pub command: Option<CommandId>,
+    /// Why it was ended.
+    pub reason: Option<String>,
     /// Who did it.
     pub by: Actor,
 }

@@ -219,6 +219,8 @@ closed! {
         ApprovalPending = "approval_pending",
         /// It was seen to run; how it ended cannot be seen.
         NotSeen = "not_seen",
+        /// Somebody ended its session.
+        Killed = "killed",
     }
 }
 

@@ -57,7 +57,8 @@ impl Body {
             | Body::Outpost(_)
             | Body::Approval(_)
             | Body::Passkey(_)
-            | Body::BreakGlass(_) => [None; 3],
+            | Body::BreakGlass(_)
+            | Body::Oversight(_) => [None; 3],
         };
         contents.into_iter().flatten()
     }

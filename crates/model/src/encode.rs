@@ -45,6 +45,7 @@ impl Entry {
             Body::Approval(b) => approval(j, self.time, b),
             Body::Passkey(b) => passkey(j, self.time, b),
             Body::BreakGlass(b) => break_glass(j, self.time, b),
+            Body::Oversight(b) => oversight(j, self.time, b),
         }
         j.raw(b"}");
     }
@@ -487,6 +488,16 @@ fn revocation(j: &mut Json<'_>, t: Time, b: &Revocation) {
     time(j, t);
     j.key("action").string(b.action.as_str()).key("identity").string(b.identity.as_str());
     j.key("sessions").number(b.sessions).key("tokens").number(b.tokens).key("reason").string(&b.reason);
+    actor(j, &b.by);
+}
+
+fn oversight(j: &mut Json<'_>, t: Time, b: &Oversight) {
+    time(j, t);
+    j.key("action").string(b.action.as_str()).key("session").plain(&b.session.text());
+    if let Some(watched) = b.command {
+        command(j, "command", watched);
+    }
+    optional_string(j, "reason", b.reason.as_deref());
     actor(j, &b.by);
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Every entry has a time; the entries of a session also have a [`Link`] to the one before them.
 
-use crate::access::{Carried, Configuration, IssuerKey, Outpost, Revocation, Shared, Token, UpstreamSecurity};
+use crate::access::{
+    Carried, Configuration, IssuerKey, Outpost, Oversight, Revocation, Shared, Token, UpstreamSecurity,
+};
 use crate::approval::Approval;
 use crate::break_glass::BreakGlass;
 use crate::closed::closed;
@@ -74,6 +76,8 @@ closed! {
         Passkey = "passkey",
         /// A step of break-glass.
         BreakGlass = "break-glass",
+        /// Somebody watched a live session, or ended it.
+        Oversight = "oversight",
     }
 }
 
@@ -129,6 +133,8 @@ pub enum Body {
     Passkey(Passkey),
     /// See [`Kind::BreakGlass`].
     BreakGlass(BreakGlass),
+    /// See [`Kind::Oversight`].
+    Oversight(Oversight),
 }
 
 impl Body {
@@ -160,6 +166,7 @@ impl Body {
             Self::Approval(_) => Kind::Approval,
             Self::Passkey(_) => Kind::Passkey,
             Self::BreakGlass(_) => Kind::BreakGlass,
+            Self::Oversight(_) => Kind::Oversight,
         }
     }
 
@@ -190,7 +197,8 @@ impl Body {
             | Self::Outpost(_)
             | Self::Approval(_)
             | Self::Passkey(_)
-            | Self::BreakGlass(_) => None,
+            | Self::BreakGlass(_)
+            | Self::Oversight(_) => None,
         }
     }
 }
@@ -397,6 +405,8 @@ closed! {
         NotPermitted = "not_permitted",
         /// The outpost on the way to the server went away.
         OutpostLost = "outpost_lost",
+        /// Somebody ended it: an entry of the kind `oversight` says who, and why.
+        Killed = "killed",
     }
 }
 
@@ -415,6 +425,7 @@ impl SessionEnd {
             Self::Lost => Reason::GatewayRestarted,
             Self::Revoked | Self::NotPermitted => Reason::Revoked,
             Self::OutpostLost => Reason::OutpostLost,
+            Self::Killed => Reason::Killed,
         }
     }
 }

@@ -34,7 +34,7 @@ pub mod transcript;
 
 pub use access::{
     Carried, Configuration, ConfigurationCause, ConfigurationResult, IssuerKey, Opens, Outpost, OutpostAction,
-    PLACES_MAX, Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
+    Oversight, OversightAction, PLACES_MAX, Revocation, RevocationAction, Shared, Token, TokenAction, UpstreamSecurity,
 };
 pub use approval::{
     Approval, ApprovalDecision, ApprovalEnd, ApprovalRequest, ApprovalStep, ApprovalVote, ApprovalWord,

@@ -47,7 +47,8 @@ impl Peek {
             | Kind::Shared
             | Kind::Outpost
             | Kind::Passkey
-            | Kind::BreakGlass => {
+            | Kind::BreakGlass
+            | Kind::Oversight => {
                 return Some(Self { kind, command: None, place: None });
             }
         };

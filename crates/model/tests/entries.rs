@@ -417,7 +417,14 @@ fn access() -> impl Strategy<Value = Body> {
         .prop_map(|(action, [id, name], labels, [address, serial, reason], by)| {
             Body::Outpost(Outpost { action, id, name, labels, address, serial, reason, by })
         });
-    prop_oneof![configuration, issuer_key, token, revocation, shared, outpost]
+    let watched = prop::option::of((session(), any::<u32>()));
+    let oversight = (prop::sample::select(OversightAction::ALL), session(), watched, maybe(), by()).prop_map(
+        |(action, session, watched, reason, by)| {
+            let command = watched.map(|(session, ordinal)| CommandId { session, ordinal });
+            Body::Oversight(Oversight { action, session, command, reason, by })
+        },
+    );
+    prop_oneof![configuration, issuer_key, token, revocation, shared, outpost, oversight]
 }
 
 fn approval() -> impl Strategy<Value = Body> {

@@ -91,6 +91,10 @@ enum Command {
     Output(commands::output::Output),
     /// Play a session, command by command, or what a terminal showed
     Replay(commands::replay::Replay),
+    /// Look on while a program writes, or a session goes on; the record says that you did
+    Watch(commands::watch::Watch),
+    /// End a session that goes on
+    Kill(commands::kill::Kill),
     /// Write what a terminal showed as a file for asciinema and other players
     Asciicast(commands::asciicast::Asciicast),
     /// Erase the content of a session; its entries stay and still verify
@@ -165,6 +169,8 @@ fn dispatch(context: &mut Context, command: Command) -> Result<(), Failure> {
         Command::Show(show) => show.run(context),
         Command::Output(output) => output.run(context),
         Command::Replay(replay) => replay.run(context),
+        Command::Watch(watch) => watch.run(context),
+        Command::Kill(kill) => kill.run(context),
         Command::Asciicast(asciicast) => asciicast.run(context),
         Command::Erase(erase) => erase.run(context),
         Command::Redact(redact) => redact.run(context),

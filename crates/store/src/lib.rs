@@ -59,6 +59,6 @@ pub use tamper::{Tampered, tamper, tamper_on};
 pub use verify::{Progress, Verified, verify, verify_from, verify_on};
 pub use views::{
     CloseView, CommandStatus, CommandView, Commands, FileView, Filter, OutcomeView, SessionView, commands,
-    commands_between, sessions,
+    commands_between, oversight, sessions,
 };
 pub use wrapping::{KEY_ID_BYTES_MAX, LocalKey, WRAPPED_BYTES_MAX, WrapError, Wrapping, WrappingError, WrappingKey};

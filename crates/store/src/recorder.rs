@@ -8,8 +8,8 @@ use std::time::Duration;
 use ledger::{Frontier, SignedNote, leaf_hash};
 use model::{
     Approval, ApprovalStep, Body, BreakGlass, BreakGlassStep, Cancel, Configuration, Digest, Entry, Export, Genesis,
-    Heartbeat, IssuerKey, Outpost, Passkey, PreviousLog, Refused, Revocation, SessionId, Shared, Start, Stop,
-    StopReason, Token, Witnesses,
+    Heartbeat, IssuerKey, Outpost, Oversight, Passkey, PreviousLog, Refused, Revocation, SessionId, Shared, Start,
+    Stop, StopReason, Token, Witnesses,
 };
 
 use crate::approvals::BreakGlassEntry;
@@ -101,6 +101,8 @@ pub enum GatewayEntry {
     Outpost(Outpost),
     /// Somebody's key for signing decisions was enrolled or removed.
     Passkey(Passkey),
+    /// Somebody watched a live session, or ended it.
+    Oversight(Oversight),
 }
 
 /// The open log of one gateway. Clones are the same log.
@@ -336,6 +338,7 @@ impl Recorder {
             GatewayEntry::IssuerKey(body) => Body::IssuerKey(body),
             GatewayEntry::Token(body) => Body::Token(body),
             GatewayEntry::Revocation(body) => Body::Revocation(body),
+            GatewayEntry::Oversight(body) => Body::Oversight(body),
             GatewayEntry::Shared(body) => Body::Shared(body),
             GatewayEntry::Outpost(body) => Body::Outpost(body),
             GatewayEntry::Passkey(body) => Body::Passkey(body),

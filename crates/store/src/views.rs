@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    Body, BreakGlassId, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Fidelity, Identity, Intent,
-    Kind, Label, Outcome, ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen, StatementResult,
-    Status, Time, Transaction, Transcript, UpstreamSecurity, Verdict, Via, Who, comment_claims,
+    Body, BreakGlassId, Claim, CommandId, Copy, Digest, Durability, Effective, Effects, Entry, Fidelity, Identity,
+    Intent, Kind, Label, Outcome, Oversight, ProofMethod, Reason, SessionClose, SessionEnd, SessionId, SessionOpen,
+    StatementResult, Status, Time, Transaction, Transcript, UpstreamSecurity, Verdict, Via, Who, comment_claims,
 };
 
 use crate::error::StoreError;
@@ -587,4 +587,19 @@ pub fn sessions(reader: &Reader, filter: &Filter) -> Result<Vec<SessionView>, St
         }
     }
     Ok(views)
+}
+
+/// Who watched a session while it went on, or ended it, in order.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn oversight(reader: &Reader, session: SessionId) -> Result<Vec<(Time, Oversight)>, StoreError> {
+    let of = |stored: Result<Stored, StoreError>| match stored {
+        Ok(Stored { entry: Entry { time, body: Body::Oversight(entry) }, .. }) if entry.session == session => {
+            Some(Ok((time, entry)))
+        }
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    };
+    reader.entries(0).filter_map(of).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{Identity, IdentityName, PLACES_MAX, SessionEnd, Shared};
+use model::{Identity, IdentityName, PLACES_MAX, SessionEnd, SessionId, Shared};
 use tokio::sync::oneshot;
 
 /// The live sessions of a gateway.
@@ -13,9 +13,7 @@ pub(crate) struct Live(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    next: u64,
-    /// The sessions of each identity, by number.
-    sessions: HashMap<IdentityName, BTreeMap<u64, One>>,
+    sessions: HashMap<IdentityName, BTreeMap<SessionId, One>>,
     /// Where each credential that has sessions was last said to be in use.
     said: HashMap<(IdentityName, String), Places>,
 }
@@ -48,16 +46,17 @@ impl Places {
 pub(crate) struct Entered {
     live: Arc<Live>,
     identity: IdentityName,
-    number: u64,
+    session: SessionId,
     /// Comes when the session is to end, and says why.
     pub(crate) ended: oneshot::Receiver<SessionEnd>,
 }
 
 impl Live {
-    /// Counts a session in, unless its identity has `max` of them. With it comes what is to be said if its credential is
+    /// Counts this session in, unless its identity has `max` of them. With it comes what is to be said if its credential is
     /// now in use from a place more than before.
     pub(crate) fn enter(
         self: &Arc<Self>,
+        session: SessionId,
         identity: &Arc<Identity>,
         connection: &str,
         source: IpAddr,
@@ -68,14 +67,12 @@ impl Live {
         if state.sessions.get(&identity.name).map_or(0, BTreeMap::len) >= max {
             return None;
         }
-        let number = state.next;
-        state.next += 1;
         let (end, ended) = oneshot::channel();
         let connection = connection.to_owned();
         let one = One { identity: identity.clone(), connection, source, end: Some(end) };
-        state.sessions.entry(identity.name.clone()).or_default().insert(number, one);
+        state.sessions.entry(identity.name.clone()).or_default().insert(session, one);
         let shared = state.shared(identity);
-        Some((Entered { live: self.clone(), identity: identity.name.clone(), number, ended }, shared))
+        Some((Entered { live: self.clone(), identity: identity.name.clone(), session, ended }, shared))
     }
 
     /// Ends every session for which `reason` gives a reason. Says how many those are.
@@ -90,6 +87,18 @@ impl Live {
             }
         }
         ended
+    }
+
+    /// Ends this session. False if it is not live, or was told to end before.
+    pub(crate) fn end_one(&self, session: SessionId, why: SessionEnd) -> bool {
+        let mut state = self.lock();
+        let one = state.sessions.values_mut().find_map(|own| own.get_mut(&session));
+        one.and_then(|one| one.end.take()).is_some_and(|end| end.send(why).is_ok())
+    }
+
+    /// Whether this session is live.
+    pub(crate) fn contains(&self, session: SessionId) -> bool {
+        self.lock().sessions.values().any(|own| own.contains_key(&session))
     }
 
     /// Where each credential of each identity is in use.
@@ -146,7 +155,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let mut state = self.live.lock();
         let Some(own) = state.sessions.get_mut(&self.identity) else { return };
-        let one = own.remove(&self.number);
+        let one = own.remove(&self.session);
         if own.is_empty() {
             state.sessions.remove(&self.identity);
         }
@@ -181,23 +190,27 @@ mod tests {
         })
     }
 
+    fn session(number: u8) -> SessionId {
+        SessionId::from_bytes([number; 16])
+    }
+
     #[test]
     fn a_credential_in_two_places_is_said_once() {
         let live = Arc::new(Live::default());
         let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let a = identity("agent:a", None);
-        let (one, said) = live.enter(&a, "app", here, 9).unwrap();
+        let (one, said) = live.enter(session(1), &a, "app", here, 9).unwrap();
         assert_eq!(said, None);
-        let (_two, said) = live.enter(&a, "app", there, 9).unwrap();
+        let (_two, said) = live.enter(session(2), &a, "app", there, 9).unwrap();
         let said = said.unwrap();
         assert_eq!((said.sources, said.sessions), (vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()], 2));
-        assert_eq!(live.enter(&a, "app", there, 9).unwrap().1, None, "said already");
+        assert_eq!(live.enter(session(3), &a, "app", there, 9).unwrap().1, None, "said already");
         drop(one);
         assert_eq!(live.places().values().next().unwrap().sources.len(), 1);
         let b = |run| identity("agent:b", Some(run));
-        let (_three, said) = live.enter(&b("run:1"), "app", here, 9).unwrap();
+        let (_three, said) = live.enter(session(4), &b("run:1"), "app", here, 9).unwrap();
         assert_eq!(said, None);
-        assert_eq!(live.enter(&b("run:2"), "app", here, 9).unwrap().1.unwrap().runs, ["run:1", "run:2"]);
+        assert_eq!(live.enter(session(5), &b("run:2"), "app", here, 9).unwrap().1.unwrap().runs, ["run:1", "run:2"]);
     }
 
     #[tokio::test]
@@ -205,15 +218,19 @@ mod tests {
         let live = Arc::new(Live::default());
         let (a, b) = (identity("agent:a", None), identity("agent:b", None));
         let from = IpAddr::from([10, 0, 0, 1]);
-        let (one, _) = live.enter(&a, "app", from, 1).unwrap();
-        assert!(live.enter(&a, "app", from, 1).is_none(), "the limit");
-        let (other, _) = live.enter(&b, "app", from, 1).unwrap();
+        let (one, _) = live.enter(session(6), &a, "app", from, 1).unwrap();
+        assert!(live.enter(session(7), &a, "app", from, 1).is_none(), "the limit");
+        let (other, _) = live.enter(session(8), &b, "app", from, 1).unwrap();
         let of_a = |identity: &Identity, _: &str| (identity.name == a.name).then_some(SessionEnd::Revoked);
         assert_eq!(live.end(of_a), 1);
         assert_eq!(live.end(of_a), 0, "told once");
         let mut one = one;
         assert_eq!((&mut one.ended).await, Ok(SessionEnd::Revoked));
+        assert!(live.contains(session(8)) && !live.contains(session(99)));
+        assert!(live.end_one(session(8), SessionEnd::Killed) && !live.end_one(session(8), SessionEnd::Killed));
+        let mut other = other;
+        assert_eq!((&mut other.ended).await, Ok(SessionEnd::Killed));
         drop((one, other));
-        assert!(live.enter(&a, "app", from, 1).is_some());
+        assert!(live.enter(session(9), &a, "app", from, 1).is_some());
     }
 }

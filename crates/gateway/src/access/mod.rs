@@ -9,6 +9,7 @@
 mod live;
 mod prove;
 mod revoked;
+mod shows;
 mod throttle;
 mod tokens;
 
@@ -20,8 +21,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{
-    Actor, Digest, Evidence, Identity, IdentityName, Opens, RefusedReason, Revocation, RevocationAction, SessionEnd,
-    Shared, Time, Token, TokenAction,
+    Actor, CommandId, Digest, Evidence, Identity, IdentityName, Opens, Oversight, OversightAction, RefusedReason,
+    Revocation, RevocationAction, SessionEnd, SessionId, Shared, Time, Token, TokenAction,
 };
 use store::{Clock as _, GatewayEntry, RecordError, Recorder, SystemClock};
 use zeroize::Zeroizing;
@@ -33,6 +34,9 @@ pub(crate) use live::Entered;
 use live::{Live, Places};
 pub(crate) use prove::{NotProven, Proven, identity_of};
 use revoked::Revoked;
+pub(crate) use shows::Showing;
+use shows::Shows;
+pub use shows::{Shown, Watch};
 use throttle::Throttle;
 use tokens::Tokens;
 pub use tokens::{TOKEN_TTL_MAX, TokenError};
@@ -53,6 +57,7 @@ struct Inner {
     revoked: Revoked,
     passkeys: Passkeys,
     live: Arc<Live>,
+    shows: Arc<Shows>,
     throttle: Throttle,
     mock_key: [u8; 32],
     issuers: RwLock<Option<Arc<Issuers>>>,
@@ -76,6 +81,12 @@ pub enum AccessError {
     /// No token was handed out.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// There is no such live session.
+    #[error("session {0} is not live")]
+    NotLive(SessionId),
+    /// There is no such program, or it cannot be watched.
+    #[error("{0} is no running program, or too many watch it")]
+    NotRunning(CommandId),
     /// They sign no more, and that is not remembered, or not on the record.
     #[error("done, but that its passkeys are removed is not kept: {0}")]
     Passkeys(String),
@@ -179,6 +190,7 @@ impl Access {
             revoked,
             passkeys,
             live: Arc::default(),
+            shows: Arc::default(),
             throttle: Throttle::default(),
             mock_key,
             issuers: RwLock::default(),
@@ -380,15 +392,70 @@ impl Access {
         self.0.revoked.contains(identity)
     }
 
+    /// Ends a live session, whatever runs in it.
+    ///
+    /// # Errors
+    /// It is not live; or it ends, and that is not on the record.
+    pub fn kill(&self, session: SessionId, reason: &str, by: &Actor) -> Result<(), AccessError> {
+        if !self.0.live.end_one(session, SessionEnd::Killed) {
+            return Err(AccessError::NotLive(session));
+        }
+        let reason = Some(reason.to_owned());
+        self.oversee(Oversight { action: OversightAction::Killed, session, command: None, reason, by: by.clone() })
+    }
+
+    /// Puts on the record that somebody follows the commands of a live session.
+    ///
+    /// # Errors
+    /// It is not live, or that cannot be recorded.
+    pub fn follow(&self, session: SessionId, by: &Actor) -> Result<(), AccessError> {
+        if !self.0.live.contains(session) {
+            return Err(AccessError::NotLive(session));
+        }
+        self.oversee(Oversight {
+            action: OversightAction::Watched,
+            session,
+            command: None,
+            reason: None,
+            by: by.clone(),
+        })
+    }
+
+    /// Begins to watch what a running program writes. It is on the record before anything is shown.
+    ///
+    /// # Errors
+    /// It does not run, too many watch it, or it cannot be recorded.
+    pub fn watch(&self, command: CommandId, by: &Actor) -> Result<Watch, AccessError> {
+        let watch = self.0.shows.watch(command).ok_or(AccessError::NotRunning(command))?;
+        self.oversee(Oversight {
+            action: OversightAction::Watched,
+            session: command.session,
+            command: Some(command),
+            reason: None,
+            by: by.clone(),
+        })?;
+        Ok(watch)
+    }
+
+    fn oversee(&self, entry: Oversight) -> Result<(), AccessError> {
+        self.note(GatewayEntry::Oversight(entry))
+    }
+
+    /// What a program writes is for those who watch it, too, for as long as this lives.
+    pub(crate) fn show(&self, command: CommandId, has_terminal: bool) -> Showing {
+        self.0.shows.begin(command, has_terminal)
+    }
+
     /// Counts a session in.
     pub(crate) fn enter(
         &self,
+        session: SessionId,
         identity: &Arc<Identity>,
         connection: &str,
         source: IpAddr,
         max: usize,
     ) -> Result<(Entered, Option<Shared>), NotEntered> {
-        let entered = self.0.live.enter(identity, connection, source, max).ok_or(NotEntered::Limit)?;
+        let entered = self.0.live.enter(session, identity, connection, source, max).ok_or(NotEntered::Limit)?;
         // After it is counted: a lock-out either finds it among the live, or is found here.
         if self.is_revoked(&identity.name) { Err(NotEntered::Revoked) } else { Ok(entered) }
     }

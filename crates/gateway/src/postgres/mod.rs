@@ -111,7 +111,11 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
         return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, Some(hint)).await;
     };
     let max = config.limits.connections_per_identity_max;
-    let entered = match shared.enter(&identity, &connection.name, client.peer, max) {
+    let id = match shared.recorder.session_id() {
+        Ok(id) => id,
+        Err(error) => return not_recorded(shared, &mut client, &error).await,
+    };
+    let entered = match shared.enter(id, &identity, &connection.name, client.peer, max) {
         Ok(entered) => entered,
         Err(not) => {
             let code = match not {
@@ -122,10 +126,6 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
             let text = not.for_client(&identity.name, &client.asked, max);
             return turn_away(shared, &mut client, not.reason(), code, &text, not.hint()).await;
         }
-    };
-    let id = match shared.recorder.session_id() {
-        Ok(id) => id,
-        Err(error) => return not_recorded(shared, &mut client, &error).await,
     };
     let reached = match login::reach(connection, shared.outposts.as_ref(), &id.to_string()).await {
         Ok(reached) => reached,

@@ -151,10 +151,11 @@ pub(super) fn end_of(ended: &Result<(), Error>) -> SessionEnd {
 /// What a client is told when its connection ends.
 pub(super) fn goodbye(why: SessionEnd) -> &'static str {
     match why {
-        SessionEnd::GatewayStopped => "OnRecord is stopping",
-        SessionEnd::RecordingStopped => "OnRecord cannot record this session",
+        SessionEnd::GatewayStopped => "the gateway is stopping",
+        SessionEnd::RecordingStopped => "it cannot be recorded",
         SessionEnd::Revoked => "the identity was revoked",
         SessionEnd::NotPermitted => "the identity may no longer use this connection",
+        SessionEnd::Killed => "somebody who looks after the gateway ended it",
         SessionEnd::Idle => "nothing was sent for too long",
         _ => "",
     }
@@ -318,16 +319,16 @@ impl Front {
             });
         };
         let max = config.limits.connections_per_identity_max;
-        let entered = shared.enter(&identity, &host.name, self.peer, max).map_err(|not| {
-            shared.refuse_named(not.reason(), self.peer, self.named());
-            not.for_client(&identity.name, &self.asked, max)
-        })?;
         let not_recorded = |error: &store::RecordError| {
             tracing::error!(%error, "a session cannot be recorded");
             shared.refuse_named(Reason::RecordingStopped, self.peer, self.named());
             "OnRecord takes no sessions because it cannot record them".to_owned()
         };
         let id = shared.recorder.session_id().map_err(|error| not_recorded(&error))?;
+        let entered = shared.enter(id, &identity, &host.name, self.peer, max).map_err(|not| {
+            shared.refuse_named(not.reason(), self.peer, self.named());
+            not.for_client(&identity.name, &self.asked, max)
+        })?;
         let reached = upstream::through_outpost(host, shared.outposts.as_ref(), &id.to_string()).await;
         let (carried, outpost) = reached.map(Option::unzip).map_err(|error| {
             let error = LoginError::from(error);

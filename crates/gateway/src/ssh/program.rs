@@ -291,7 +291,8 @@ impl Client {
             Via::Subsystem => Taps { files: Some(Files::new()), ..Taps::default() },
             _ => {
                 let kept = if size.is_some() { Input::Counted } else { Input::Kept };
-                let mut scribe = Scribe::new(session.kept_bytes_max(), kept);
+                let mut scribe =
+                    Scribe::new(session.kept_bytes_max(), kept, session.show(recorded.command(), size.is_some()));
                 if let Some(size) = size {
                     scribe.size(size, || session.log().blob())?;
                 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::Reason;
 use model::transcript::Stream;
+use model::{Reason, SessionEnd};
 use policy::Permit;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use store::{RecordError, Recorded};
@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use wire::ssh::sftp::Held;
 
 use super::copies::Copies;
-use super::entries;
 use super::files::{Answers, Files, FilesError, Next};
 use super::inbox::{Inbox, Up};
 use super::lines::{Ends, Lines, Shown};
@@ -27,6 +26,7 @@ use super::program::{Client, Exit, STDERR};
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
 use super::valve::{STUCK_BYTES_MAX, Starved};
+use super::{entries, front};
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
 pub(super) const STARVES_AFTER: Duration = Duration::from_millis(50);
@@ -104,6 +104,14 @@ struct Sending {
 impl Sending {
     fn new(bytes: usize, passing: Passing) -> Self {
         Self { passing, bytes, since: Instant::now(), starved: None }
+    }
+}
+
+/// What whoever sits at the client is told where its session ends under a program.
+fn ends(why: SessionEnd) -> String {
+    match front::goodbye(why) {
+        "" => "OnRecord ends this session".to_owned(),
+        why => format!("OnRecord ends this session: {why}"),
     }
 }
 
@@ -227,7 +235,7 @@ impl<'a> Relay<'a> {
                 end = stop.wait() => {
                     self.close_host().await;
                     let ended = self.ended_for(end.unknown_because());
-                    return Ok(Ended { text: Some("OnRecord ends this session".to_owned()), ..ended });
+                    return Ok(Ended { text: Some(ends(end)), ..ended });
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::entries::{self, Asked};
 use super::upstream::Upstream;
 use super::valve::Valve;
 use crate::Shared;
-use crate::access::Entered;
+use crate::access::{Entered, Showing};
 use crate::approvals::Approvals;
 use crate::break_glass::Covered;
 use crate::config::{Config, Host, Policy, Shells, Terminals};
@@ -268,6 +268,11 @@ impl Session {
     pub(super) fn fail(&self, error: &RecordError) {
         tracing::error!(%error, "a session cannot be recorded");
         self.finish(SessionEnd::RecordingStopped);
+    }
+
+    /// What a program writes is for those who watch it, too.
+    pub(super) fn show(&self, command: CommandId, has_terminal: bool) -> Showing {
+        self.shared.access.show(command, has_terminal)
     }
 
     pub(super) fn count(&self, up: u64, down: u64) {

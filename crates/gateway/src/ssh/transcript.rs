@@ -10,6 +10,8 @@ use model::{BlobForm, Digest, Field, Transcript};
 use sha2::{Digest as _, Sha256};
 use store::{BlobWriter, INLINE_BYTES_MAX, RecordError};
 
+use crate::access::Showing;
+
 /// What a change of a terminal's size costs of what may be kept.
 const SIZE_COST_BYTES: u64 = 16;
 
@@ -25,6 +27,8 @@ pub(super) enum Input {
 /// Writes one.
 pub(super) struct Scribe {
     input: Input,
+    /// Those who watch it.
+    showing: Showing,
     began: Instant,
     /// Microseconds from the beginning to the last frame.
     last_us: u64,
@@ -39,9 +43,10 @@ pub(super) struct Scribe {
 
 impl Scribe {
     /// Of a program that begins now.
-    pub(super) fn new(kept_max: u64, input: Input) -> Self {
+    pub(super) fn new(kept_max: u64, input: Input, showing: Showing) -> Self {
         Self {
             input,
+            showing,
             began: Instant::now(),
             last_us: 0,
             kept_max,
@@ -62,6 +67,7 @@ impl Scribe {
         [columns, rows]: [u32; 2],
         log: impl FnOnce() -> Result<BlobWriter, RecordError>,
     ) -> Result<(), RecordError> {
+        self.showing.sized(self.now_us(), [columns, rows]);
         // Sizes are charged like bytes, so that they cannot fill the disk either.
         self.kept_max = self.kept_max.saturating_sub(SIZE_COST_BYTES);
         if self.kept_max <= self.kept {
@@ -71,17 +77,36 @@ impl Scribe {
         self.put(&transcript::size(since_us, columns, rows), &[], log)
     }
 
+    /// Microseconds since the beginning.
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Microseconds since the last frame, for the next one.
     fn since_us(&mut self) -> u64 {
-        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now_us = self.now_us();
         now_us.saturating_sub(std::mem::replace(&mut self.last_us, now_us))
     }
 
-    /// Writes down bytes of a stream. `log` gives a blob once they are too many for an entry.
+    /// Writes down bytes of a stream, then shows what was put out to those who watch. `log` gives a blob once they are too
+    /// many for an entry.
     ///
     /// # Errors
     /// The disk refused, so the bytes must not be passed on.
     pub(super) fn write(
+        &mut self,
+        stream: Stream,
+        bytes: &[u8],
+        log: impl FnOnce() -> Result<BlobWriter, RecordError>,
+    ) -> Result<(), RecordError> {
+        self.write_down(stream, bytes, log)?;
+        if stream != Stream::Stdin {
+            self.showing.wrote(stream, self.now_us(), bytes);
+        }
+        Ok(())
+    }
+
+    fn write_down(
         &mut self,
         stream: Stream,
         bytes: &[u8],

@@ -352,7 +352,8 @@ impl Audit {
             | Body::Token(_)
             | Body::Revocation(_)
             | Body::Shared(_)
-            | Body::Outpost(_) => {}
+            | Body::Outpost(_)
+            | Body::Oversight(_) => {}
         }
     }
 

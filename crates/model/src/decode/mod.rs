@@ -124,6 +124,7 @@ impl Cursor<'_> {
             Kind::Approval => self.approval()?,
             Kind::Passkey => (self.time()?, Body::Passkey(self.passkey()?)),
             Kind::BreakGlass => self.break_glass()?,
+            Kind::Oversight => (self.time()?, Body::Oversight(self.oversight()?)),
         };
         Ok(Entry { time, body })
     }
@@ -368,6 +369,16 @@ impl Cursor<'_> {
             sessions: self.number("sessions")?,
             tokens: self.number("tokens")?,
             reason: self.string("reason")?,
+            by: self.actor()?,
+        })
+    }
+
+    fn oversight(&mut self) -> Read<Oversight> {
+        Ok(Oversight {
+            action: self.word("action", OversightAction::parse_bytes)?,
+            session: self.at("session", Self::session_value)?,
+            command: self.optional("command", Self::command_value)?,
+            reason: self.optional_string("reason")?,
             by: self.actor()?,
         })
     }

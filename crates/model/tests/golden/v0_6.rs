@@ -7,7 +7,38 @@ use model::*;
 
 /// Every form that 0.6 added to the record.
 pub(super) fn entries() -> Vec<Entry> {
-    [break_glass(), ssh(), ssh_certificates()].concat()
+    [break_glass(), ssh(), ssh_certificates(), oversight()].concat()
+}
+
+/// Sessions that somebody watched, and ended.
+fn oversight() -> Vec<Entry> {
+    let session = SessionId::from_bytes([8; 16]);
+    let by = || Actor { name: "uid:1000".into(), known: Known::Verified };
+    let watched = |command| Oversight { action: OversightAction::Watched, session, command, reason: None, by: by() };
+    let killed = Oversight {
+        action: OversightAction::Killed,
+        session,
+        command: None,
+        reason: Some("it drops tables".into()),
+        by: by(),
+    };
+    let close = SessionClose {
+        link: Link { session, number: 3, previous: Some(Digest([4; 32])) },
+        reason: SessionEnd::Killed,
+        intents: 1,
+        outcomes: 1,
+        bytes_up: 12,
+        bytes_down: 345,
+        root: Some(Digest([9; 32])),
+    };
+    let bodies = [
+        Body::Oversight(watched(None)),
+        Body::Oversight(watched(Some(CommandId { session, ordinal: 1 }))),
+        Body::Oversight(killed),
+        Body::SessionClose(close),
+    ];
+    let time = Time { wall_us: 1_795_340_101_000_000, boot_us: 5_000_000 };
+    bodies.into_iter().map(|body| Entry { time, body }).collect()
 }
 
 /// Certificates for SSH keys, which are handed out as connection tokens are.

@@ -167,6 +167,13 @@ impl<'a> Object<'a> {
                 reason: self.string("reason")?,
                 by: self.actor()?,
             }),
+            Kind::Oversight => Body::Oversight(Oversight {
+                action: self.word("action", OversightAction::parse)?,
+                session: self.session("session")?,
+                command: self.optional("command", |o, k| o.command(k))?,
+                reason: self.optional("reason", |o, k| o.string(k))?,
+                by: self.actor()?,
+            }),
             Kind::Shared => Body::Shared(Shared {
                 identity: self.name("identity")?,
                 credential: self.string("credential")?,

@@ -91,7 +91,11 @@ pub fn count(data: &Path, selection: &Selection) -> Result<usize, Failure> {
 }
 
 /// The newest commands, oldest first. Keeps no more than the limit.
-fn newest(commands: &mut store::Commands, limit: usize, wanted: &mut Wanted<'_>) -> Result<Vec<Row>, Failure> {
+pub(super) fn newest(
+    commands: &mut store::Commands,
+    limit: usize,
+    wanted: &mut Wanted<'_>,
+) -> Result<Vec<Row>, Failure> {
     let mut newest = VecDeque::new();
     for view in commands {
         let view = view.map_err(source::unreadable)?;
@@ -123,13 +127,21 @@ fn follow(
         if ended.is_empty() {
             continue;
         }
-        if console.format() == Format::Table {
-            let table = row::table(&ended, Times::Full, 0);
-            let table = if above.is_empty() { table } else { table.below(&above) };
-            console.table(&table)?;
-            above = table;
-        } else {
-            console.json_list(ended.iter().map(Ok::<_, Failure>))?;
-        }
+        print_below(&mut above, &ended, console)?;
     }
+}
+
+/// Prints commands below others.
+pub(super) fn print_below(above: &mut Table, rows: &[Row], console: &mut Console) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    if console.format() != Format::Table {
+        return console.json_list(rows.iter().map(Ok::<_, Failure>));
+    }
+    let table = row::table(rows, Times::Full, 0);
+    let table = if above.is_empty() { table } else { table.below(above) };
+    console.table(&table)?;
+    *above = table;
+    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod hold;
 pub mod identities;
 pub mod init;
 pub mod keys;
+pub mod kill;
 pub mod login;
 pub mod outpost;
 pub mod output;
@@ -29,6 +30,7 @@ pub mod sessions;
 pub mod show;
 pub mod token;
 pub mod verify;
+pub mod watch;
 pub mod witness;
 
 mod asking;

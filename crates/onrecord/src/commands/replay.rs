@@ -1,10 +1,8 @@
 //! `onrecord replay ID`: the session again, command by command, in its own time; or what a terminal showed.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use clap::Args;
-use model::transcript::{Frame, Stream};
 use model::{SessionId, Via};
 use serde_json::{Value, json};
 use store::{CommandView, Reader};
@@ -17,9 +15,8 @@ use super::{Context, show, words};
 use crate::Failure;
 use crate::cli::RecordPlace;
 use crate::output::{Console, Format, Tone, lines, single_line};
-use crate::terminal::lines::Lines;
 use crate::terminal::player::{PAUSE_MAX, Player};
-use crate::terminal::{self, Emulator, SIZE_DEFAULT, Tape as _, stage};
+use crate::terminal::{self, SIZE_DEFAULT, Tape as _, stage};
 
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
@@ -172,31 +169,18 @@ fn print(recording: Recording<'_>, console: &mut Console) -> Result<(), Failure>
     let left_out = recording.left_out();
     let format = console.format();
     let mut frames = recording.frames;
-    let mut emulator = Emulator::default();
-    let (mut listed, mut failed) = (Vec::new(), Ok(()));
-    let at_us = Cell::new(0);
-    let mut lines = Lines::new(|text: &str| match format {
-        Format::Json => listed.push(json!({"at_us": at_us.get(), "text": text})),
-        Format::Ndjson if failed.is_ok() => failed = console.json(&json!({"at_us": at_us.get(), "text": text})),
-        Format::Table if failed.is_ok() => failed = console.line(&single_line(text)),
-        Format::Ndjson | Format::Table => {}
-    });
-    while let Some(frame) = frames.next()? {
-        match frame {
-            Frame::Bytes { stream: Stream::Stdin, .. } => {}
-            Frame::Bytes { at_us: at, bytes, .. } => {
-                at_us.set(at);
-                emulator.write(&bytes, &mut lines);
+    let mut listed = Vec::new();
+    terminal::text(
+        || frames.next(),
+        |at_us, text| {
+            match format {
+                Format::Json => listed.push(json!({"at_us": at_us, "text": text})),
+                Format::Ndjson => console.json(&json!({"at_us": at_us, "text": text}))?,
+                Format::Table => console.line(&single_line(text))?,
             }
-            Frame::Size { at_us: at, columns, rows } => {
-                at_us.set(at);
-                emulator.resize(columns, rows, &mut lines);
-            }
-            Frame::End { at_us: at, .. } => at_us.set(at),
-        }
-    }
-    lines.finish(emulator.terminal());
-    failed?;
+            Ok(())
+        },
+    )?;
     if format == Format::Json {
         console.json_list(listed.iter().map(Ok::<_, Failure>))?;
     }

@@ -99,6 +99,12 @@ pub(super) struct StatementResult {
 
 impl Row {
     /// The id as tables show it: the end of the session's, and the ordinal.
+    /// Whether it is a program with a terminal that has not ended.
+    pub(super) fn is_terminal_now(&self) -> bool {
+        let terminal = self.parameters.as_ref().and_then(|parameters| parameters.get("terminal"));
+        self.status == "pending" && terminal.is_some_and(Value::is_string)
+    }
+
     pub(super) fn short_id(&self) -> String {
         format!("{}.{}", short_session(&self.session), self.ordinal)
     }

@@ -152,7 +152,7 @@ pub(super) fn tone_of(reason: model::SessionEnd) -> Tone {
     match reason {
         SessionEnd::ClientClosed | SessionEnd::GatewayStopped | SessionEnd::Idle => Tone::Plain,
         SessionEnd::ClientGone | SessionEnd::UpstreamClosed | SessionEnd::UpstreamGone => Tone::Warning,
-        SessionEnd::Revoked | SessionEnd::NotPermitted | SessionEnd::OutpostLost => Tone::Warning,
+        SessionEnd::Revoked | SessionEnd::NotPermitted | SessionEnd::Killed | SessionEnd::OutpostLost => Tone::Warning,
         SessionEnd::Violation | SessionEnd::GatewayFault | SessionEnd::RecordingStopped | SessionEnd::Lost => Tone::Bad,
     }
 }

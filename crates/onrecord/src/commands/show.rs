@@ -3,7 +3,7 @@
 use clap::Args;
 use std::sync::Arc;
 
-use model::{CommandId, Evidence, SessionId, wall_text};
+use model::{CommandId, Evidence, Oversight, OversightAction, SessionId, Time, wall_text};
 use serde_json::{Value, json};
 use store::{CommandView, Erasure, OutcomeView, Reader, SessionView};
 
@@ -324,12 +324,15 @@ fn session(reader: &Reader, id: SessionId, console: &mut Console) -> Result<(), 
         let mut value = sessions::as_json(&view);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("erasures".to_owned(), erasures(reader, id)?.iter().map(|one| as_json(one)).collect());
+            let overseen = store::oversight(reader, id).map_err(source::unreadable)?;
+            fields.insert("oversight".to_owned(), overseen.iter().map(overseen_as_json).collect());
             fields.insert("list".to_owned(), serde_json::to_value(&rows).map_err(Failure::new)?);
         }
         return Ok(console.json(&value)?);
     }
     about_session(&view, console)?;
     about_erasures(&erasures(reader, id)?, console)?;
+    about_oversight(&store::oversight(reader, id).map_err(source::unreadable)?, console)?;
     if !rows.is_empty() {
         console.line("")?;
     }
@@ -361,6 +364,33 @@ pub(super) fn about_erasures(erasures: &[Arc<Erasure>], console: &mut Console) -
             Some(fields) => words::counted(fields.len(), "field", "fields"),
         };
         facts.toned("erased", Tone::Warning, &format!("{what}, {}", source::erased(erasure)))?;
+    }
+    Ok(())
+}
+
+fn overseen_as_json((time, entry): &(Time, Oversight)) -> Value {
+    json!({
+        "time": wall_text(time.wall_us),
+        "action": entry.action.as_str(),
+        "command": entry.command.map(|command| command.to_string()),
+        "reason": entry.reason,
+        "by": entry.by.name,
+    })
+}
+
+/// Says who watched a session while it went on, or ended it.
+fn about_oversight(overseen: &[(Time, Oversight)], console: &mut Console) -> Result<(), Failure> {
+    let mut facts = Facts { console };
+    for (time, entry) in overseen {
+        let (tone, what) = match entry.action {
+            OversightAction::Watched => (Tone::Plain, entry.command.map(|command| format!(".{}", command.ordinal))),
+            OversightAction::Killed => {
+                (Tone::Warning, entry.reason.as_deref().map(|why| single_line(why).into_owned()))
+            }
+        };
+        let what = what.map_or_else(String::new, |what| format!(": {what}"));
+        let said = format!("{} by {}{what}", words::in_full(time.wall_us), single_line(&entry.by.name));
+        facts.toned(entry.action.as_str(), tone, &said)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use store::{CommandView, Reader};
 use super::transcript::{self, Frames, Typed, left_out};
 use super::words;
 use crate::terminal::lines::{Search, StreamSearch};
-use crate::terminal::{Emulator, Tape};
+use crate::terminal::{self, Emulator, Tape};
 use crate::{Exit, Failure};
 
 /// Looks for a text in what commands wrote, and counts where it cannot look.
@@ -70,11 +70,7 @@ fn on_screen(text: &str, frames: &mut impl Tape) -> Result<bool, Failure> {
     let mut emulator = Emulator::default();
     let mut search = Search::new(text);
     while let Some(frame) = frames.next()?.filter(|_| !search.found()) {
-        match frame {
-            Frame::Bytes { stream: Stream::Stdin, .. } | Frame::End { .. } => {}
-            Frame::Bytes { bytes, .. } => emulator.write(&bytes, &mut search),
-            Frame::Size { columns, rows, .. } => emulator.resize(columns, rows, &mut search),
-        }
+        terminal::apply(&mut emulator, &frame, &mut search);
     }
     Ok(search.found())
 }

@@ -7,7 +7,7 @@ use model::{Actor, CommandId, ContentKind, Digest, Export, IdentityName, Known, 
 use serde_json::{Value, json};
 use store::{CustodyError, Erased, GatewayEntry, Health, Held, HoldScope, Pace, Recorder, RetentionRules};
 
-use gateway::{Access, AccessError, InUse, Outposts, OutpostsError, Seen, Standing};
+use gateway::{Access, AccessError, InUse, Outposts, OutpostsError, Seen, Standing, Watch};
 
 use super::{Code, Refusal, Request};
 
@@ -140,6 +140,17 @@ impl Executor {
                 recorder.flush().map_err(CustodyError::from)?;
                 Ok(json!({}))
             }
+            Request::Kill { session, reason } => {
+                let session = parsed::<SessionId>("session", session)?;
+                self.access.kill(session, &reason_of(reason)?, by)?;
+                Ok(json!({"session": session.to_string()}))
+            }
+            Request::Follow { session } => {
+                let session = parsed::<SessionId>("session", session)?;
+                self.access.follow(session, by)?;
+                Ok(json!({"session": session.to_string()}))
+            }
+            Request::Watch { command } => Ok(json!({"command": command})),
             Request::NoteExport { selection, entries, disclosed, sha256 } => {
                 if selection.len() > SELECTION_BYTES_MAX {
                     let what = format_args!("`selection` has more than {SELECTION_BYTES_MAX} bytes");
@@ -161,6 +172,14 @@ impl Executor {
 }
 
 impl Executor {
+    /// Begins what [`Request::Watch`] asks for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn watch(&self, command: &str, by: &Actor) -> Result<Watch, Refusal> {
+        Ok(self.access.watch(parsed::<CommandId>("command", command)?, by)?)
+    }
+
     fn outposts(&self) -> Result<&Outposts, Refusal> {
         self.outposts.as_ref().ok_or_else(|| {
             let what = "this gateway has no outposts: add `outposts = [\"0.0.0.0:7443\"]` to [listen] and restart it";
@@ -281,7 +300,7 @@ impl From<AccessError> for Refusal {
     fn from(error: AccessError) -> Self {
         let code = match &error {
             AccessError::Already(_) => Code::Already,
-            AccessError::Not(_) => Code::NotFound,
+            AccessError::Not(_) | AccessError::NotLive(_) | AccessError::NotRunning(_) => Code::NotFound,
             AccessError::Disk(_) | AccessError::Record(_) | AccessError::Token(_) | AccessError::Passkeys(_) => {
                 Code::Failed
             }

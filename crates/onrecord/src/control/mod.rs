@@ -2,7 +2,7 @@
 //!
 //! One JSON object a line each way, over the Unix socket `control` in the data directory (mode 0600): a request such as
 //! `{"v":1,"do":"hold-list"}`, an answer `{"v":1,"ok":{...}}` or `{"v":1,"error":{"code":...,"message":...}}`. Who asks is
-//! what the kernel says of the peer. When no gateway runs, the command line executes the same requests itself.
+//! what the kernel says of the peer. Behind the answer to `watch` come lines of what a program shows ([`shown`]). When no gateway runs, the command line executes the same requests itself.
 //!
 //! Not for: reading the record, which needs nobody's help.
 
@@ -10,11 +10,12 @@ mod client;
 mod execute;
 mod place;
 mod server;
+mod shown;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use client::{Asked, ask};
+pub use client::{Asked, Watching, ask, watch};
 pub(crate) use execute::held as hold_as_json;
 pub use execute::{Executor, Rules, actor};
 pub use server::Server;
@@ -108,6 +109,23 @@ pub enum Request {
     },
     /// Give the authority for outposts another key.
     OutpostRotateAuthority {},
+    /// End a live session.
+    Kill {
+        /// The session's whole id.
+        session: String,
+        /// Why.
+        reason: String,
+    },
+    /// Put on the record that somebody follows the commands of a live session.
+    Follow {
+        /// The session's whole id.
+        session: String,
+    },
+    /// Show what a running program writes, until it ends or nobody looks any more.
+    Watch {
+        /// The command's whole id.
+        command: String,
+    },
     /// Put on the record that a part of it was handed out.
     NoteExport {
         /// What was asked for, as a command line would say it.
@@ -225,6 +243,10 @@ pub fn parse_answer(line: &[u8]) -> Result<Value, Refusal> {
 pub fn fuzz(data: &[u8]) {
     if let Ok(request) = Request::parse(data) {
         assert_eq!(Request::parse(request.to_line().as_bytes()), Ok(request), "it reads what it writes");
+    }
+    if let Some(shown) = shown::parse(data) {
+        let line = shown::line(&shown).unwrap_or_default();
+        assert_eq!(shown::parse(line.as_bytes()), Some(shown), "it reads what it writes");
     }
     let answer = parse_answer(data);
     if !matches!(&answer, Err(Refusal { code: Code::Malformed, .. })) {

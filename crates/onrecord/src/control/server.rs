@@ -8,19 +8,25 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use gateway::{Shown, Watch};
+use model::Actor;
 use rustix::net::sockopt::socket_peercred;
 use store::Pace;
 
 use super::place::{NAME, Place};
-use super::{Code, Executor, REQUEST_BYTES_MAX, Refusal, Request, actor, answer_line};
+use super::{Code, Executor, REQUEST_BYTES_MAX, Refusal, Request, actor, answer_line, shown};
 
 /// Connections at a time.
-const CONNECTIONS_MAX: usize = 8;
+const CONNECTIONS_MAX: usize = 24;
+/// Of these, so many may watch.
+const WATCHES_MAX: usize = 16;
+/// How often it is looked whether somebody who watches is still there.
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// How long a request may take to arrive, counted from the one before.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long an answer may take to be read.
@@ -38,6 +44,7 @@ pub struct Server {
 struct Shared {
     executor: Executor,
     stop: AtomicBool,
+    watches: AtomicUsize,
     connections: Mutex<Connections>,
 }
 
@@ -65,7 +72,12 @@ impl Server {
         let listener = UnixListener::bind(&beside)?;
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
         fs::rename(&beside, place.path(NAME))?;
-        let shared = Arc::new(Shared { executor, stop: AtomicBool::new(false), connections: Mutex::default() });
+        let shared = Arc::new(Shared {
+            executor,
+            stop: AtomicBool::new(false),
+            watches: AtomicUsize::new(0),
+            connections: Mutex::default(),
+        });
         let of_thread = shared.clone();
         let accepting =
             std::thread::Builder::new().name("control".into()).spawn(move || of_thread.accept(&listener))?;
@@ -145,15 +157,57 @@ impl Shared {
         while let Some(line) = lines.next(stream)? {
             let mut pace = || if self.stop.load(SeqCst) { Pace::Stop } else { Pace::Go };
             let answer = match line {
-                Line::Whole(line) => {
-                    Request::parse(&line).and_then(|request| self.executor.execute(&request, &by, &mut pace))
-                }
+                Line::Whole(line) => match Request::parse(&line) {
+                    Ok(Request::Watch { command }) => return self.watch(stream, &command, &by),
+                    request => request.and_then(|request| self.executor.execute(&request, &by, &mut pace)),
+                },
                 Line::TooLong => {
                     let what = format_args!("a request has at most {REQUEST_BYTES_MAX} bytes");
                     return send(stream, &Err(Refusal::new(Code::Malformed, what)));
                 }
             };
             send(stream, &answer)?;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Shows what a program writes until it ends, whoever looks leaves or says something, or the gateway stops.
+    fn watch(&self, stream: &mut UnixStream, command: &str, by: &Actor) -> io::Result<()> {
+        let watches = self.watches.fetch_add(1, SeqCst);
+        let watching = match watches < WATCHES_MAX {
+            true => self.executor.watch(command, by),
+            false => Err(Refusal::new(Code::Busy, "too many watch at the same time")),
+        };
+        let shown = match watching {
+            Err(refusal) => send(stream, &Err(refusal)),
+            Ok(watch) => {
+                send(stream, &Ok(serde_json::json!({"command": command}))).and_then(|()| self.show(stream, &watch))
+            }
+        };
+        self.watches.fetch_sub(1, SeqCst);
+        shown
+    }
+
+    fn show(&self, stream: &mut UnixStream, watch: &Watch) -> io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_millis(1)))?;
+        let mut looked = Instant::now();
+        while !self.stop.load(SeqCst) {
+            let shown = watch.next(WATCH_PAUSE);
+            if let Some(line) = shown::line(&shown) {
+                stream.write_all((line + "\n").as_bytes())?;
+            }
+            if shown == Shown::Over {
+                break;
+            }
+            if looked.elapsed() >= WATCH_PAUSE {
+                looked = Instant::now();
+                match stream.read(&mut [0]) {
+                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                    _ => break,
+                }
+            }
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ pub(crate) mod player;
 pub(crate) mod sieve;
 pub(crate) mod stage;
 
-use model::transcript::Frame;
+use std::cell::Cell;
+
+use avt::Observer;
+use model::transcript::{Frame, Stream};
 pub(crate) use wire::ssh::terminal::emulator::{Emulator, SIZE_DEFAULT, Utf8, size};
 
 use crate::Failure;
@@ -24,6 +27,42 @@ pub(crate) trait Tape {
     fn rewind(&mut self) -> Result<(), Failure>;
     /// The next frame; none at the end.
     fn next(&mut self) -> Result<Option<Frame>, Failure>;
+}
+
+/// What a frame does to a screen. What was typed does nothing: what is shown of it came back from the program.
+pub(crate) fn apply(emulator: &mut Emulator, frame: &Frame, observer: impl Observer) {
+    match frame {
+        Frame::Bytes { stream: Stream::Stdin, .. } | Frame::End { .. } => {}
+        Frame::Bytes { bytes, .. } => emulator.write(bytes, observer),
+        Frame::Size { columns, rows, .. } => emulator.resize(*columns, *rows, observer),
+    }
+}
+
+/// The text of a terminal: lines as they scroll off, and the screen at the end, each with the time in microseconds.
+pub(crate) fn text(
+    mut next: impl FnMut() -> Result<Option<Frame>, Failure>,
+    mut say: impl FnMut(u64, &str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut emulator = Emulator::default();
+    let (at_us, mut said) = (Cell::new(0), Ok(()));
+    let mut lines = lines::Lines::new(|text: &str| {
+        if said.is_ok() {
+            said = say(at_us.get(), text);
+        }
+    });
+    while let Some(frame) = next()? {
+        at_us.set(at_of(&frame));
+        apply(&mut emulator, &frame, &mut lines);
+    }
+    lines.finish(emulator.terminal());
+    said
+}
+
+/// When a frame was written, in microseconds.
+pub(crate) fn at_of(frame: &Frame) -> u64 {
+    match frame {
+        Frame::Bytes { at_us, .. } | Frame::Size { at_us, .. } | Frame::End { at_us, .. } => *at_us,
+    }
 }
 
 /// A line that a shell ran, in the time of its terminal.
@@ -51,11 +90,8 @@ impl From<Vec<Frame>> for Frames {
 impl Frames {
     /// Of bytes at their times, in microseconds.
     pub(crate) fn of(written: &[(u64, &[u8])]) -> Self {
-        let bytes = |&(at_us, bytes): &(u64, &[u8])| Frame::Bytes {
-            stream: model::transcript::Stream::Stdout,
-            at_us,
-            bytes: bytes.to_vec(),
-        };
+        let bytes =
+            |&(at_us, bytes): &(u64, &[u8])| Frame::Bytes { stream: Stream::Stdout, at_us, bytes: bytes.to_vec() };
         written.iter().map(bytes).collect::<Vec<_>>().into()
     }
 

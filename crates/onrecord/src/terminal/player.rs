@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::transcript::{Frame, Stream};
 
-use super::{Emulator, Mark, Tape};
+use super::{Emulator, Mark, Tape, at_of};
 use crate::Failure;
 use crate::output::single_line;
 
@@ -212,14 +212,8 @@ impl<T: Tape> Player<T> {
     }
 }
 
-/// When a frame was written.
-fn at_of(frame: &Frame) -> u64 {
-    match frame {
-        Frame::Bytes { at_us, .. } | Frame::Size { at_us, .. } | Frame::End { at_us, .. } => *at_us,
-    }
-}
-
-fn clock(us: u64) -> String {
+/// A time in minutes and seconds.
+pub(super) fn clock(us: u64) -> String {
     let seconds = us / 1_000_000;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes:02}:{seconds:02}") }

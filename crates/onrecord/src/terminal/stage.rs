@@ -7,14 +7,15 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use gateway::Shown;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Tape;
 use super::canvas::Canvas;
-use super::player::{Key, Player, keys};
+use super::player::{Key, Player, clock, keys};
+use super::{Emulator, Tape, apply, at_of};
 use crate::Failure;
 
 /// The other screen, no wrapping at the end of a line.
@@ -45,6 +46,24 @@ pub(crate) fn window(terminal: &impl AsFd) -> Option<(usize, usize)> {
 pub(crate) fn play(player: Player<impl Tape>, colour: bool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(async { Stage::enter(colour)?.run(player).await })
+}
+
+/// How somebody stopped to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// They had seen enough.
+    Left,
+    /// There was no more.
+    Over,
+}
+
+/// Shows what a running program writes, as it comes, until there is no more or somebody has seen enough.
+///
+/// # Errors
+/// The terminal cannot be written to.
+pub(crate) fn watch(shown: mpsc::Receiver<Shown>, colour: bool) -> Result<End, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
+    runtime.block_on(async { Stage::enter(colour)?.watch(shown).await })
 }
 
 struct Stage {
@@ -119,6 +138,44 @@ impl Stage {
         }
     }
 
+    async fn watch(mut self, mut shown: mpsc::Receiver<Shown>) -> Result<End, Failure> {
+        let mut emulator = Emulator::default();
+        let (mut at_us, mut missed) = (0, 0);
+        let mut drawn = Instant::now();
+        let mut stale = true;
+        loop {
+            if stale && drawn.elapsed() >= FRAME {
+                let (columns, rows) = self.canvas.size();
+                let size = emulator.terminal().size();
+                let status = (size.1 < rows).then(|| live(at_us, missed, size, (columns, rows)));
+                let drawing = self.canvas.draw(&emulator, status.as_deref());
+                self.screen.write(&drawing)?;
+                (drawn, stale) = (Instant::now(), false);
+            }
+            tokio::select! {
+                biased;
+                () = self.ends.wait() => return Ok(End::Left),
+                _ = self.resized.recv() => (self.canvas, stale) = (canvas(&self.screen, self.colour), true),
+                key = key_of(&mut self.keyboard) => {
+                    if key == Key::Quit {
+                        return Ok(End::Left);
+                    }
+                }
+                next = shown.recv() => match next {
+                    Some(Shown::Frame(frame)) => {
+                        at_us = at_of(&frame);
+                        apply(&mut emulator, &frame, ());
+                        stale = true;
+                    }
+                    Some(Shown::Missed(bytes)) => (missed, stale) = (missed + bytes, true),
+                    Some(Shown::Nothing) => {}
+                    Some(Shown::Over) | None => return Ok(End::Over),
+                },
+                () = sleep_until(drawn + FRAME), if stale => {}
+            }
+        }
+    }
+
     fn draw(&mut self, player: &Player<impl Tape>) -> Result<(), Failure> {
         let (columns, rows) = self.canvas.size();
         let spare = player.emulator().terminal().size().1 < rows;
@@ -127,6 +184,19 @@ impl Stage {
         let drawn = self.canvas.draw(player.emulator(), status.as_deref());
         Ok(self.screen.write(&drawn)?)
     }
+}
+
+/// One line about what is watched, of a size in a window: columns and rows.
+fn live(at_us: u64, missed: u64, size: (usize, usize), window: (usize, usize)) -> String {
+    let cut = match size.0 > window.0 {
+        true => format!("  {}x{}, cut to {}x{}", size.0, size.1, window.0, window.1),
+        false => String::new(),
+    };
+    let missed = match missed {
+        0 => String::new(),
+        missed => format!("  {missed} bytes came too fast and are not shown"),
+    };
+    format!(" live {}{cut}{missed}  [q]", clock(at_us))
 }
 
 fn canvas(screen: &Screen, colour: bool) -> Canvas {

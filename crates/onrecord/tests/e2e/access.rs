@@ -2,9 +2,10 @@
 //! places, guesses.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use testkit::process::poll;
+use testkit::process::{poll, tethered};
 use testkit::raw::{Raw, query};
 use testkit::{Gateway, Target, scram};
 
@@ -73,6 +74,44 @@ fn a_revoked_identity_loses_its_sessions_at_once_and_gets_none() {
     gateway.cli(&["identities", "restore", "agent:copilot-agent", "--reason", "new key"]).expect_success("restore");
     Raw::login(&gateway.target());
     assert_eq!(gateway.entries("revocation"), 2);
+    gateway.verify();
+}
+
+#[test]
+fn a_session_that_is_killed_ends_at_once_and_others_go_on() {
+    let (_server, gateway) = start();
+    let mut busy = Raw::login(&gateway.target());
+    let mut other = Raw::login(&gateway.target());
+    busy.exchange(&query("select 1"), 1);
+    busy.send(&query("select pg_sleep(60)"));
+    let sleeping = poll("the statement", || {
+        let record = gateway.record();
+        record.commands.into_iter().find(|c| c.text().contains("pg_sleep"))
+    });
+    let session = sleeping.str("session").unwrap().to_owned();
+
+    // Somebody follows the session from here on, until it ends.
+    let mut follow = tethered(env!("CARGO_BIN_EXE_onrecord"), "TERM");
+    follow.args(["watch", &session, "--output", "ndjson", "--config"]).arg(gateway.config());
+    let follow = follow.stdout(Stdio::piped()).spawn().unwrap();
+    poll("somebody follows it", || (gateway.entries("oversight") == 1).then_some(()));
+    let killed = gateway.cli(&["kill", &session, "--reason", "it sleeps"]);
+    killed.expect_success("onrecord kill");
+    let (code, took) = ended(&mut busy);
+    assert_eq!(code, "57P01");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    other.exchange(&query("select 2"), 1);
+    let followed = follow.wait_with_output().unwrap();
+    assert!(followed.status.success());
+    let followed = String::from_utf8(followed.stdout).unwrap();
+    let told: Vec<_> = followed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+    let told: Vec<_> = told.iter().map(|c| [c["text"].as_str().unwrap(), c["status"].as_str().unwrap()]).collect();
+    assert_eq!(told[..2], [["select 1", "ok"], ["select pg_sleep(60)", "pending"]]);
+    assert!(told.len() == 3 && ["cancelled", "unknown"].contains(&told[2][1]), "{told:?}");
+    let shown = gateway.cli(&["show", &session]).expect_success("onrecord show");
+    assert!(shown.contains("killed") && shown.contains("it sleeps"), "{shown}");
+    let nobody = gateway.cli(&["kill", &session, "--reason", "again"]);
+    assert_eq!(nobody.status.code(), Some(5), "{nobody:?}");
     gateway.verify();
 }
 

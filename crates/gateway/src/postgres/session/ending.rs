@@ -132,6 +132,7 @@ impl Session {
         {
             let text = match reason {
                 SessionEnd::Revoked => "OnRecord ended this session: its identity was revoked",
+                SessionEnd::Killed => "OnRecord ended this session: somebody who looks after the gateway asked for it",
                 _ => "OnRecord ended this session: its identity may no longer use this connection",
             };
             return Err(Fault::told(reason, "57P01", text, None));

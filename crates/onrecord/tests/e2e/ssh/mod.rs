@@ -1,7 +1,7 @@
 //! Commands over SSH: stock clients through the gateway to a real sshd, each with its exit status on the record.
 //!
 //! Here: the place that all of these tests have, who is let in, and commands. Files are in `files`, other programs than ssh in
-//! `programs`, break-glass in `glass`, shells in `shells`, what terminals showed in `replay`, and how it all ends, orderly or
+//! `programs`, break-glass in `glass`, shells in `shells`, what terminals showed in `replay`, who looks on in `watch`, and how it all ends, orderly or
 //! not, in `ends`.
 
 mod certificates;
@@ -12,6 +12,7 @@ mod jump;
 mod programs;
 mod replay;
 mod shells;
+mod watch;
 
 use std::fs;
 use std::path::PathBuf;
