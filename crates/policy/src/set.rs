@@ -9,7 +9,7 @@ use cel::common::types::{CelBool, CelList, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, Value};
-use model::{Digest, Facts, Opaque, Relation};
+use model::{Digest, Facts, Opaque, Operation, Relation};
 use sha2::{Digest as _, Sha256};
 
 use crate::check::{self, Aim, PATTERN_PREFIX, SURE_LABELS, Uses};
@@ -217,7 +217,7 @@ impl PolicySet {
     /// What else than who, where and the facts decisions depend on.
     #[must_use]
     pub fn varies_with(&self) -> Variation {
-        Variation { text: self.uses.text, time: self.uses.time, session: self.uses.session }
+        Variation { text: self.uses.text || self.uses.argv, time: self.uses.time, session: self.uses.session }
     }
 
     /// The moment of this many seconds since 1970 (UTC), in the time zone of the rules.
@@ -358,7 +358,7 @@ impl VariableResolver for Variables<'_> {
 
 /// `cmd`. Lists that are longer than facts may be are cut nowhere: whoever made them is wrong, and `complete` says so.
 fn command<'a>(set: &'a PolicySet, facts: &'a Facts, text: Option<&'a str>) -> Shared<'a> {
-    let mut fields = Fields::with_capacity(10);
+    let mut fields = Fields::with_capacity(11);
     if let Some(text) = text.filter(|text| set.uses.text && text.len() <= TEXT_BYTES_MAX) {
         fields.borrowed("text", text);
     }
@@ -372,6 +372,14 @@ fn command<'a>(set: &'a PolicySet, facts: &'a Facts, text: Option<&'a str>) -> S
     if let Some(fingerprint) = facts.fingerprint {
         fields.value("fingerprint", Box::new(CelString::from(fingerprint.hex())));
     }
+    let argv = text.filter(|text| set.uses.argv && facts.operation == Operation::Exec && text.len() <= TEXT_BYTES_MAX);
+    let argv = argv.and_then(wire::ssh::argv::argv).unwrap_or_default();
+    fields.value(
+        "argv",
+        Box::new(CelList::from(
+            argv.into_iter().map(|word| Box::new(CelString::from(word)) as Box<dyn Val>).collect::<Vec<_>>(),
+        )),
+    );
     let relations = facts.relations.iter().map(|relation| {
         let mut fields = Fields::with_capacity(5);
         if let Some(schema) = &relation.schema {

@@ -1,6 +1,7 @@
 //! What conditions may name: variables, their fields, and the words that a field can have.
 
 use model::{Access, Effect, FUNCTIONS_MAX, IdentityKind, Opaque, Operation, RELATIONS_MAX, Transaction};
+use wire::ssh::argv::WORDS_MAX;
 
 use crate::input::{GROUPS_MAX, WEEKDAYS};
 use crate::labels::LABELS_MAX;
@@ -133,6 +134,7 @@ impl Record {
                 "relations",
                 "functions",
                 "fingerprint",
+                "argv",
             ],
             Self::Relation => &["schema", "name", "access", "labels"],
             Self::Time => &["hour", "weekday"],
@@ -161,6 +163,7 @@ impl Record {
             (Self::Command, "opaque") => (words(Words::Opaque, Opaque::ALL.len()), Always),
             (Self::Command, "relations") => (Type::list(Type::Record(Self::Relation), RELATIONS_MAX), Always),
             (Self::Command, "functions") => (words(Words::Any, FUNCTIONS_MAX), Always),
+            (Self::Command, "argv") => (words(Words::Any, WORDS_MAX), Always),
             (Self::Command, "fingerprint") | (Self::Relation, "schema") => (any(), Sometimes),
             (Self::Relation, "access") => (words(Words::Access, Access::ALL.len()), Always),
             (Self::Relation, "labels") => (words(Words::Label, LABELS_MAX), Always),

@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use model::{Access, IdentityName, Opaque};
+use model::{Access, Effect, Facts, IdentityName, Opaque, Operation};
 use policy::{Grants, Mode, PolicyFile, PolicySet, Request, Ruling, Variation, Verdict};
 
 fn holds(when: &str, command: &Command) -> Option<bool> {
@@ -262,4 +262,45 @@ fn a_rule_that_asks_for_approval_holds() {
     assert_eq!(decision.message(), Some("ask somebody"));
     assert_eq!(Command::facts(delete("a", false)).decide(&set).ruling(), Ruling::Deny);
     assert_eq!(Command::facts(select(&["a"])).decide(&set).ruling(), Ruling::Allow);
+}
+
+/// What a host is asked to run.
+fn exec(text: &str) -> Command {
+    let facts = Facts {
+        operation: Operation::Exec,
+        operations: vec![Operation::Exec],
+        effects: vec![Effect::Unknown],
+        opaque: vec![Opaque::Exec],
+        ..select(&[])
+    };
+    Command { text: Some(text.to_owned()), ..Command::facts(facts) }
+}
+
+#[test]
+fn the_words_of_a_command_are_there_where_every_shell_makes_the_same_of_it() {
+    let when = "cmd.opaque.all(o, o == \"exec\") && cmd.argv[?0].orValue(\"\") == \"systemctl\" && \
+                cmd.argv[?1].orValue(\"\") in [\"status\", \"is-active\"] && size(cmd.argv) == 3 && \
+                !cmd.argv[?2].orValue(\"-\").startsWith(\"-\")";
+    let text = rule(when, "allow").replace("version: 1\n", "version: 1\ndefault: deny\n");
+    let set = set(&text);
+    let allowed = |text: &str| exec(text).decide(&set).ruling() == Ruling::Allow;
+    for text in ["systemctl status app", "systemctl  'is-active' \"app@1.service\""] {
+        assert!(allowed(text), "{text}");
+    }
+    for text in [
+        "systemctl stop app",
+        "systemctl status app x",
+        "systemctl status --help",
+        "systemctl status $app",
+        "systemctl status app; id",
+        "systemctl status app\nid",
+        "A=1 systemctl status app",
+        "",
+    ] {
+        assert!(!allowed(text), "{text}");
+    }
+    let statement = Command { text: Some("systemctl status app".to_owned()), ..Command::facts(select(&[])) };
+    assert_eq!(statement.decide(&set).ruling(), Ruling::Deny, "only of what a host runs");
+    let refused = problems(&rule("cmd.argv[?0].orValue(\"\") == \"uptime\"", "allow"));
+    assert!(refused.iter().any(|what| what.contains("cmd.complete")), "{refused:?}");
 }

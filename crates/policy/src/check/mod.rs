@@ -50,6 +50,7 @@ pub(crate) struct Checked {
 pub(crate) struct Uses {
     pub(crate) command: bool,
     pub(crate) text: bool,
+    pub(crate) argv: bool,
     pub(crate) time: bool,
     pub(crate) session: bool,
     /// At facts that may not be the whole.
@@ -297,6 +298,7 @@ impl Checker<'_> {
                 if *record == Record::Command {
                     match field {
                         "text" => self.uses.text = true,
+                        "argv" => (self.uses.argv, self.uses.partial) = (true, true),
                         "complete" | "opaque" => self.uses.complete = true,
                         _ => self.uses.partial = true,
                     }
@@ -383,6 +385,7 @@ impl Uses {
         Self {
             command: self.command || other.command,
             text: self.text || other.text,
+            argv: self.argv || other.argv,
             time: self.time || other.time,
             session: self.session || other.session,
             partial: self.partial || other.partial,

@@ -1,5 +1,7 @@
 //! Recognising the command that a client of scp runs on the host.
 
+use super::super::argv::words;
+
 /// What the host is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -29,7 +31,7 @@ impl Scp {
     /// Reads an exec'd command. `None` for all that a shell could take for more, or for something else, than one scp with
     /// one path: what expands, what redirects, a second command. A leading `~` is the only exception.
     pub fn of_command(command: &[u8]) -> Option<Self> {
-        let mut words = words(command)?.into_iter();
+        let mut words = words(command)?.into_iter().map(|word| word.bytes);
         let program = words.next()?;
         if program != b"scp" && program != b"/usr/bin/scp" {
             return None;
@@ -59,53 +61,6 @@ impl Scp {
         let whole = words.next().is_none() && !path.is_empty();
         Some(Self { role: role.filter(|_| whole)?, path, recursive, preserve, directory })
     }
-}
-
-/// The words that any POSIX shell cuts the command into, if it expands nothing.
-fn words(command: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
-    let mut bytes = command.iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b' ' => words.extend(word.take()),
-            b'\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match bytes.next()? {
-                        b'\'' => break,
-                        quoted => word.push(printable(quoted)?),
-                    }
-                }
-            }
-            b'"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match bytes.next()? {
-                        b'"' => break,
-                        b'$' | b'`' | b'\\' | b'!' => return None,
-                        quoted => word.push(printable(quoted)?),
-                    }
-                }
-            }
-            b'\\' => word.get_or_insert_default().push(printable(bytes.next()?)?),
-            b'~' if word.is_none() => word = Some(vec![byte]),
-            _ if plain(byte) => word.get_or_insert_default().push(byte),
-            _ => return None,
-        }
-    }
-    words.extend(word);
-    Some(words)
-}
-
-/// Means itself to every shell, wherever it stands in a word.
-fn plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/._-+:,@%".contains(&byte) || byte >= 0x80
-}
-
-/// May stand between quotes.
-fn printable(byte: u8) -> Option<u8> {
-    Some(byte).filter(|byte| *byte >= b' ' && *byte != 0x7f)
 }
 
 #[cfg(test)]
