@@ -41,6 +41,12 @@ const TERMINALS: u64 = 100;
 const TERMINALS_OF_A_CONNECTION: u64 = 50;
 const MIB: f64 = 1024.0 * 1024.0;
 
+/// What runs in terminals whose record is weighed: much at once, and a line at a time.
+const SHOWN: [(&str, &str); 2] = [
+    ("a listing of 16 MB", "ls -lR --color=always /usr 2>/dev/null | head -c 16000000"),
+    ("a line at a time", "for file in /usr/bin/*; do ls -ld --color=always $file; done"),
+];
+
 /// The ways to the host.
 const WAYS: [&str; 3] = ["direct", "ProxyJump", "OnRecord"];
 
@@ -73,6 +79,11 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
     let before = resident_bytes(place.gateway.pid())?;
     say("weighing idle terminals");
     let idle = place.idle(processes)?;
+    say("weighing what terminals leave on the disk");
+    let mut weighed = Vec::new();
+    for (what, program) in SHOWN {
+        weighed.push((what, place.recorded(processes, program)?));
+    }
     let mut found = Vec::new();
     for round in 0..rounds {
         say(&format!("round {} of {rounds}", round + 1));
@@ -91,11 +102,11 @@ pub(crate) fn run(options: &Options, processes: &Processes) -> anyhow::Result<()
         }
         found.push(one);
     }
-    writeln!(io::stdout(), "{}", report(&found, before, idle))?;
+    writeln!(io::stdout(), "{}", report(&found, before, idle, &weighed))?;
     Ok(())
 }
 
-fn report(found: &[Round], before: u64, idle: u64) -> String {
+fn report(found: &[Round], before: u64, idle: u64, weighed: &[(&str, Weighed)]) -> String {
     let of = |pick: &dyn Fn(&Round) -> f64| median(&found.iter().map(pick).collect::<Vec<_>>()).unwrap_or(0.0);
     let row = |what: &str, list: &dyn Fn(&Round) -> [f64; 3]| {
         let cells = [0, 1, 2].map(|at| of(&|round| list(round).get(at).copied().unwrap_or(0.0)));
@@ -113,11 +124,19 @@ fn report(found: &[Round], before: u64, idle: u64) -> String {
     text += &row("`true` over an open connection, ms", &|round| round.channel_ms);
     text += &row("download with aes256-gcm, MiB/s", &|round| round.download);
     let terminals = idle.saturating_sub(before) as f64 / TERMINALS as f64 * 1000.0 / MIB;
+    text += "\n| what a terminal showed, KiB | shown | by zstd | recorded |\n|---|---|---|---|\n";
+    for (what, Weighed { shown, packed, recorded }) in weighed {
+        let [shown, packed, recorded] = [shown, packed, recorded].map(|bytes| *bytes as f64 / 1024.0);
+        text += &format!("| {what} | {shown:.0} | {packed:.0} | {recorded:.0} |\n");
+    }
+    let largest = |(_, weighed): &(&str, Weighed)| weighed.recorded as f64 / weighed.packed as f64;
+    let recorded = weighed.iter().map(largest).fold(0.0, f64::max);
     let bars = [
         ("`ssh HOST true`, of a ProxyJump", ratio(&|round| round.command_ms), 1.3, false),
         ("download, of a ProxyJump", ratio(&|round| round.download), 0.7, true),
         ("processor seconds of the gateway for a GB", of(&|round| round.gateway_cpu), 3.5, false),
         ("1,000 idle terminals, MiB at the gateway", terminals, 150.0, false),
+        ("the record of a terminal, of zstd's", recorded, 1.1, false),
     ];
     text += "\n| bar | wanted | found | |\n|---|---|---|---|\n";
     for (what, found, wanted, least) in bars {
@@ -252,6 +271,43 @@ impl Place {
         started.into_iter().for_each(|one| processes.end(one));
         Ok(bytes)
     }
+}
+
+impl Place {
+    /// Weighs what a terminal leaves on the disk in which this program runs.
+    fn recorded(&self, processes: &Processes, program: &str) -> anyhow::Result<Weighed> {
+        let (shown, blobs) = (self.directory.join("shown"), self.directory.join("data/blobs"));
+        let before = size_of(&blobs)?;
+        let mut ssh = self.ssh(2);
+        ssh.arg("-tt").arg(program).stdin(Stdio::null()).stdout(fs::File::create(&shown)?).stderr(Stdio::null());
+        let (started, ()) = processes.start(&mut ssh, Signal::KILL, |_| ())?;
+        processes.wait(started)?;
+        let packed = processes.run(Command::new("zstd").args(["-3", "-q", "-c"]).arg(&shown));
+        let packed = packed.context("zstd (apt-get install zstd)")?.stdout;
+        // Written before the client had its end.
+        let recorded = size_of(&blobs)? - before;
+        ensure!(recorded > 0, "the terminal left nothing: its transcript is too short to be weighed");
+        Ok(Weighed { shown: fs::metadata(&shown)?.len(), packed: u64::try_from(packed.len())?, recorded })
+    }
+}
+
+/// The bytes of all files below a directory, which need not be there.
+fn size_of(directory: &Path) -> anyhow::Result<u64> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(0) };
+    let mut bytes = 0;
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { size_of(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+/// What a terminal showed, and what that is packed, in bytes.
+struct Weighed {
+    shown: u64,
+    packed: u64,
+    recorded: u64,
 }
 
 /// An OpenSSH server with this key, which lets in `client_key`. Gives its port.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::disk::{Disk, DiskFile, Mode, read_full, write_all};
 use crate::error::RecordError;
-use crate::pack::{Packer, Unpacker};
+use crate::pack::{Effort, Packer, Unpacker};
 
 /// How much of a blob's beginning its entry has, sealed.
 pub const HEAD_BYTES: usize = 4096;
@@ -89,15 +89,18 @@ impl BlobWriter {
             head_key: keys.head_key,
             path,
             sink,
-            packer: Packer::new(),
+            packer: Packer::new(Effort::Little),
             head: Vec::new(),
             length: 0,
         })
     }
 
-    /// Says what the content is; the body of a protocol message if nothing is said.
+    /// Says what the content is, before any of it is written; the body of a protocol message if nothing is said.
     #[must_use]
     pub fn form(mut self, form: BlobForm) -> Self {
+        if form == BlobForm::Transcript {
+            self.packer = Packer::new(Effort::More);
+        }
         self.form = form;
         self
     }

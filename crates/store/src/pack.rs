@@ -23,7 +23,19 @@ const OUTPUT_BYTES: usize = 16 * 1024;
 pub(crate) type Put<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// Packs content, unless its beginning says that it does not get smaller.
-pub(crate) struct Packer(State);
+pub(crate) struct Packer {
+    state: State,
+    effort: Effort,
+}
+
+/// How much time packing may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Little: a command waits for it.
+    Little,
+    /// More: what terminals show is kept for long, and comes no faster than a program writes.
+    More,
+}
 
 enum State {
     /// The beginning is collected.
@@ -33,12 +45,12 @@ enum State {
 }
 
 impl Packer {
-    pub(crate) fn new() -> Self {
-        Self(State::Sample(Vec::new()))
+    pub(crate) fn new(effort: Effort) -> Self {
+        Self { state: State::Sample(Vec::new()), effort }
     }
 
     pub(crate) fn pack(&mut self, content: &[u8], put: &mut Put<'_>) -> io::Result<()> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Plain => put(content),
             State::Deflate(deflate) => run(deflate, content, FlushCompress::None, put),
             State::Sample(sample) => {
@@ -55,29 +67,33 @@ impl Packer {
 
     /// Hands on what is left and says how all of it was packed.
     pub(crate) fn finish(&mut self, put: &mut Put<'_>) -> io::Result<Option<Packing>> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Sample(_) => self.decide(FlushCompress::Finish, put)?,
             State::Deflate(deflate) => run(deflate, &[], FlushCompress::Finish, put)?,
             State::Plain => {}
         }
-        Ok(match self.0 {
+        Ok(match self.state {
             State::Deflate(_) => Some(Packing::Deflate),
             State::Plain | State::Sample(_) => None,
         })
     }
 
     fn decide(&mut self, flush: FlushCompress, put: &mut Put<'_>) -> io::Result<()> {
-        let State::Sample(sample) = std::mem::replace(&mut self.0, State::Plain) else {
+        let State::Sample(sample) = std::mem::replace(&mut self.state, State::Plain) else {
             return Ok(());
         };
-        let mut deflate = Box::new(Compress::new(Compression::fast(), false));
+        let level = match self.effort {
+            Effort::Little => Compression::fast(),
+            Effort::More => Compression::default(),
+        };
+        let mut deflate = Box::new(Compress::new(level, false));
         let mut packed = Vec::with_capacity(sample.len() / 2);
         run(&mut deflate, &sample, flush, &mut |bytes| {
             packed.extend_from_slice(bytes);
             Ok(())
         })?;
         if packed.len() + sample.len() / GAIN_PART < sample.len() {
-            self.0 = State::Deflate(deflate);
+            self.state = State::Deflate(deflate);
             put(&packed)
         } else {
             put(&sample)
@@ -185,7 +201,7 @@ mod tests {
     use super::*;
 
     fn packed(content: &[u8], step: usize) -> (Vec<u8>, Option<Packing>) {
-        let (mut packer, mut out) = (Packer::new(), Vec::new());
+        let (mut packer, mut out) = (Packer::new(Effort::Little), Vec::new());
         let mut put = |bytes: &[u8]| {
             out.extend_from_slice(bytes);
             Ok(())
