@@ -42,7 +42,7 @@ use crate::access::{AccessError, NotProven, Proven};
 use crate::approvals::{self, Signing};
 use crate::refusals::Named;
 use crate::ssh::certificates::{self, PRINCIPALS_MAX};
-use crate::{Config, Host, KeyError, Shared, SshPrivateKey, SshPublicKey, break_glass, passkeys};
+use crate::{Config, KeyError, Shared, SshPrivateKey, SshPublicKey, break_glass, passkeys};
 
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -297,23 +297,24 @@ async fn exchange(
         let text = "a connection token cannot be exchanged for another; use what proved you first";
         return Err(OauthError::new("invalid_grant", text));
     }
-    let Ticket { text, kind, token, connections } = match wanted {
+    let Ticket { text, kind, token, opens } = match wanted {
         Wants::Token(asked) => {
             permitted(shared, config.grants(asked), &identity, asked, peer)?;
             let (text, token) = shared.access.issue(&identity, asked, peer.ip(), ttl).map_err(not_handed_out)?;
-            Ticket { text, kind: TYPE_ACCESS_TOKEN, token, connections: ("connection", json!(asked)) }
+            Ticket { text, kind: TYPE_ACCESS_TOKEN, token, opens: vec![("connection", json!(asked))] }
         }
         Wants::Certificate { key, ca, asked } => {
             for name in &asked {
-                permitted(shared, config.hosts.get(*name).map(|host| &host.grants), &identity, name, peer)?;
+                permitted(shared, config.grants(name), &identity, name, peer)?;
             }
             let connections = match asked.is_empty() {
                 false => asked.into_iter().map(str::to_owned).collect(),
                 true => open_to(config, &identity)?,
             };
-            let listed = ("connections", json!(connections));
+            let databases: Vec<_> = connections.iter().filter(|name| config.connections.contains_key(*name)).collect();
+            let opens = vec![("connections", json!(connections)), ("databases", json!(databases))];
             let (text, token) = certify(shared, &identity, connections, (&key, ca), peer, ttl)?;
-            Ticket { text, kind: TYPE_SSH_CERTIFICATE, token, connections: listed }
+            Ticket { text, kind: TYPE_SSH_CERTIFICATE, token, opens }
         }
     };
     // A lock-out that came in between has not seen this token.
@@ -332,7 +333,7 @@ async fn exchange(
         "on_behalf_of": identity.on_behalf_of.as_ref().map(|whom| whom.name.as_str()),
     });
     if let Some(fields) = answer.as_object_mut() {
-        fields.insert(connections.0.to_owned(), connections.1);
+        fields.extend(opens.into_iter().map(|(key, names)| (key.to_owned(), names)));
     }
     Ok(json_answer(StatusCode::OK, &answer))
 }
@@ -341,7 +342,7 @@ async fn exchange(
 enum Wants<'a> {
     /// A token for a connection.
     Token(&'a str),
-    /// A certificate for a key, for these connections, or all of SSH that there are for its owner.
+    /// A certificate for a key, for these connections, or all that there are for its owner.
     Certificate { key: SshPublicKey, ca: &'a SshPrivateKey, asked: Vec<&'a str> },
 }
 
@@ -350,7 +351,7 @@ struct Ticket {
     text: Zeroizing<String>,
     kind: &'static str,
     token: Token,
-    connections: (&'static str, Value),
+    opens: Vec<(&'static str, Value)>,
 }
 
 impl<'a> Wants<'a> {
@@ -394,12 +395,12 @@ fn permitted(
     Err(OauthError::new("invalid_target", text))
 }
 
-/// The hosts that somebody may use.
+/// The connections that somebody may use: hosts, and databases that are reached by way of the gateway.
 fn open_to(config: &Config, identity: &Identity) -> Result<Vec<String>, OauthError> {
-    let may = |host: &Host| host.grants.admit(&identity.name, &identity.groups).is_some();
-    let names: Vec<_> = config.hosts.values().filter(|host| may(host)).map(|host| host.name.clone()).collect();
+    let may = |name: &&String| config.permits(identity, name);
+    let names: Vec<_> = config.hosts.keys().chain(config.connections.keys()).filter(may).cloned().collect();
     match names.len() {
-        0 => Err(OauthError::new("invalid_target", format!("{} may use no connection over SSH", identity.name))),
+        0 => Err(OauthError::new("invalid_target", format!("{} may use no connection", identity.name))),
         1..=PRINCIPALS_MAX => Ok(names),
         count => {
             let text =

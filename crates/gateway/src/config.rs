@@ -103,6 +103,12 @@ impl Config {
             && grants.is_some_and(|grants| grants.admit(&identity.name, &identity.groups).is_some())
     }
 
+    /// Whether such an identity may use any.
+    pub(crate) fn permits_some(&self, identity: &model::Identity) -> bool {
+        let mut grants = self.all_grants().map(|(_, grants)| grants);
+        self.still_knows(identity) && grants.any(|grants| grants.admit(&identity.name, &identity.groups).is_some())
+    }
+
     /// Who may use a connection, of whatever kind.
     pub(crate) fn grants(&self, connection: &str) -> Option<&Grants> {
         let host = || self.hosts.get(connection).map(|host| &host.grants);
@@ -128,7 +134,7 @@ impl Config {
     }
 
     /// Whether its key is still there.
-    fn still_knows(&self, identity: &model::Identity) -> bool {
+    pub(crate) fn still_knows(&self, identity: &model::Identity) -> bool {
         match identity.proof.method {
             ProofMethod::ScramSha256 | ProofMethod::ScramSha256Plus => self
                 .identities

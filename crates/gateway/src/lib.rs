@@ -158,6 +158,15 @@ impl Shared {
         if permitted { Ok(entered) } else { Err(NotEntered::NotPermitted) }
     }
 
+    /// Counts somebody in who has come over SSH, with a session or without.
+    fn pass(&self, identity: &Arc<model::Identity>, peer: SocketAddr, max: usize) -> Result<Entered, NotEntered> {
+        let passed = self.access.pass(identity, peer.ip(), max)?;
+        // As above.
+        let config = self.config();
+        let known = config.still_knows(identity) && self.access.still_trusts(identity, &config);
+        if known { Ok(passed) } else { Err(NotEntered::NotPermitted) }
+    }
+
     fn refuse(&self, reason: Reason, peer: SocketAddr) {
         self.refuse_named(reason, peer, Named::default());
     }
@@ -260,9 +269,12 @@ impl Gateway {
         let config = Arc::new(config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config.clone();
         self.shared.break_glass.warn_unreviewable(|connection| config.glass_rules(connection));
-        Ok(self.shared.access.end_unless(|identity, connection| {
-            config.permits(identity, connection) && self.shared.access.still_trusts(identity, &config)
-        }))
+        let trusts = |identity: &model::Identity| self.shared.access.still_trusts(identity, &config);
+        let permits = |identity: &model::Identity, connection: &str| config.permits(identity, connection);
+        Ok(self.shared.access.end_unless(
+            |identity, connection| permits(identity, connection) && trusts(identity),
+            |identity| config.permits_some(identity) && trusts(identity),
+        ))
     }
 
     /// The addresses that are listened on, with the ports that were taken where 0 was asked for.

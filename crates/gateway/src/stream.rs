@@ -8,11 +8,16 @@ use link::LinkStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::ssh::Tunnel;
+
 /// A client's or an upstream's byte stream.
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    ServerTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// In a channel of a client's SSH connection.
+    Tunnel(Tunnel),
+    /// TLS with a client, over whatever it came.
+    ServerTls(Box<tokio_rustls::server::TlsStream<Stream>>),
     ClientTls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// Through an outpost.
     Link(LinkStream),
@@ -26,7 +31,22 @@ impl Stream {
         match self {
             Self::Link(stream) => stream.is_lost(),
             Self::LinkTls(stream) => stream.get_ref().0.is_lost(),
-            Self::Tcp(_) | Self::Unix(_) | Self::ServerTls(_) | Self::ClientTls(_) => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Tunnel(_) | Self::ServerTls(_) | Self::ClientTls(_) => false,
+        }
+    }
+
+    /// The first byte that comes from a client, which is still to be read; none if it ends. Cancel safe.
+    pub(crate) async fn peek(&mut self) -> io::Result<Option<u8>> {
+        match self {
+            Self::Tcp(stream) => {
+                let mut first = [0];
+                let count = stream.peek(&mut first).await?;
+                Ok(first.first().copied().filter(|_| count > 0))
+            }
+            Self::Tunnel(stream) => Ok(stream.peek().await),
+            Self::Unix(_) | Self::ServerTls(_) | Self::ClientTls(_) | Self::Link(_) | Self::LinkTls(_) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
         }
     }
 }
@@ -36,6 +56,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tunnel(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ServerTls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::ClientTls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Link(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -49,6 +70,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tunnel(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::ServerTls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::ClientTls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Link(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -60,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tunnel(stream) => Pin::new(stream).poll_flush(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_flush(cx),
             Self::ClientTls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Link(stream) => Pin::new(stream).poll_flush(cx),
@@ -71,6 +94,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tunnel(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ServerTls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::ClientTls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Link(stream) => Pin::new(stream).poll_shutdown(cx),

@@ -79,25 +79,38 @@ impl Drop for Running {
     }
 }
 
+/// A connection's place on its worker.
+pub(crate) struct Seat {
+    /// The worker's gate to the record.
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) running: Running,
+}
+
+impl Seat {
+    /// One more on the same worker.
+    pub(crate) fn beside(&self) -> Self {
+        Self { gate: self.gate.clone(), running: self.running.join() }
+    }
+}
+
 /// Runs one worker until its arrivals end and its sessions are over.
 pub(crate) async fn run(shared: Arc<Shared>, number: usize, mut arrivals: mpsc::Receiver<Arrival>) {
-    let running = Running::default();
-    let gate = Arc::new(shared.recorder.gate());
+    let seat = Seat { gate: Arc::new(shared.recorder.gate()), running: Running::default() };
     let (sessions, links) = (TaskTracker::new(), TaskTracker::new());
     let closing = CancellationToken::new();
     outposts::on_worker(number);
-    let turning = tokio::spawn(turn(gate.clone(), running.join()));
+    let turning = tokio::spawn(turn(seat.beside()));
     while let Some(arrival) = arrivals.recv().await {
         let Ok(stream) = TcpStream::from_std(arrival.stream) else {
             continue;
         };
         match arrival.port {
             Port::Postgres => {
-                let serving = postgres::serve(shared.clone(), gate.clone(), running.join(), stream, arrival.peer);
+                let serving = postgres::serve(shared.clone(), seat.beside(), stream, arrival.peer);
                 sessions.spawn(shared.sessions.track_future(serving));
             }
             Port::Ssh => {
-                let serving = ssh::serve(shared.clone(), gate.clone(), stream, arrival.peer);
+                let serving = ssh::serve(shared.clone(), seat.beside(), stream, arrival.peer);
                 sessions.spawn(shared.sessions.track_future(serving));
             }
             Port::Outposts => {
@@ -118,7 +131,7 @@ pub(crate) async fn run(shared: Arc<Shared>, number: usize, mut arrivals: mpsc::
 
 /// Once per turn of the event loop in which a session waits for the record: writes what all of
 /// them appended in that turn, and lets them go on as it becomes safe.
-async fn turn(gate: Arc<Gate>, running: Running) {
+async fn turn(Seat { gate, running }: Seat) {
     poll_fn(|cx| {
         gate.set_turn_waker(cx.waker());
         gate.turn(running.lone());

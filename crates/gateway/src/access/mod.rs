@@ -58,6 +58,8 @@ struct Inner {
     passkeys: Passkeys,
     live: Arc<Live>,
     shows: Arc<Shows>,
+    /// Who has come over SSH, with a session or without, and may go on from here.
+    passed: Arc<Live>,
     throttle: Throttle,
     mock_key: [u8; 32],
     issuers: RwLock<Option<Arc<Issuers>>>,
@@ -191,6 +193,7 @@ impl Access {
             passkeys,
             live: Arc::default(),
             shows: Arc::default(),
+            passed: Arc::default(),
             throttle: Throttle::default(),
             mock_key,
             issuers: RwLock::default(),
@@ -264,7 +267,9 @@ impl Access {
         // First the door, then who is inside: whoever comes in between finds it closed.
         let written = inner.revoked.insert(SystemClock.now(), entry(LockedOut { sessions: 0, tokens: 0 }));
         let taken = inner.tokens.revoke_all(identity);
-        let sessions = inner.live.end(|who, _| (who.name == *identity).then_some(SessionEnd::Revoked));
+        let revoked = |who: &Identity, _: &str| (who.name == *identity).then_some(SessionEnd::Revoked);
+        let sessions = inner.live.end(revoked);
+        inner.passed.end(revoked);
         let done = LockedOut { sessions, tokens: u64::try_from(taken.len()).unwrap_or(u64::MAX) };
         let noted = self.note(GatewayEntry::Revocation(entry(done)));
         let noted = noted.and_then(|()| self.note_taken(taken));
@@ -460,9 +465,25 @@ impl Access {
         if self.is_revoked(&identity.name) { Err(NotEntered::Revoked) } else { Ok(entered) }
     }
 
-    /// Ends the sessions that a change of the configuration no longer permits.
-    pub(crate) fn end_unless(&self, permitted: impl Fn(&Identity, &str) -> bool) -> u64 {
-        self.0.live.end(|identity, connection| (!permitted(identity, connection)).then_some(SessionEnd::NotPermitted))
+    /// Counts somebody in who has come over SSH.
+    pub(crate) fn pass(&self, identity: &Arc<Identity>, source: IpAddr, max: usize) -> Result<Entered, NotEntered> {
+        // They have no session; this tells one of them from another.
+        let one = SessionId::from_bytes(crate::random::bytes());
+        let (passed, _) = self.0.passed.enter(one, identity, "", source, max).ok_or(NotEntered::Limit)?;
+        if self.is_revoked(&identity.name) { Err(NotEntered::Revoked) } else { Ok(passed) }
+    }
+
+    /// Ends the sessions that a change of the configuration no longer permits, and sends away who may use nothing any more.
+    /// Says how many sessions those are.
+    pub(crate) fn end_unless(
+        &self,
+        permitted: impl Fn(&Identity, &str) -> bool,
+        welcome: impl Fn(&Identity) -> bool,
+    ) -> u64 {
+        let not = SessionEnd::NotPermitted;
+        let ended = self.0.live.end(|identity, connection| (!permitted(identity, connection)).then_some(not));
+        self.0.passed.end(|identity, _| (!welcome(identity)).then_some(not));
+        ended
     }
 
     /// How long a source has to wait before it may try again.

@@ -13,6 +13,7 @@ use policy::{Request, Ruling, Target, TargetParts};
 use store::{GatewayEntry, IntentDraft, OutcomeDraft, SessionStart};
 use wire::postgres::tap;
 
+use super::Route;
 use super::greet::Client;
 use super::session::Said;
 use crate::config::Connection;
@@ -191,7 +192,10 @@ pub(crate) fn session_open(
         connection: connection.name.clone(),
         database: Some(Label::new(database.as_bytes())),
         upstream_user: connection.user.clone(),
-        protocol: format!("postgres 3.{}", client.minor),
+        protocol: match client.route {
+            Route::Straight => format!("postgres 3.{}", client.minor),
+            Route::Tunnel(_) => format!("postgres 3.{} over ssh 2.0", client.minor),
+        },
         client: client.peer.to_string(),
         tls: client.tls.map(str::to_owned),
         claims: claims.map(|(name, value)| Claim { name: Label::new(name), value: Label::new(value) }).collect(),

@@ -14,12 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::{ChannelBinding, Identity, ProofMethod};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use wire::postgres::message;
 use wire::postgres::startup::{CancelKey, First, Startup, StartupError, parse_first};
 use zeroize::Zeroizing;
 
+use super::Route;
 use crate::access::{self, Access, NotProven, Proven};
 use crate::config::{Config, Plaintext};
 use crate::random;
@@ -51,6 +51,7 @@ pub(crate) enum Greeted {
 pub(crate) struct Client {
     pub(crate) stream: Stream,
     pub(crate) peer: SocketAddr,
+    pub(crate) route: Route,
     pub(crate) tls: Option<&'static str>,
     pub(crate) startup: Startup,
     pub(crate) identity: Arc<Identity>,
@@ -88,12 +89,15 @@ pub(crate) enum GreetError {
 /// Takes a connection up to its proof of identity. The caller bounds the time. Not cancel safe:
 /// dropping it closes the socket.
 pub(crate) async fn greet(
-    tcp: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
+    route: Route,
     config: &Config,
     access: &Access,
 ) -> Result<Greeted, GreetError> {
-    let (mut stream, binding, tls, certificate, startup) = match secure(tcp, peer, config).await? {
+    let (mut stream, binding, tls, certificate, startup) = match secure(stream, plaintext(&route, peer, config), config)
+        .await?
+    {
         Secured::Cancel(key) => return Ok(Greeted::Cancel(key)),
         Secured::Startup { stream, binding, tls, certificate, startup } => (stream, binding, tls, certificate, startup),
     };
@@ -136,7 +140,8 @@ pub(crate) async fn greet(
                 Err((Reason::AuthenticationFailed, format!("password authentication failed for user \"{name}\""), None))
             }
         },
-        (None, Login::Token) if tls.is_none() => {
+        // SSH has encrypted what comes through a tunnel.
+        (None, Login::Token) if tls.is_none() && matches!(route, Route::Straight) => {
             let text = "OnRecord takes tokens over TLS only";
             let hint = "Set sslmode=verify-full (or at least require) in the client.";
             return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
@@ -162,7 +167,7 @@ pub(crate) async fn greet(
             return not_proven(&mut stream, reason, named(), &answer).await;
         }
     };
-    let client = Client { stream, peer, tls, startup, identity, only, asked, connection, database, minor };
+    let client = Client { stream, peer, route, tls, startup, identity, only, asked, connection, database, minor };
     Ok(Greeted::Client(Box::new(client)))
 }
 
@@ -257,14 +262,30 @@ enum Secured {
     },
 }
 
+/// Whether a client may do without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WithoutTls {
+    Allowed,
+    Refused,
+}
+
+fn plaintext(route: &Route, peer: SocketAddr, config: &Config) -> WithoutTls {
+    let allowed = match (route, config.plaintext) {
+        // It is no plaintext: SSH encrypts it as TLS would.
+        (Route::Tunnel(_), _) | (Route::Straight, Plaintext::Always) => true,
+        (Route::Straight, Plaintext::Loopback) => peer.ip().to_canonical().is_loopback(),
+        (Route::Straight, Plaintext::Never) => false,
+    };
+    if allowed { WithoutTls::Allowed } else { WithoutTls::Refused }
+}
+
 /// Answers SSLRequest and GSSENCRequest, each at most once, and reads the startup message.
-async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result<Secured, GreetError> {
-    let mut first = [0u8; 1];
-    if tcp.peek(&mut first).await? == 0 {
+async fn secure(mut stream: Stream, without: WithoutTls, config: &Config) -> Result<Secured, GreetError> {
+    let Some(first) = stream.peek().await? else {
         return Err(GreetError::Refused(Reason::ClosedEarly));
-    }
-    if first == [0x16] {
-        let stream = accept_tls(tcp, config).await?;
+    };
+    if first == 0x16 {
+        let stream = accept_tls(stream, config).await?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN_POSTGRESQL) {
             return Err(GreetError::Refused(Reason::Malformed));
         }
@@ -272,25 +293,21 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
     }
     let mut gss_asked = false;
     loop {
-        match read_first(&mut tcp).await? {
+        match read_first(&mut stream).await? {
             First::Tls => {
-                tcp.write_all(b"S").await?;
-                let stream = accept_tls(tcp, config).await?;
+                stream.write_all(b"S").await?;
+                stream.flush().await?;
+                let stream = accept_tls(stream, config).await?;
                 return over_tls(stream, config).await;
             }
             First::Gss if !gss_asked => {
                 gss_asked = true;
-                tcp.write_all(b"N").await?;
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
             }
             First::Cancel(key) => return Ok(Secured::Cancel(key)),
             First::Start(startup) => {
-                let mut stream = Stream::Tcp(tcp);
-                let allowed = match config.plaintext {
-                    Plaintext::Always => true,
-                    Plaintext::Loopback => peer.ip().to_canonical().is_loopback(),
-                    Plaintext::Never => false,
-                };
-                if !allowed {
+                if without == WithoutTls::Refused {
                     let text = "OnRecord takes connections over TLS only";
                     let hint = "Set sslmode=verify-full (or at least require) in the client.";
                     return refuse(&mut stream, Reason::PlaintextRefused, "28000", text, Some(hint)).await;
@@ -304,14 +321,14 @@ async fn secure(mut tcp: TcpStream, peer: SocketAddr, config: &Config) -> Result
     }
 }
 
-async fn accept_tls(tcp: TcpStream, config: &Config) -> Result<tokio_rustls::server::TlsStream<TcpStream>, GreetError> {
-    TlsAcceptor::from(config.tls.config.clone()).accept(tcp).await.map_err(|_| GreetError::Refused(Reason::Malformed))
+async fn accept_tls(stream: Stream, config: &Config) -> Result<tokio_rustls::server::TlsStream<Stream>, GreetError> {
+    TlsAcceptor::from(config.tls.config.clone())
+        .accept(stream)
+        .await
+        .map_err(|_| GreetError::Refused(Reason::Malformed))
 }
 
-async fn over_tls(
-    mut stream: tokio_rustls::server::TlsStream<TcpStream>,
-    config: &Config,
-) -> Result<Secured, GreetError> {
+async fn over_tls(mut stream: tokio_rustls::server::TlsStream<Stream>, config: &Config) -> Result<Secured, GreetError> {
     let version = match stream.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
@@ -375,6 +392,7 @@ where
     let answer = message::error_response("FATAL", code, &text, None);
     // The client may be gone; the reason is counted either way.
     let _ = stream.write_all(&answer).await;
+    let _ = stream.flush().await;
     GreetError::Refused(Reason::Malformed)
 }
 

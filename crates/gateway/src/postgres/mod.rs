@@ -1,4 +1,4 @@
-//! PostgreSQL: from an accepted socket to the end of its session.
+//! PostgreSQL: from an accepted socket, or a tunnel through SSH, to the end of its session.
 
 mod cancel;
 mod downstream;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use link::LinkStream;
 use model::{CancelResult, SessionEnd};
-use store::{Gate, Level, Opening, RecordError, SessionClosing, SessionLog};
+use store::{Level, Opening, RecordError, SessionClosing, SessionLog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wire::postgres::message;
@@ -26,7 +26,9 @@ use crate::access::{Entered, NotEntered};
 use crate::config::{Config, Connection, Limits};
 use crate::outposts::OpenError;
 use crate::refusals::{Named, Reason};
-use crate::worker::Running;
+use crate::ssh::Tunnel;
+use crate::stream::Stream;
+use crate::worker::Seat;
 use downstream::Downstream;
 use greet::{Client, GreetError, Greeted};
 use login::{LoggedIn, LoginError};
@@ -48,24 +50,63 @@ const NAMES_MAX: usize = 65_536;
 /// Texts of prepared statements of one session, bytes.
 const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The way by which a client has come.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Straight, to where PostgreSQL is listened for.
+    Straight,
+    /// Through an SSH connection, which encrypts it, and to these connections only.
+    Tunnel(Vec<String>),
+}
+
+impl Route {
+    /// Whether it leads to this connection.
+    fn leads_to(&self, connection: &str) -> bool {
+        match self {
+            Self::Straight => true,
+            Self::Tunnel(connections) => connections.iter().any(|name| name == connection),
+        }
+    }
+}
+
 /// Serves one accepted connection to its end. Dropping it closes its sockets.
-pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running, tcp: TcpStream, peer: SocketAddr) {
-    let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
-        shared.refuse(Reason::Limit, peer);
-        let text = "OnRecord has reached its limit of connections";
-        let _ = tcp.try_write(&message::error_response("FATAL", "53300", text, None));
-        return;
-    };
+pub(crate) async fn serve(shared: Arc<Shared>, seat: Seat, tcp: TcpStream, peer: SocketAddr) {
     if tcp.set_nodelay(true).is_err() {
         return;
     }
     crate::keepalive(&tcp);
+    answer(shared, seat, Stream::Tcp(tcp), peer, Route::Straight).await;
+}
+
+/// Serves what comes through an SSH connection from there, on its way to these connections. It counts as a connection of
+/// its own.
+pub(crate) async fn serve_tunnel(
+    shared: Arc<Shared>,
+    seat: Seat,
+    tunnel: Tunnel,
+    peer: SocketAddr,
+    connections: Vec<String>,
+) {
+    answer(shared, seat, Stream::Tunnel(tunnel), peer, Route::Tunnel(connections)).await;
+}
+
+async fn answer(shared: Arc<Shared>, seat: Seat, mut stream: Stream, peer: SocketAddr, route: Route) {
+    let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
+        shared.refuse(Reason::Limit, peer);
+        let text = "OnRecord has reached its limit of connections";
+        let telling = async {
+            stream.write_all(&message::error_response("FATAL", "53300", text, None)).await?;
+            stream.flush().await
+        };
+        let _ = tokio::time::timeout(LINGER_MAX, telling).await;
+        return;
+    };
     let config = shared.config();
     let failures_max = config.limits.failed_logins_per_minute_max;
     if let Some(wait) = shared.access.wait(peer.ip(), failures_max) {
-        return throttled(&shared, tcp, peer, wait).await;
+        return throttled(&shared, stream, peer, wait).await;
     }
-    let greeting = greet::greet(tcp, peer, &config, &shared.access);
+    let greeting = greet::greet(stream, peer, route, &config, &shared.access);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(config.limits.authentication_max, greeting) => greeted,
         () = shared.stopping.cancelled() => return shared.refuse(Reason::GatewayStopping, peer),
@@ -76,30 +117,34 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, running: Running
         Ok(Err(GreetError::Refused(reason))) => shared.refuse(reason, peer),
         Ok(Err(GreetError::NotProven { reason, named })) => shared.refuse_named(reason, peer, named),
         Ok(Ok(Greeted::Cancel(key))) => cancel(&shared, &key, peer).await,
-        Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, &config, gate, running, *client)).await,
+        Ok(Ok(Greeted::Client(client))) => Box::pin(open(&shared, &config, seat, *client)).await,
     }
 }
 
 /// Turns away a source that has failed too often. It learns nothing that depends on what it would have said.
-async fn throttled(shared: &Shared, mut tcp: TcpStream, peer: SocketAddr, wait: Duration) {
+async fn throttled(shared: &Shared, mut stream: Stream, peer: SocketAddr, wait: Duration) {
     shared.refuse(Reason::Throttled, peer);
     let (text, hint) = greet::throttled(wait);
     let answer = message::error_response("FATAL", "53300", &text, Some(hint));
     let telling = async {
         // An SSLRequest is eight bytes, and its answer may be an error in the clear.
         let mut first = [0; 8];
-        tcp.read_exact(&mut first).await?;
-        tcp.write_all(&answer).await?;
-        tcp.shutdown().await?;
+        stream.read_exact(&mut first).await?;
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
         let mut rest = [0; 512];
-        while tcp.read(&mut rest).await? > 0 {}
+        while stream.read(&mut rest).await? > 0 {}
         std::io::Result::Ok(())
     };
     let _ = tokio::time::timeout(LINGER_MAX, telling).await;
 }
 
 /// From a proven identity to a session, or to a refusal in words.
-async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, running: Running, mut client: Client) {
+async fn open(shared: &Arc<Shared>, config: &Arc<Config>, seat: Seat, mut client: Client) {
+    if !client.route.leads_to(&client.connection) {
+        let (text, hint) = elsewhere(config, &client);
+        return turn_away(shared, &mut client, Reason::NotPermitted, "3D000", &text, Some(&hint)).await;
+    }
     let known = config.connections.get(&client.connection).filter(|known| client.may_open(&known.name));
     let database = known.and_then(|connection| connection.database_for(client.database.as_deref()));
     let identity = client.identity.clone();
@@ -139,8 +184,7 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
     };
     shared.totals.sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let limits = &config.limits;
-    start(shared, limits, gate, running, client, connection, carried, &database, admission, entered, log, opening)
-        .await;
+    start(shared, limits, seat, client, connection, carried, &database, admission, entered, log, opening).await;
     shared.totals.sessions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
@@ -150,8 +194,7 @@ async fn open(shared: &Arc<Shared>, config: &Arc<Config>, gate: Arc<Gate>, runni
 async fn start(
     shared: &Arc<Shared>,
     limits: &Limits,
-    gate: Arc<Gate>,
-    running: Running,
+    Seat { gate, running }: Seat,
     mut client: Client,
     connection: &Arc<Connection>,
     carried: Option<LinkStream>,
@@ -276,6 +319,25 @@ async fn turn_away(shared: &Shared, client: &mut Client, reason: Reason, code: &
     let named = Named::new(client.startup.user().unwrap_or_default(), client.asked.as_bytes());
     shared.refuse_named(reason, client.peer, named);
     farewell(client, &message::error_response("FATAL", code, text, hint)).await;
+}
+
+/// What a client is told that came through a tunnel to another connection.
+fn elsewhere(config: &Config, client: &Client) -> (String, String) {
+    let identity = &client.identity;
+    let may = |name: &str| client.may_open(name) && config.permits(identity, name);
+    let leads = match &client.route {
+        Route::Straight => Vec::new(),
+        // What its owner may use need not be what this client may.
+        Route::Tunnel(connections) => connections.iter().map(String::as_str).filter(|name| may(name)).collect(),
+    };
+    let hint = match leads.as_slice() {
+        [] => format!("It leads to no connection that {} may use.", identity.name),
+        names => format!(
+            "The database name selects the connection: NAME or NAME/DATABASE. NAME is {} here.",
+            names.join(" or ")
+        ),
+    };
+    (format!("this SSH tunnel does not lead to connection \"{}\"", client.connection), hint)
 }
 
 /// The resource is behind an outpost, and there is no way through one.

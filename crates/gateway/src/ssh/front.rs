@@ -17,25 +17,25 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
-use store::Gate;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::session::{Ending, OpeningParts, Parts, Session};
+use super::session::{self, Ending, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
-use super::{Where, certificates, entries, keys, program, upstream};
-use crate::Shared;
+use super::{Where, certificates, entries, keys, program, tunnel, upstream};
 use crate::access::{NotProven, Proven};
 use crate::config::{Address, Config, Host, Terminals};
 use crate::refusals::{Named, Reason};
+use crate::worker::Seat;
+use crate::{Shared, postgres};
 
 /// Channels of one connection at a time.
 const CHANNELS_MAX: usize = 128;
 /// Channels of one connection in which somebody goes on from here, at a time: each is a connection of its own.
-const JUMPS_MAX: usize = 16;
+const WAYS_ON_MAX: usize = 16;
 /// Channels of one connection in all: the library keeps a little of each until the connection ends.
 const CHANNELS_TOTAL_MAX: usize = 100_000;
 /// OpenSSH's client cuts a longer password off here, bytes.
@@ -51,18 +51,20 @@ pub(super) enum Error {
 /// What both the connection's task and who watches over it know.
 pub(super) struct State {
     proven: AtomicBool,
+    /// Whether there is a database that whoever has proven something may use.
+    may_forward: AtomicBool,
     refused: AtomicBool,
     session: Mutex<Option<Arc<Session>>>,
     end: watch::Sender<Option<SessionEnd>>,
     programs: TaskTracker,
-    /// What waits for the session to be ended from outside.
+    /// What waits for the session, or whoever has come, to be ended from outside.
     watching: TaskTracker,
     /// Nobody watches over the connection any more.
     over: CancellationToken,
     /// Channels that the connection has had.
     total: AtomicUsize,
     /// Channels in which somebody goes on from here.
-    jumps: Arc<AtomicUsize>,
+    ways_on: Arc<AtomicUsize>,
     channels: Arc<AtomicUsize>,
 }
 
@@ -70,6 +72,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             proven: AtomicBool::new(false),
+            may_forward: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             session: Mutex::default(),
             end: watch::Sender::new(None),
@@ -77,7 +80,7 @@ impl Default for State {
             watching: TaskTracker::new(),
             over: CancellationToken::new(),
             total: AtomicUsize::new(0),
-            jumps: Arc::default(),
+            ways_on: Arc::default(),
             channels: Arc::default(),
         }
     }
@@ -89,6 +92,11 @@ impl State {
         self.proven.load(Ordering::Relaxed)
     }
 
+    /// Whether somebody may go on from here to a database.
+    pub(super) fn may_forward(&self) -> bool {
+        self.may_forward.load(Ordering::Relaxed)
+    }
+
     /// Whether a refusal has been counted already.
     pub(super) fn was_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
@@ -96,7 +104,7 @@ impl State {
 
     /// Whether nothing goes on over the connection: no session, and nobody on the way through.
     pub(super) fn is_unused(&self) -> bool {
-        self.session().is_none() && self.jumps.load(Ordering::Relaxed) == 0
+        self.session().is_none() && self.ways_on.load(Ordering::Relaxed) == 0
     }
 
     /// Lets nothing more be opened once what is given is dropped.
@@ -113,7 +121,10 @@ impl State {
     pub(super) async fn finish(&self, why: SessionEnd) {
         self.over.cancel();
         let session = self.session().take();
-        let Some(session) = session else { return };
+        let Some(session) = session else {
+            self.watching.close();
+            return self.watching.wait().await;
+        };
         match why {
             // What runs notices by itself that its client is gone, and is given time for its outcome.
             SessionEnd::ClientClosed | SessionEnd::ClientGone | SessionEnd::Idle | SessionEnd::Violation => {}
@@ -165,7 +176,7 @@ pub(super) fn goodbye(why: SessionEnd) -> &'static str {
 pub(super) struct Front {
     shared: Arc<Shared>,
     config: Arc<Config>,
-    gate: Arc<Gate>,
+    seat: Seat,
     peer: SocketAddr,
     valve: Arc<Valve>,
     state: Arc<State>,
@@ -174,6 +185,8 @@ pub(super) struct Front {
     asked: String,
     /// Why its token was not accepted, until it has been told.
     why: Option<String>,
+    /// Whether it may go on from here, as far as that depends on who it is.
+    passed: bool,
     /// Why there is no session.
     failure: Option<Arc<str>>,
     /// Channels in which something was started.
@@ -186,14 +199,27 @@ impl Front {
     pub(super) fn new(
         shared: Arc<Shared>,
         config: Arc<Config>,
-        gate: Arc<Gate>,
+        seat: Seat,
         peer: SocketAddr,
         valve: Arc<Valve>,
         state: Arc<State>,
         host: Option<Arc<Host>>,
     ) -> Self {
-        let (proven, asked, why, failure) = (None, String::new(), None, None);
-        Self { shared, config, gate, peer, valve, state, proven, asked, why, failure, started: HashSet::new(), host }
+        Self {
+            shared,
+            config,
+            seat,
+            peer,
+            valve,
+            state,
+            proven: None,
+            asked: String::new(),
+            why: None,
+            passed: false,
+            failure: None,
+            started: HashSet::new(),
+            host,
+        }
     }
 
     fn destination(&self) -> Destination<'_> {
@@ -207,25 +233,61 @@ impl Front {
         Named::new(self.asked.as_bytes(), self.destination().connection.as_bytes())
     }
 
-    /// The host that a client wants to reach by way of the gateway, by the name of its connection or its address. There is
-    /// no way on from there.
-    fn beyond(&self, name: &str, port: u32) -> Option<Arc<Host>> {
-        let proven = self.proven.as_ref().filter(|_| self.host.is_none())?;
-        let identity = &proven.identity;
-        if self.shared.access.is_revoked(&identity.name) {
+    /// What a client wants to reach by way of the gateway, by the name of a connection or an address. There is no way on from
+    /// a host.
+    fn beyond(&self, name: &str, port: u32) -> Option<Beyond> {
+        let proven = self.proven.as_ref().filter(|_| self.passed)?;
+        let (identity, config) = (&proven.identity, self.shared.config());
+        if self.shared.access.is_revoked(&identity.name) || !self.shared.access.still_trusts(identity, &config) {
             return None;
         }
-        let may = |host: &&Arc<Host>| {
-            proven.may_open(&host.name) && host.grants.admit(&identity.name, &identity.groups).is_some()
-        };
-        let at = |host: &Host| match &host.address {
+        let may = |connection: &str| proven.may_open(connection) && config.permits(identity, connection);
+        if let Some(host) = config.hosts.get(name).filter(|_| may(name)) {
+            return Some(Beyond::Host(host.clone()));
+        }
+        if config.connections.contains_key(name) && may(name) {
+            return Some(Beyond::Databases(vec![name.to_owned()]));
+        }
+        let at = |address: &Address| match address {
             Address::Tcp { host, port: its } => host == name && u32::from(*its) == port,
             Address::Unix(_) => false,
         };
-        let config = self.shared.config();
-        let hosts = &config.hosts;
-        let found = hosts.get(name).filter(may).or_else(|| hosts.values().filter(may).find(|host| at(host)));
-        found.cloned()
+        if let Some(host) = config.hosts.values().find(|host| at(&host.address) && may(&host.name)) {
+            return Some(Beyond::Host(host.clone()));
+        }
+        let databases = config.connections.values().filter(|known| at(&known.address) && may(&known.name));
+        let names: Vec<_> = databases.map(|known| known.name.clone()).collect();
+        (!names.is_empty()).then_some(Beyond::Databases(names))
+    }
+
+    /// Whether there is a database that whoever comes may use.
+    fn may_forward(&self) -> bool {
+        let Some(proven) = self.proven.as_ref().filter(|_| self.host.is_none()) else { return false };
+        let mut names = self.config.connections.keys();
+        names.any(|name| proven.may_open(name) && self.config.permits(&proven.identity, name))
+    }
+
+    /// Counts whoever has come in, with a session or without: so many come at a time, and all that goes over this connection
+    /// ends when they are locked out.
+    fn pass(&mut self) {
+        let Some(proven) = self.proven.as_ref().filter(|_| self.host.is_none()) else { return };
+        let max = self.config.limits.connections_per_identity_max;
+        let mut passed = match self.shared.pass(&proven.identity, self.peer, max) {
+            Ok(passed) => passed,
+            Err(not) => {
+                self.failure = Some(not.for_client(&proven.identity.name, &self.asked, max).into());
+                return self.shared.refuse_named(not.reason(), self.peer, self.named());
+            }
+        };
+        self.passed = true;
+        self.state.may_forward.store(self.may_forward(), Ordering::Relaxed);
+        let (end, over) = (self.state.end.clone(), self.state.over.clone());
+        self.state.watching.spawn(async move {
+            tokio::select! {
+                why = &mut passed.ended => session::end(&end, why.unwrap_or(SessionEnd::GatewayFault)),
+                () = over.cancelled() => {}
+            }
+        });
     }
 
     /// Whether it asks for a host that there is, with a credential for that.
@@ -341,7 +403,7 @@ impl Front {
         let (log, opening) = opened.map_err(|error| not_recorded(&error))?;
         let session = Arc::new(Session::new(Parts {
             shared: shared.clone(),
-            gate: self.gate.clone(),
+            gate: self.seat.gate.clone(),
             admission,
             host: host.clone(),
             identity: identity.clone(),
@@ -378,6 +440,13 @@ impl Front {
         });
         Ok(())
     }
+}
+
+/// What a client wants to reach by way of the gateway, which answers in its place.
+enum Beyond {
+    Host(Arc<Host>),
+    /// The PostgreSQL connections that there are of that name, or at that address.
+    Databases(Vec<String>),
 }
 
 /// Where a user name says that its client wants to go.
@@ -489,6 +558,7 @@ impl Handler for Front {
     }
 
     async fn auth_succeeded(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        self.pass();
         if self.comes_to_a_host() {
             self.begin(connection).await;
         }
@@ -618,8 +688,8 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         _connection: &mut Connection,
     ) -> Result<(), Error> {
-        let jump = Slot::take(&self.state.jumps, JUMPS_MAX);
-        let (Some(slot), Some(jump)) = (self.state.slot(), jump) else {
+        let way_on = Slot::take(&self.state.ways_on, WAYS_ON_MAX);
+        let (Some(slot), Some(way_on)) = (self.state.slot(), way_on) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -631,13 +701,16 @@ impl Handler for Front {
             return Ok(());
         };
         reply.accept().await;
-        let at = Where { names: vec![host.to_owned()], host: Some(beyond) };
-        let (shared, config, gate) = (self.shared.clone(), self.shared.config(), self.gate.clone());
-        let jumping = super::jump(shared, config, gate, channel, self.valve.clone(), self.peer, at);
+        let (shared, seat, peer) = (self.shared.clone(), self.seat.beside(), self.peer);
+        let (valve, names) = (self.valve.clone(), vec![host.to_owned()]);
         // It ends with this connection, whose channel carries it, or when the gateway stops, which waits for it.
         tokio::spawn(self.shared.sessions.track_future(async move {
-            jumping.await;
-            drop((slot, jump));
+            tunnel::serve(channel, valve, |tunnel| match beyond {
+                Beyond::Host(host) => super::jump(shared, seat, tunnel, peer, Where { names, host: Some(host) }),
+                Beyond::Databases(names) => Box::pin(postgres::serve_tunnel(shared, seat, tunnel, peer, names)),
+            })
+            .await;
+            drop((slot, way_on));
         }));
         Ok(())
     }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! client ─ ssh ─▶ Front (who, where to) ─▶ session ─▶ program, one per channel ─▶ upstream ─ ssh ─▶ host
-//!                   └─ direct-tcpip (`ssh -J`) ─ ssh ─▶ another Front, whose host is known
+//!                   ├─ direct-tcpip (`ssh -J`) ─ ssh ─▶ another Front, whose host is known
+//!                   └─ direct-tcpip (`ssh -L`) ─▶ `postgres`, as where that is listened for
 //! ```
 //!
 //! The gateway ends SSH on both sides (crate `russh`): it has the host's credential, and the client has none. What is
-//! carried are commands (`exec`), the subsystem `sftp`, and shells where the connection allows them; agents, X11 and other
-//! forwarding are refused.
+//! carried are commands (`exec`), the subsystem `sftp`, shells where the connection allows them, and clients of databases
+//! that are connections; agents, X11 and other forwarding are refused.
 //!
 //! Sources: RFC 4251 to 4254; OpenSSH's PROTOCOL.
 
@@ -40,21 +41,20 @@ use std::time::Duration;
 use model::SessionEnd;
 use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
-use russh::server::Msg;
-use russh::{
-    Channel, Disconnect, Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server,
-};
-use store::Gate;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use russh::{Disconnect, Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::config::{Config, Host, SshKeys};
 use crate::refusals::Reason;
+use crate::stream::Stream;
+use crate::worker::Seat;
 use crate::{Shared, random};
 use certificates::Wanted;
 use front::Front;
-use tunnel::{Arrived, Tunnel};
-use valve::{Valve, Valved, Way};
+use valve::{Valve, Valved};
+
+pub(crate) use tunnel::Tunnel;
 
 /// Bytes that a peer may send in a channel before it is granted more.
 const WINDOW_BYTES: u32 = 2 << 20;
@@ -101,7 +101,7 @@ fn preferred() -> Preferred {
 }
 
 /// Serves one accepted connection to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(shared: Arc<Shared>, seat: Seat, mut tcp: TcpStream, peer: SocketAddr) {
     let Ok(_slot) = shared.slots.clone().try_acquire_owned() else {
         shared.refuse(Reason::Limit, peer);
         return;
@@ -123,17 +123,15 @@ pub(crate) async fn serve(shared: Arc<Shared>, gate: Arc<Gate>, mut tcp: TcpStre
         return;
     }
     let names = keys.names.clone();
-    carry(shared, config, gate, tcp, peer, Where { names, ..Where::default() }).await;
+    carry(shared, config, seat, Stream::Tcp(tcp), peer, Where { names, ..Where::default() }).await;
 }
 
 /// Answers, in the place of a host that a client wants to reach by way of the gateway (`ssh -J`), in a channel that it has
-/// opened over the connection with this valve. It counts as a connection of its own.
+/// opened. It counts as a connection of its own.
 fn jump(
     shared: Arc<Shared>,
-    config: Arc<Config>,
-    gate: Arc<Gate>,
-    channel: Channel<Msg>,
-    valve: Arc<Valve>,
+    seat: Seat,
+    tunnel: Tunnel,
     peer: SocketAddr,
     at: Where,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -142,18 +140,8 @@ fn jump(
             shared.refuse(Reason::Limit, peer);
             return;
         };
-        let (reader, writer) = channel.split();
-        let arrived = Arc::new(Arrived::new(valve));
-        let tunnel = Tunnel::new(arrived.clone(), writer.make_writer());
-        let pumping = async {
-            tunnel::pump(reader, &arrived).await;
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = carry(shared, config, gate, tunnel, peer, at) => {}
-            () = pumping => {}
-        }
-        let _ = writer.close().await;
+        let config = shared.config();
+        carry(shared, config, seat, Stream::Tunnel(tunnel), peer, at).await;
     })
 }
 
@@ -181,10 +169,7 @@ fn certificate(keys: &SshKeys, names: &[String]) -> Option<Certificate> {
 }
 
 /// Serves one connection to its end, over whatever carries it.
-async fn carry<S>(shared: Arc<Shared>, config: Arc<Config>, gate: Arc<Gate>, stream: S, peer: SocketAddr, at: Where)
-where
-    S: AsyncRead + AsyncWrite + Way + Unpin + Send + 'static,
-{
+async fn carry(shared: Arc<Shared>, config: Arc<Config>, seat: Seat, stream: Stream, peer: SocketAddr, at: Where) {
     let Some(keys) = &config.ssh else { return };
     let settings = server::Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-OnRecord")),
@@ -207,7 +192,7 @@ where
     let _cut = valve.cut_on_drop();
     let state = Arc::new(front::State::default());
     let _over = state.over_on_drop();
-    let front = Front::new(shared.clone(), config.clone(), gate, peer, valve.clone(), state.clone(), at.host);
+    let front = Front::new(shared.clone(), config.clone(), seat, peer, valve.clone(), state.clone(), at.host);
     let beginning = server::run_stream(Arc::new(settings), Valved::new(stream, valve), front);
     let running = tokio::select! {
         running = tokio::time::timeout(config.limits.authentication_max, beginning) => running,
@@ -228,8 +213,9 @@ where
             end = ending.wait() => break (end, false),
             () = shared.stopping.cancelled() => break (SessionEnd::GatewayStopped, false),
             () = &mut proving => {
-                // Who has proven something and does nothing with it counts for nobody.
-                if !state.is_proven() || state.is_unused() {
+                // Who has proven something and does nothing with it counts for nobody, but for a client that listens for
+                // others who want to reach a database.
+                if !state.is_proven() || (state.is_unused() && !state.may_forward()) {
                     shared.refuse(Reason::Timeout, peer);
                     return;
                 }

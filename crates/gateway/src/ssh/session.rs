@@ -99,6 +99,17 @@ pub(super) enum Ruled {
 /// Comes when a session ends, and says why.
 pub(super) struct Ending(watch::Receiver<Option<SessionEnd>>);
 
+/// Says that it is to end; what was said first counts.
+pub(super) fn end(end: &watch::Sender<Option<SessionEnd>>, why: SessionEnd) {
+    end.send_if_modified(|end| match end {
+        Some(_) => false,
+        None => {
+            *end = Some(why);
+            true
+        }
+    });
+}
+
 impl Ending {
     pub(super) fn of(end: &watch::Sender<Option<SessionEnd>>) -> Self {
         Self(end.subscribe())
@@ -242,13 +253,7 @@ impl Session {
 
     /// Ends it; what it was told first counts.
     pub(super) fn finish(&self, why: SessionEnd) {
-        self.end.send_if_modified(|end| match end {
-            Some(_) => false,
-            None => {
-                *end = Some(why);
-                true
-            }
-        });
+        end(&self.end, why);
     }
 
     /// Comes when it is ended from outside. Cancel safe.

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::stream::Stream;
 
@@ -38,24 +37,6 @@ struct State {
     writer: Option<Waker>,
     cut: bool,
     outpost_lost: bool,
-}
-
-/// What can be said of a stream that has ended.
-pub(super) trait Way {
-    /// Whether it ended because the outpost on the way did.
-    fn outpost_lost(&self) -> bool;
-}
-
-impl Way for TcpStream {
-    fn outpost_lost(&self) -> bool {
-        false
-    }
-}
-
-impl Way for Stream {
-    fn outpost_lost(&self) -> bool {
-        Self::outpost_lost(self)
-    }
 }
 
 impl State {
@@ -164,18 +145,18 @@ impl Drop for Starved {
 }
 
 /// A connection that is read only while its valve is open.
-pub(super) struct Valved<S> {
-    stream: S,
+pub(super) struct Valved {
+    stream: Stream,
     valve: Arc<Valve>,
 }
 
-impl<S> Valved<S> {
-    pub(super) fn new(stream: S, valve: Arc<Valve>) -> Self {
+impl Valved {
+    pub(super) fn new(stream: Stream, valve: Arc<Valve>) -> Self {
         Self { stream, valve }
     }
 }
 
-impl<S: AsyncRead + Way + Unpin> AsyncRead for Valved<S> {
+impl AsyncRead for Valved {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(self.valve.poll_open(cx))?;
         let before = buf.filled().len();
@@ -187,7 +168,7 @@ impl<S: AsyncRead + Way + Unpin> AsyncRead for Valved<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Valved<S> {
+impl AsyncWrite for Valved {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.valve.check_uncut(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)

@@ -137,7 +137,7 @@ impl Api {
         }
     }
 
-    /// A certificate for the public half of an SSH key, for these connections or all of SSH that there are for its owner.
+    /// A certificate for the public half of an SSH key, for these connections or all that there are for its owner.
     ///
     /// # Errors
     /// The gateway cannot be asked, or refuses.

@@ -41,7 +41,7 @@ pub struct LoginArgs {
     /// Where the key goes, and the certificate beside it [default: into the ssh-agent]
     #[arg(long, value_name = "FILE", requires = "ssh")]
     out: Option<PathBuf>,
-    /// The connections that the certificate opens [default: all that one may use over SSH]
+    /// The connections that the certificate opens [default: all that one may use]
     #[arg(long, value_name = "NAME", requires = "ssh")]
     connection: Vec<String>,
     /// How long the certificate holds, such as 15m or 1h [default: 15m, or what the gateway allows]
@@ -146,7 +146,12 @@ impl Issued<'_> {
         let who = console.look().paint(Tone::Strong, &single_line(text(told, "identity")));
         let what = format!("until {}: {}", text(told, "expires"), open.join(", "));
         console.line(&format!("{who} has a certificate {}", single_line(&what)))?;
-        let first = single_line(open.first().copied().unwrap_or_default());
+        let databases: Vec<_> = strings(told, "databases").collect();
+        let to = match (open.iter().find(|name| !databases.contains(name)), databases.first()) {
+            (Some(first), _) => format!("{}@{host}", single_line(first)),
+            (None, Some(first)) => format!("-N -L 5432:{}:5432 {host}", single_line(first)),
+            (None, None) => host.to_owned(),
+        };
         let with = match self.keeper {
             Keeper::Agent(_) => {
                 console.line("The ssh-agent keeps it with its key for as long.")?;
@@ -158,7 +163,7 @@ impl Issued<'_> {
                 format!("-i {} ", file.display())
             }
         };
-        console.line(&format!("Next: ssh {with}-p {port} {first}@{host}"))?;
+        console.line(&format!("Next: ssh {with}-p {port} {to}"))?;
         if let Some(line) = &known {
             console.line(&format!("The gateway's line for known_hosts: {}", single_line(line)))?;
         }

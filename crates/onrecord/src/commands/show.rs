@@ -416,8 +416,9 @@ pub(super) fn about_session(view: &SessionView, console: &mut Console) -> Result
     let database = words::database(open.database.as_ref());
     let database = format!("{}{database}, as {}", open.connection, open.upstream_user);
     facts.say("connection", &database)?;
-    let by = match (&open.tls, open.protocol.starts_with("ssh")) {
-        (Some(tls), _) => tls.as_str(),
+    let by = match (&open.tls, open.protocol.split(' ').any(|word| word == "ssh")) {
+        (Some(tls), true) => &format!("{tls} over SSH"),
+        (Some(tls), false) => tls,
         (None, true) => "over SSH",
         (None, false) => "without TLS",
     };

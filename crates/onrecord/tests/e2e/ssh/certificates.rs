@@ -25,18 +25,18 @@ run = "conversation:{claims.sid}"
 "#;
 
 /// A place whose gateway trusts an issuer.
-fn trusting(issuer: &Issuer) -> Place {
+pub(super) fn trusting(issuer: &Issuer) -> Place {
     let table = format!("[issuers.corp]\nissuer = \"{}\"\naudience = \"onrecord\"\n{RULES}", issuer.url());
     place_with("", "", &table)
 }
 
-fn token(issuer: &Issuer) -> String {
+pub(super) fn token(issuer: &Issuer) -> String {
     issuer.mint(json!({"aud": "onrecord", "sub": "bea", "act": {"sub": "deployer"}, "sid": "c-17"}))
 }
 
 impl Place {
     /// Changes the configuration, and waits until it is in force.
-    fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+    pub(super) fn reconfigure(&self, change: impl FnOnce(String) -> String) {
         let before = self.gateway.stderr().matches("read again and in force").count();
         let config = fs::read_to_string(self.gateway.config()).unwrap();
         fs::write(self.gateway.config(), change(config)).unwrap();
@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// `onrecord login --ssh`, with a home of its own.
-    fn login(&self, token: &str, args: &[&str]) -> Finished {
+    pub(super) fn login(&self, token: &str, args: &[&str]) -> Finished {
         let mut login = Command::new(env!("CARGO_BIN_EXE_onrecord"));
         login.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.home.path());
         login.env("ONRECORD_GATEWAY", self.gateway.api()).env("ONRECORD_CA", self.gateway.authority().ca());

@@ -1,12 +1,13 @@
 //! Commands over SSH: stock clients through the gateway to a real sshd, each with its exit status on the record.
 //!
 //! Here: the place that all of these tests have, who is let in, and commands. Files are in `files`, other programs than ssh in
-//! `programs`, break-glass in `glass`, shells in `shells`, what terminals showed in `replay`, who looks on in `watch`, and how it all ends, orderly or
-//! not, in `ends`.
+//! `programs`, break-glass in `glass`, shells in `shells`, databases by way of SSH in `forward`, what terminals showed in
+//! `replay`, who looks on in `watch`, and how it all ends, orderly or not, in `ends`.
 
 mod certificates;
 mod ends;
 mod files;
+mod forward;
 mod glass;
 mod jump;
 mod programs;
