@@ -267,8 +267,15 @@ impl<'a> Relay<'a> {
     }
 
     fn ended(&mut self) -> Ended {
-        let lost = self.link.valve.outpost_lost();
-        self.ended_for(if lost { Reason::OutpostLost } else { Reason::UpstreamGone })
+        let known = "Whether the command ended is not known.";
+        let (reason, text) = match (self.host_closed, self.link.valve.outpost_lost()) {
+            (true, _) => (Reason::UpstreamGone, "OnRecord: the host has not said how the command ended.".to_owned()),
+            (false, true) => {
+                (Reason::OutpostLost, format!("OnRecord: the outpost on the way to the host is gone. {known}"))
+            }
+            (false, false) => (Reason::UpstreamGone, format!("OnRecord: the connection to the host broke. {known}")),
+        };
+        Ended { text: Some(text), ..self.ended_for(reason) }
     }
 
     fn ended_for(&mut self, reason: Reason) -> Ended {
