@@ -26,7 +26,7 @@ use super::lines::{Ends, Lines, Shown};
 use super::program::{Client, Exit, STDERR};
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
-use super::valve::{STUCK_BYTES_MAX, Starved};
+use super::valve::Starved;
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
 pub(super) const STARVES_AFTER: Duration = Duration::from_millis(50);
@@ -191,7 +191,7 @@ impl<'a> Relay<'a> {
                 // Nobody is there to take what is on its way; what comes is written down all the same.
                 self.sent_down(Ok(()));
             }
-            if self.inbox.is_stuck() || self.down_bytes > STUCK_BYTES_MAX {
+            if self.inbox.is_stuck() || self.client.session().valve().is_too_much(self.down_bytes) {
                 self.close_host().await;
                 return Ok(Ended {
                     exit: None,
@@ -257,6 +257,7 @@ impl<'a> Relay<'a> {
     /// What is queued for a program that is over holds up nobody: neither end of it is waited for any more.
     pub(super) fn release(self) -> Released {
         self.link.valve.passed(self.down_bytes);
+        self.client.session().valve().paid(self.down_bytes);
         if let Some(send) = &self.up_sending {
             self.inbox.passed(send.bytes);
         }
@@ -302,6 +303,7 @@ impl<'a> Relay<'a> {
             Down::Out(data) | Down::Err(data) => data.len(),
         };
         self.link.valve.queue(bytes);
+        self.client.session().valve().owe(bytes);
         self.down_bytes += bytes;
         self.down.push_back(down);
     }
@@ -514,6 +516,7 @@ impl<'a> Relay<'a> {
     fn sent_down(&mut self, sent: Result<(), russh::Error>) {
         let Some(send) = self.down_sending.take() else { return };
         self.link.valve.passed(send.bytes);
+        self.client.session().valve().paid(send.bytes);
         self.down_bytes = self.down_bytes.saturating_sub(send.bytes);
         if sent.is_err() {
             self.inbox.close();
