@@ -108,14 +108,19 @@ impl Sshd {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// Stops it, and every session with it.
-    pub fn stop(&mut self) {
+    /// Ends every session of it, as a power cut would, and goes on.
+    pub fn drop_sessions(&self) {
         let children = process::run(Command::new("pgrep").arg("-P").arg(self.process.id().to_string()), "");
         for child in children.stdout.lines().filter_map(|line| line.trim().parse().ok()) {
             if let Some(pid) = rustix::process::Pid::from_raw(child) {
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
         }
+    }
+
+    /// Stops it, and every session with it.
+    pub fn stop(&mut self) {
+        self.drop_sessions();
         self.process.signal(Signal::TERM);
         self.process.wait();
     }

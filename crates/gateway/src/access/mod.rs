@@ -87,7 +87,7 @@ pub enum AccessError {
     #[error("session {0} is not live")]
     NotLive(SessionId),
     /// There is no such program, or it cannot be watched.
-    #[error("{0} is no running program, or too many watch it")]
+    #[error("{0} does not run, or not yet, or too many watch it")]
     NotRunning(CommandId),
     /// They sign no more, and that is not remembered, or not on the record.
     #[error("done, but that its passkeys are removed is not kept: {0}")]

@@ -32,6 +32,8 @@ const RULE_HANDLE: &str = "builtin:file-handle";
 const RULE_VERSION: &str = "builtin:file-version";
 /// The rule that refuses commands that are longer than is carried.
 const RULE_SIZE: &str = "builtin:message-size";
+/// A command that hosts read otherwise than it is written.
+const RULE_NUL: &str = "builtin:nul";
 
 /// What a client asks for, as policy and record see it.
 pub(super) struct Asked {
@@ -188,6 +190,7 @@ impl Asked {
             Via::Shell if shells == Shells::Refused => Some(RULE_SHELL),
             Via::Subsystem if self.text != b"sftp" => Some(RULE_SUBSYSTEM),
             _ if self.text.len() > text_bytes_max => Some(RULE_SIZE),
+            _ if self.text.contains(&0) => Some(RULE_NUL),
             _ => None,
         }
     }
@@ -202,6 +205,7 @@ impl Asked {
             RULE_SUBSYSTEM => {
                 format!("OnRecord does not carry the subsystem \"{}\".", String::from_utf8_lossy(&self.text))
             }
+            RULE_NUL => "OnRecord carries no command with a NUL in it: hosts end it there, or break off.".to_owned(),
             _ => format!("OnRecord carries no command of more than {} KiB.", COMMAND_BYTES_MAX / 1024),
         }
     }

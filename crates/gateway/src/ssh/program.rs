@@ -38,8 +38,9 @@ const ENV_MAX: usize = 64;
 const ENV_BYTES_MAX: usize = 16 * 1024;
 /// The longest name of a terminal, bytes.
 const TERM_BYTES_MAX: usize = 64;
-/// The longest command, bytes.
-pub(super) const COMMAND_BYTES_MAX: usize = 256 * 1024;
+/// The longest command, bytes. Linux takes no longer one as an argument; SSH, at most 256 KiB in a packet, could not say of much
+/// longer ones that they are refused.
+pub(super) const COMMAND_BYTES_MAX: usize = 128 * 1024;
 /// How long a client may take to take what it is told.
 const SAYING_MAX: Duration = Duration::from_secs(2);
 /// What the shell says where a command cannot be run.
@@ -127,7 +128,8 @@ async fn requests(reader: &mut ChannelReadHalf, client: &Client) -> Option<(Stag
         match reader.wait().await? {
             ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
                 env_bytes += variable_name.len() + variable_value.len();
-                if env.len() < ENV_MAX && env_bytes <= ENV_BYTES_MAX {
+                let ends_early = variable_name.contains('\0') || variable_value.contains('\0');
+                if env.len() < ENV_MAX && env_bytes <= ENV_BYTES_MAX && !ends_early {
                     // What is recorded has each name once, and so has what is sent.
                     env.retain(|(name, _)| *name != variable_name);
                     env.push((variable_name, variable_value));

@@ -25,7 +25,7 @@ use super::lines::{Ends, Lines, Shown};
 use super::program::{Client, Exit, STDERR};
 use super::transcript::Scribe;
 use super::upstream::{Link, Program, Upstream};
-use super::valve::{STUCK_BYTES_MAX, Starved};
+use super::valve::Starved;
 use super::{entries, front};
 
 /// How long bytes may wait for a peer's room before what it grants is read at any price.
@@ -199,7 +199,7 @@ impl<'a> Relay<'a> {
                 // Nobody is there to take what is on its way; what comes is written down all the same.
                 self.sent_down(Ok(()));
             }
-            if self.inbox.is_stuck() || self.down_bytes > STUCK_BYTES_MAX {
+            if self.inbox.is_stuck() || self.client.session().valve().is_too_much(self.down_bytes) {
                 self.close_host().await;
                 return Ok(Ended {
                     exit: None,
@@ -265,6 +265,7 @@ impl<'a> Relay<'a> {
     /// What is queued for a program that is over holds up nobody: neither end of it is waited for any more.
     pub(super) fn release(self) -> Released {
         self.link.valve.passed(self.down_bytes);
+        self.client.session().valve().paid(self.down_bytes);
         if let Some(send) = &self.up_sending {
             self.inbox.passed(send.bytes);
         }
@@ -275,8 +276,15 @@ impl<'a> Relay<'a> {
     }
 
     fn ended(&mut self) -> Ended {
-        let lost = self.link.valve.outpost_lost();
-        self.ended_for(if lost { Reason::OutpostLost } else { Reason::UpstreamGone })
+        let known = "Whether the command ended is not known.";
+        let (reason, text) = match (self.host_closed, self.link.valve.outpost_lost()) {
+            (true, _) => (Reason::UpstreamGone, "OnRecord: the host has not said how the command ended.".to_owned()),
+            (false, true) => {
+                (Reason::OutpostLost, format!("OnRecord: the outpost on the way to the host is gone. {known}"))
+            }
+            (false, false) => (Reason::UpstreamGone, format!("OnRecord: the connection to the host broke. {known}")),
+        };
+        Ended { text: Some(text), ..self.ended_for(reason) }
     }
 
     fn ended_for(&mut self, reason: Reason) -> Ended {
@@ -303,6 +311,7 @@ impl<'a> Relay<'a> {
             Down::Out(data) | Down::Err(data) => data.len(),
         };
         self.link.valve.queue(bytes);
+        self.client.session().valve().owe(bytes);
         self.down_bytes += bytes;
         self.down.push_back(down);
     }
@@ -515,6 +524,7 @@ impl<'a> Relay<'a> {
     fn sent_down(&mut self, sent: Result<(), russh::Error>) {
         let Some(send) = self.down_sending.take() else { return };
         self.link.valve.passed(send.bytes);
+        self.client.session().valve().paid(send.bytes);
         self.down_bytes = self.down_bytes.saturating_sub(send.bytes);
         if sent.is_err() {
             self.inbox.close();

@@ -7,7 +7,8 @@
 //! The library's tasks go on by themselves when their handles are dropped. A connection is ended for sure by cutting it.
 //!
 //! Invariant: a connection that waits for nothing of its peer's takes no more than [`QUEUED_BYTES_MAX`] and what one
-//! channel's window lets in; none takes more than [`STUCK_BYTES_MAX`] and that.
+//! channel's window lets in; none takes more than [`STUCK_BYTES_MAX`] and that. What waits for one client, of all its programs,
+//! is no more than [`STUCK_BYTES_MAX`] and [`SHARE_BYTES_MAX`] for each of them.
 
 use std::io;
 use std::pin::Pin;
@@ -23,6 +24,9 @@ const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Bytes that wait to be passed on, above which the program that they are for is ended: its client sends on and reads
 /// nothing.
 pub(super) const STUCK_BYTES_MAX: usize = 64 << 20;
+/// Bytes that may wait for a client of one program, whatever waits for it of others: above what comes of a program whose host's
+/// grants nobody waits for.
+const SHARE_BYTES_MAX: usize = 4 << 20;
 
 /// What is queued of one connection.
 #[derive(Default)]
@@ -31,6 +35,8 @@ pub(super) struct Valve(Mutex<State>);
 #[derive(Default)]
 struct State {
     queued: usize,
+    /// Bytes that came over other connections and wait for the peer of this one to take them.
+    owed: usize,
     /// How many wait for the peer to grant them room.
     starved: usize,
     reader: Option<Waker>,
@@ -54,6 +60,23 @@ impl Valve {
     /// So many of them wait no more.
     pub(super) fn passed(&self, bytes: usize) {
         self.change(|state| state.queued = state.queued.saturating_sub(bytes));
+    }
+
+    /// So many bytes that came from elsewhere wait for the peer.
+    pub(super) fn owe(&self, bytes: usize) {
+        let mut state = self.state();
+        state.owed = state.owed.saturating_add(bytes);
+    }
+
+    /// So many of them wait no more.
+    pub(super) fn paid(&self, bytes: usize) {
+        let mut state = self.state();
+        state.owed = state.owed.saturating_sub(bytes);
+    }
+
+    /// Whether a program of which so many bytes wait for the peer must be ended.
+    pub(super) fn is_too_much(&self, bytes: usize) -> bool {
+        bytes > STUCK_BYTES_MAX || (bytes > SHARE_BYTES_MAX && self.state().owed > STUCK_BYTES_MAX)
     }
 
     /// As long as what is given lives, something waits for room that the peer of the connection must grant.
@@ -215,6 +238,17 @@ mod tests {
         assert!(valve.poll_open(&cx).is_ready() && !valve.is_stuck());
         valve.queue(1);
         assert!(valve.poll_open(&cx).is_pending() && valve.is_stuck());
+    }
+
+    #[test]
+    fn what_waits_for_a_client_counts_together_beyond_a_share() {
+        let valve = Valve::default();
+        valve.owe(STUCK_BYTES_MAX);
+        assert!(!valve.is_too_much(STUCK_BYTES_MAX));
+        valve.owe(1);
+        assert!(!valve.is_too_much(SHARE_BYTES_MAX) && valve.is_too_much(SHARE_BYTES_MAX + 1));
+        valve.paid(1);
+        assert!(!valve.is_too_much(SHARE_BYTES_MAX + 1) && valve.is_too_much(STUCK_BYTES_MAX + 1));
     }
 
     #[tokio::test]

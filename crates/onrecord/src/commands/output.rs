@@ -1,7 +1,7 @@
 //! `onrecord output COMMAND`: what a program wrote, as it was recorded.
 
 use clap::{Args, ValueEnum};
-use model::transcript::{Frame, Stream};
+use model::transcript::{Frame, Stream, Whole};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -80,18 +80,17 @@ impl Output {
         listed: &mut Vec<Value>,
         console: &mut Console,
     ) -> Result<(), Failure> {
-        let Frame::Bytes { stream, at_us, bytes } = frame else { return Ok(()) };
+        let (stream, at_us, bytes) = match frame {
+            Frame::Bytes { stream, at_us, bytes } => (stream, at_us, bytes),
+            Frame::Size { .. } => return Ok(()),
+            Frame::End { at_us, wholes } => return self.wholes(at_us, wholes, listed, console),
+        };
         if !self.wants(stream) {
             return Ok(());
         }
         if console.format() != Format::Table {
             let text = String::from_utf8_lossy(&bytes);
-            let frame = json!({"stream": stream.as_str(), "at_us": at_us, "text": text});
-            if console.format() == Format::Json {
-                listed.push(frame);
-                return Ok(());
-            }
-            return Ok(console.json(&frame)?);
+            return tell(json!({"stream": stream.as_str(), "at_us": at_us, "text": text}), listed, console);
         }
         if self.raw {
             return Ok(console.bytes(&bytes)?);
@@ -108,6 +107,33 @@ impl Output {
         }
         Ok(())
     }
+
+    /// What each stream was as a whole, kept or not: nothing that a program wrote, so for other programs only.
+    fn wholes(
+        &self,
+        at_us: u64,
+        wholes: [Whole; 3],
+        listed: &mut Vec<Value>,
+        console: &mut Console,
+    ) -> Result<(), Failure> {
+        if console.format() == Format::Table {
+            return Ok(());
+        }
+        for (stream, whole) in Stream::ALL.into_iter().zip(wholes).filter(|(stream, _)| self.wants(*stream)) {
+            let sha256 = whole.sha256.map(|digest| digest.hex());
+            let told = json!({"stream": stream.as_str(), "at_us": at_us, "bytes": whole.bytes, "sha256": sha256});
+            tell(told, listed, console)?;
+        }
+        Ok(())
+    }
+}
+
+fn tell(told: Value, listed: &mut Vec<Value>, console: &mut Console) -> Result<(), Failure> {
+    if console.format() == Format::Json {
+        listed.push(told);
+        return Ok(());
+    }
+    Ok(console.json(&told)?)
 }
 
 fn line(text: &[u8], console: &mut Console) -> Result<(), Failure> {

@@ -64,7 +64,7 @@ fn a_slow_reader_that_sends_on_holds_up_nobody_for_ever() {
 }
 
 /// A client of its own making, with the agent's key, that keeps its connection in `client` and its channels open.
-fn paramiko(place: &Place, script: &str) -> Process {
+pub(super) fn paramiko(place: &Place, script: &str) -> Process {
     let file = place.path("script.py");
     let (port, key, known) = (place.gateway.ssh_port(), place.path("agent"), place.path("known_hosts"));
     let text = format!(
@@ -91,7 +91,7 @@ HERE = {here:?} + "/"
     Process::start("paramiko", &mut python, Signal::KILL)
 }
 
-fn said(place: &Place, part: &str) {
+pub(super) fn said(place: &Place, part: &str) {
     poll(part, || fs::read_to_string(place.path("out")).unwrap().contains(part).then_some(()));
 }
 

@@ -13,7 +13,7 @@ use super::{Place, place, place_limited, place_with};
 
 impl Place {
     /// A client's configuration: the gateway and one line that says whom to trust, as in the documentation.
-    fn jumping(&self) -> PathBuf {
+    pub(super) fn jumping(&self) -> PathBuf {
         let ca = fs::read_to_string(self.gateway.data().join("ssh/host_ca.pub")).unwrap();
         fs::write(self.path("known_hosts"), format!("@cert-authority * {ca}")).unwrap();
         let file = self.path("ssh_config");

@@ -1,9 +1,12 @@
 //! Commands over SSH: stock clients through the gateway to a real sshd, each with its exit status on the record.
 //!
 //! Here: the place that all of these tests have, who is let in, and commands. Files are in `files`, other programs than ssh in
-//! `programs`, break-glass in `glass`, shells in `shells`, databases by way of SSH in `forward`, what terminals showed in
-//! `replay`, who looks on in `watch`, and how it all ends, orderly or not, in `ends`.
+//! `programs` and `ansible`, break-glass in `glass`, shells in `shells`, databases by way of SSH in `forward`, what terminals
+//! showed in `replay`, who looks on in `watch`, how it all ends, orderly or not, in `ends`, and who means harm, or acts as
+//! if, in `abuse`.
 
+mod abuse;
+mod ansible;
 mod certificates;
 mod ends;
 mod files;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use testkit::clients;
 use testkit::process::{self, Finished};
 
+use super::shells::{BASH, PROFILE, shell, shells_of, sit};
 use super::{Place, place_with};
 
 /// Colours, a mark of shell integration, and what acts on the terminal of whoever looks.
@@ -75,6 +76,43 @@ fn a_terminal_is_played_in_a_terminal_and_keys_go_back_and_forth() {
     let session = command["session"].as_str().unwrap();
     let steps = json!([["expect", "one"], ["expect", "three"], ["expect", "the end"], ["send", "\u{3}"]]);
     assert_eq!(watch(&place, &["replay", session], &steps)["code"], 0);
+}
+
+#[test]
+fn keys_go_from_line_to_line_of_a_real_shell() {
+    let place = shells_of(BASH, "", &[PROFILE]);
+    let typed = [("at-host$ ", "echo one\r"), ("at-host$ ", "echo two\r"), ("at-host$ ", "exit 3\r")];
+    let seen = sit(&place, &typed);
+    assert!(seen.ends_with("exit status 3\n"), "{seen}");
+    let shell = shell(&place);
+    // The line at the bottom names the line of the shell.
+    let steps = json!([
+        ["expect", "the end"],
+        ["send", "p"],
+        ["expect", "paused"],
+        ["expect", "q]  exit 3"],
+        ["send", "p"],
+        ["expect", "q]  echo two"],
+        ["screen"],
+        ["send", "p"],
+        ["expect", "q]  echo one"],
+        ["screen"],
+        ["send", "n"],
+        ["expect", "q]  echo two"],
+        ["screen"],
+        ["send", "nn"],
+        ["expect", "the end"],
+        ["screen"],
+        ["send", "q"],
+    ]);
+    let watched = watch(&place, &["replay", id(&shell), "--at-once"], &steps);
+    assert_eq!(watched["code"], 0, "{watched:#}");
+    let shown = |note| screen(&watched, note)[..29].join("\n");
+    let has = |note, text: &str| shown(note).contains(text);
+    assert!(has(0, "at-host$ echo two") && !has(0, "exit 3"), "{watched:#}");
+    assert!(has(1, "at-host$ echo one") && !has(1, "echo two"), "{watched:#}");
+    assert_eq!(shown(2), shown(0));
+    assert!(has(3, "at-host$ exit 3"), "{watched:#}");
 }
 
 #[test]

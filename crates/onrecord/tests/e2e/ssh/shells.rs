@@ -11,7 +11,7 @@ use super::{Place, place, place_of, place_with};
 use crate::plan;
 
 /// A host whose user has this shell, with these files in the user's home.
-fn shells_of(shell: &str, policy: &str, files: &[(&str, &str)]) -> Place {
+pub(super) fn shells_of(shell: &str, policy: &str, files: &[(&str, &str)]) -> Place {
     let host = Sshd::start_shell(shell);
     for (name, text) in files {
         let file = host.home().join(name);
@@ -21,12 +21,12 @@ fn shells_of(shell: &str, policy: &str, files: &[(&str, &str)]) -> Place {
     place_of(host, plan(), policy, "terminals = true\nshells = \"marked\"\n", "")
 }
 
-const BASH: &str = "/bin/bash";
-const PROFILE: (&str, &str) = (".bash_profile", "PS1='at-host$ '\n");
+pub(super) const BASH: &str = "/bin/bash";
+pub(super) const PROFILE: (&str, &str) = (".bash_profile", "PS1='at-host$ '\n");
 
 /// Sits at a terminal of 100 columns and 30 rows with a stock `ssh`: waits for each first part, then types the second.
 /// Gives what was on the terminal, as it came.
-fn sit(place: &Place, steps: &[(&str, &str)]) -> String {
+pub(super) fn sit(place: &Place, steps: &[(&str, &str)]) -> String {
     let ssh = place.client("ssh");
     let mut words: Vec<&str> = vec!["ssh"];
     words.extend(ssh.get_args().map(|word| word.to_str().unwrap()));
@@ -74,7 +74,7 @@ sys.stdout.buffer.write(b"\nexit status %d\n" % os.waitstatus_to_exitcode(status
 }
 
 /// The lines of all shells, each as text, fidelity, status, code and integration.
-fn lines(place: &Place) -> Vec<[String; 5]> {
+pub(super) fn lines(place: &Place) -> Vec<[String; 5]> {
     let commands = place.commands();
     let lines = commands.iter().filter(|command| command["via"] == "line");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -88,11 +88,11 @@ fn lines(place: &Place) -> Vec<[String; 5]> {
     lines.into_iter().map(|(line, _)| line).collect()
 }
 
-fn line(text: &str, fidelity: &str, status: &str, code: &str, integration: &str) -> [String; 5] {
+pub(super) fn line(text: &str, fidelity: &str, status: &str, code: &str, integration: &str) -> [String; 5] {
     [text, fidelity, status, code, integration].map(str::to_owned)
 }
 
-fn shell(place: &Place) -> Value {
+pub(super) fn shell(place: &Place) -> Value {
     let commands = place.commands();
     commands.into_iter().find(|command| command["via"] == "shell").unwrap()
 }

@@ -1,7 +1,7 @@
 //! Who looks on while something runs, and who ends it: live, and on the record.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 use testkit::clients;
@@ -12,12 +12,15 @@ use super::{Place, place_with};
 /// Writes a line on its terminal ten times a second, for as long as it may.
 const TICKS: &str = "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo tick $i; sleep 0.1; done";
 
-/// A stock client of which the output is thrown away.
-fn runs(place: &Place, arguments: &[&str]) -> Child {
+/// A stock client whose program runs by now: it has written a line.
+fn runs(place: &Place, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let words: Vec<_> = place.client("ssh").get_args().map(std::ffi::OsStr::to_owned).collect();
     let mut ssh = tethered("ssh", "TERM");
     ssh.args(words).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    ssh.spawn().unwrap()
+    let mut ssh = ssh.spawn().unwrap();
+    let mut out = BufReader::new(ssh.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    (ssh, out)
 }
 
 /// The command that runs.
@@ -43,7 +46,8 @@ fn look_on(place: &Place, id: &str) -> Child {
 #[test]
 fn a_terminal_is_watched_while_it_runs_and_its_session_is_ended() {
     let place = place_with("", "terminals = true\n", "");
-    let mut ssh = runs(&place, &["-tt", "web1@127.0.0.1", TICKS]);
+    let (mut ssh, mut out) = runs(&place, &["-tt", "web1@127.0.0.1", TICKS]);
+    std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     let command = running(&place);
     let (id, session) = (text(&command, "id"), text(&command, "session"));
 
@@ -100,9 +104,12 @@ fn a_terminal_is_watched_while_it_runs_and_its_session_is_ended() {
 #[test]
 fn output_without_a_terminal_is_watched_and_who_does_not_look_holds_up_nobody() {
     let place = place_with("", "", "");
-    let mut ssh = runs(
+    let (mut ssh, mut from_host) = runs(
         &place,
-        &["web1@127.0.0.1", "read go; echo out; echo err >&2; read go; head -c 50000000 /dev/zero; echo end"],
+        &[
+            "web1@127.0.0.1",
+            "echo ready; read go; echo out; echo err >&2; read go; head -c 50000000 /dev/zero; echo end",
+        ],
     );
     let command = running(&place);
     let id = text(&command, "id");
@@ -121,7 +128,7 @@ fn output_without_a_terminal_is_watched_and_who_does_not_look_holds_up_nobody() 
     input.write_all(b"go\n").unwrap();
     drop(input);
     let mut out = Vec::new();
-    ssh.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+    from_host.read_to_end(&mut out).unwrap();
     assert_eq!(out.len(), 50_000_000 + "out\nend\n".len());
     assert!(ssh.wait().unwrap().success());
     let last = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).last().unwrap();
