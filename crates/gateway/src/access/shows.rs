@@ -31,6 +31,8 @@ struct State {
     keeps: bool,
     kept: Queue,
     watchers: Vec<Arc<Watcher>>,
+    /// Nobody else begins to watch it.
+    over: bool,
 }
 
 /// Frames, oldest first, as many as there is room for.
@@ -83,7 +85,7 @@ pub enum Shown {
 impl Shows {
     /// A program begins. `keeps` as in [`Showing`]: it has a terminal.
     pub(crate) fn begin(self: &Arc<Self>, command: CommandId, keeps: bool) -> Showing {
-        let state = State { keeps, kept: Queue::default(), watchers: Vec::new() };
+        let state = State { keeps, kept: Queue::default(), watchers: Vec::new(), over: false };
         let show = Arc::new(Show(Mutex::new(state)));
         self.lock().insert(command, show.clone());
         Showing { shows: self.clone(), command, show }
@@ -93,7 +95,7 @@ impl Shows {
     pub(crate) fn watch(&self, command: CommandId) -> Option<Watch> {
         let show = self.lock().get(&command)?.clone();
         let mut state = show.lock();
-        if state.watchers.len() >= WATCHERS_MAX {
+        if state.over || state.watchers.len() >= WATCHERS_MAX {
             return None;
         }
         let watcher = Arc::new(Watcher::default());
@@ -150,7 +152,9 @@ impl Showing {
 impl Drop for Showing {
     fn drop(&mut self) {
         self.shows.lock().remove(&self.command);
-        for watcher in std::mem::take(&mut self.show.lock().watchers) {
+        let mut state = self.show.lock();
+        state.over = true;
+        for watcher in std::mem::take(&mut state.watchers) {
             watcher.lock().over = true;
             watcher.news.notify_one();
         }
