@@ -3,11 +3,13 @@
 //! The user name says where: `CONNECTION`, or `USER%CONNECTION` for another user than the connection's own. The credential
 //! says who: a key that is registered for an identity, or a token as the password.
 
+mod state;
+mod ways;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use model::{ChannelBinding, Identity, ProofMethod, SessionEnd};
@@ -17,27 +19,20 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session as Connection, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty};
-use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::session::{self, Ending, OpeningParts, Parts, Session};
+use super::session::{self, OpeningParts, Parts, Session};
 use super::upstream::{LoginError, Upstream};
 use super::valve::Valve;
 use super::{Where, certificates, entries, keys, program, tunnel, upstream};
 use crate::access::{NotProven, Proven};
-use crate::config::{Address, Config, Host, Terminals};
+use crate::config::{Config, Host, Terminals};
 use crate::refusals::{Named, Reason};
 use crate::worker::Seat;
 use crate::{Shared, postgres};
+pub(super) use state::{State, end_of, goodbye};
+use ways::Beyond;
 
-/// Channels of one connection at a time.
-const CHANNELS_MAX: usize = 128;
-/// Channels of one connection in which somebody goes on from here, at a time: each is a connection of its own.
-const WAYS_ON_MAX: usize = 16;
-/// Channels of one connection in all: the library keeps a little of each until the connection ends.
-const CHANNELS_TOTAL_MAX: usize = 100_000;
 /// OpenSSH's client cuts a longer password off here, bytes.
 const PASSWORD_CUT_BYTES: usize = 1023;
 
@@ -46,130 +41,6 @@ const PASSWORD_CUT_BYTES: usize = 1023;
 pub(super) enum Error {
     #[error(transparent)]
     Ssh(#[from] russh::Error),
-}
-
-/// What both the connection's task and who watches over it know.
-pub(super) struct State {
-    proven: AtomicBool,
-    /// Whether there is a database that whoever has proven something may use.
-    may_forward: AtomicBool,
-    refused: AtomicBool,
-    session: Mutex<Option<Arc<Session>>>,
-    end: watch::Sender<Option<SessionEnd>>,
-    programs: TaskTracker,
-    /// What waits for the session, or whoever has come, to be ended from outside.
-    watching: TaskTracker,
-    /// Nobody watches over the connection any more.
-    over: CancellationToken,
-    /// Channels that the connection has had.
-    total: AtomicUsize,
-    /// Channels in which somebody goes on from here.
-    ways_on: Arc<AtomicUsize>,
-    channels: Arc<AtomicUsize>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            proven: AtomicBool::new(false),
-            may_forward: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
-            session: Mutex::default(),
-            end: watch::Sender::new(None),
-            programs: TaskTracker::new(),
-            watching: TaskTracker::new(),
-            over: CancellationToken::new(),
-            total: AtomicUsize::new(0),
-            ways_on: Arc::default(),
-            channels: Arc::default(),
-        }
-    }
-}
-
-impl State {
-    /// Whether somebody has proven who they are.
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
-    }
-
-    /// Whether somebody may go on from here to a database.
-    pub(super) fn may_forward(&self) -> bool {
-        self.may_forward.load(Ordering::Relaxed)
-    }
-
-    /// Whether a refusal has been counted already.
-    pub(super) fn was_refused(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing goes on over the connection: no session, and nobody on the way through.
-    pub(super) fn is_unused(&self) -> bool {
-        self.session().is_none() && self.ways_on.load(Ordering::Relaxed) == 0
-    }
-
-    /// Lets nothing more be opened once what is given is dropped.
-    pub(super) fn over_on_drop(&self) -> DropGuard {
-        self.over.clone().drop_guard()
-    }
-
-    /// Comes when the session is to end.
-    pub(super) fn ending(&self) -> Ending {
-        Ending::of(&self.end)
-    }
-
-    /// Waits for what still runs, and closes the session's record.
-    pub(super) async fn finish(&self, why: SessionEnd) {
-        self.over.cancel();
-        let session = self.session().take();
-        let Some(session) = session else {
-            self.watching.close();
-            return self.watching.wait().await;
-        };
-        match why {
-            // What runs notices by itself that its client is gone, and is given time for its outcome.
-            SessionEnd::ClientClosed | SessionEnd::ClientGone | SessionEnd::Idle | SessionEnd::Violation => {}
-            _ => session.finish(why),
-        }
-        self.programs.close();
-        self.programs.wait().await;
-        session.finish(why);
-        self.watching.close();
-        self.watching.wait().await;
-        session.close(why).await;
-    }
-
-    /// For one channel more, if there may be one.
-    fn slot(&self) -> Option<Slot> {
-        let total = self.total.fetch_add(1, Ordering::Relaxed);
-        Slot::take(&self.channels, CHANNELS_MAX).filter(|_| total < CHANNELS_TOTAL_MAX)
-    }
-
-    fn session(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a session ended whose connection did.
-pub(super) fn end_of(ended: &Result<(), Error>) -> SessionEnd {
-    match ended {
-        Ok(()) => SessionEnd::ClientClosed,
-        Err(Error::Ssh(russh::Error::InactivityTimeout)) => SessionEnd::Idle,
-        Err(Error::Ssh(russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect)) => SessionEnd::ClientGone,
-        Err(Error::Ssh(_)) => SessionEnd::Violation,
-    }
-}
-
-/// What a client is told when its connection ends.
-pub(super) fn goodbye(why: SessionEnd) -> &'static str {
-    match why {
-        SessionEnd::GatewayStopped => "the gateway is stopping",
-        SessionEnd::RecordingStopped => "it cannot be recorded",
-        SessionEnd::Revoked => "the identity was revoked",
-        SessionEnd::NotPermitted => "the identity may no longer use this connection",
-        SessionEnd::Killed => "somebody who looks after the gateway ended it",
-        SessionEnd::Idle => "nothing was sent for too long",
-        _ => "",
-    }
 }
 
 /// Handles what the client's side of one connection asks for.
@@ -222,51 +93,6 @@ impl Front {
         }
     }
 
-    fn destination(&self) -> Destination<'_> {
-        match &self.host {
-            Some(host) => Destination { user: Some(&self.asked), connection: &host.name },
-            None => Destination::of(&self.asked),
-        }
-    }
-
-    fn named(&self) -> Named {
-        Named::new(self.asked.as_bytes(), self.destination().connection.as_bytes())
-    }
-
-    /// What a client wants to reach by way of the gateway, by the name of a connection or an address. There is no way on from
-    /// a host.
-    fn beyond(&self, name: &str, port: u32) -> Option<Beyond> {
-        let proven = self.proven.as_ref().filter(|_| self.passed)?;
-        let (identity, config) = (&proven.identity, self.shared.config());
-        if self.shared.access.is_revoked(&identity.name) || !self.shared.access.still_trusts(identity, &config) {
-            return None;
-        }
-        let may = |connection: &str| proven.may_open(connection) && config.permits(identity, connection);
-        if let Some(host) = config.hosts.get(name).filter(|_| may(name)) {
-            return Some(Beyond::Host(host.clone()));
-        }
-        if config.connections.contains_key(name) && may(name) {
-            return Some(Beyond::Databases(vec![name.to_owned()]));
-        }
-        let at = |address: &Address| match address {
-            Address::Tcp { host, port: its } => host == name && u32::from(*its) == port,
-            Address::Unix(_) => false,
-        };
-        if let Some(host) = config.hosts.values().find(|host| at(&host.address) && may(&host.name)) {
-            return Some(Beyond::Host(host.clone()));
-        }
-        let databases = config.connections.values().filter(|known| at(&known.address) && may(&known.name));
-        let names: Vec<_> = databases.map(|known| known.name.clone()).collect();
-        (!names.is_empty()).then_some(Beyond::Databases(names))
-    }
-
-    /// Whether there is a database that whoever comes may use.
-    fn may_forward(&self) -> bool {
-        let Some(proven) = self.proven.as_ref().filter(|_| self.host.is_none()) else { return false };
-        let mut names = self.config.connections.keys();
-        names.any(|name| proven.may_open(name) && self.config.permits(&proven.identity, name))
-    }
-
     /// Counts whoever has come in, with a session or without: so many come at a time, and all that goes over this connection
     /// ends when they are locked out.
     fn pass(&mut self) {
@@ -280,7 +106,7 @@ impl Front {
             }
         };
         self.passed = true;
-        self.state.may_forward.store(self.may_forward(), Ordering::Relaxed);
+        self.state.set_may_forward(self.may_forward());
         let (end, over) = (self.state.end.clone(), self.state.over.clone());
         self.state.watching.spawn(async move {
             tokio::select! {
@@ -288,17 +114,6 @@ impl Front {
                 () = over.cancelled() => {}
             }
         });
-    }
-
-    /// Whether it asks for a host that there is, with a credential for that.
-    fn comes_to_a_host(&self) -> bool {
-        let connection = self.destination().connection;
-        let proven = self.proven.as_ref().filter(|proven| proven.may_open(connection));
-        let host = self.config.hosts.get(connection);
-        let may = |(proven, host): (&Proven, &Arc<Host>)| {
-            host.grants.admit(&proven.identity.name, &proven.identity.groups).is_some()
-        };
-        proven.zip(host).is_some_and(may)
     }
 
     /// The identity that a key is registered for.
@@ -323,7 +138,7 @@ impl Front {
 
     fn accept(&mut self, proven: Proven) -> Auth {
         self.proven = Some(proven);
-        self.state.proven.store(true, Ordering::Relaxed);
+        self.state.set_proven();
         Auth::Accept
     }
 
@@ -442,28 +257,6 @@ impl Front {
     }
 }
 
-/// What a client wants to reach by way of the gateway, which answers in its place.
-enum Beyond {
-    Host(Arc<Host>),
-    /// The PostgreSQL connections that there are of that name, or at that address.
-    Databases(Vec<String>),
-}
-
-/// Where a user name says that its client wants to go.
-struct Destination<'a> {
-    user: Option<&'a str>,
-    connection: &'a str,
-}
-
-impl<'a> Destination<'a> {
-    fn of(asked: &'a str) -> Self {
-        match asked.rsplit_once('%') {
-            Some((user, connection)) => Self { user: Some(user), connection },
-            None => Self { user: None, connection: asked },
-        }
-    }
-}
-
 impl Handler for Front {
     type Error = Error;
 
@@ -494,7 +287,7 @@ impl Handler for Front {
         if !ours {
             return Ok(Auth::reject());
         }
-        self.state.refused.store(true, Ordering::Relaxed);
+        self.state.set_refused();
         self.shared.refuse_named(Reason::AuthenticationFailed, self.peer, self.named());
         self.why =
             Some(format!("OnRecord does not accept the certificate: {why}. `onrecord login --ssh` gets another one."));
@@ -518,7 +311,7 @@ impl Handler for Front {
         let failures_max = self.config.limits.failed_logins_per_minute_max;
         // Again, now that there is a verdict: of guesses that come at the same time no more are answered than one by one.
         if self.shared.access.wait(self.peer.ip(), failures_max).is_some() {
-            self.state.refused.store(true, Ordering::Relaxed);
+            self.state.set_refused();
             self.shared.refuse_named(Reason::Throttled, self.peer, self.named());
             return Ok(Auth::reject());
         }
@@ -532,7 +325,7 @@ impl Handler for Front {
         } else {
             (reason, text, hint)
         };
-        self.state.refused.store(true, Ordering::Relaxed);
+        self.state.set_refused();
         self.shared.access.failed(self.peer.ip(), reason, failures_max);
         self.shared.refuse_named(reason, self.peer, self.named());
         self.why = Some(format!("OnRecord does not accept the token: {text}. {}", hint.unwrap_or_default()));
@@ -688,7 +481,7 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         _connection: &mut Connection,
     ) -> Result<(), Error> {
-        let way_on = Slot::take(&self.state.ways_on, WAYS_ON_MAX);
+        let way_on = self.state.way_on();
         let (Some(slot), Some(way_on)) = (self.state.slot(), way_on) else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -713,39 +506,5 @@ impl Handler for Front {
             drop((slot, way_on));
         }));
         Ok(())
-    }
-}
-
-/// A channel's share in the count of channels.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(channels: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let before = channels.fetch_add(1, Ordering::Relaxed);
-        let slot = Self(Arc::clone(channels));
-        (before < max).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_name_says_where_to_go() {
-        let of = |asked| {
-            let Destination { user, connection } = Destination::of(asked);
-            (user.map(str::to_owned), connection.to_owned())
-        };
-        assert_eq!(of("web1"), (None, "web1".to_owned()));
-        assert_eq!(of("root%web1"), (Some("root".to_owned()), "web1".to_owned()));
-        assert_eq!(of("a%b%web1"), (Some("a%b".to_owned()), "web1".to_owned()));
-        assert_eq!(of(""), (None, String::new()));
     }
 }
