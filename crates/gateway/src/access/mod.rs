@@ -405,8 +405,7 @@ impl Access {
         if !self.0.live.end_one(session, SessionEnd::Killed) {
             return Err(AccessError::NotLive(session));
         }
-        let reason = Some(reason.to_owned());
-        self.oversee(Oversight { action: OversightAction::Killed, session, command: None, reason, by: by.clone() })
+        self.oversee(OversightAction::Killed, session, None, Some(reason), by)
     }
 
     /// Puts on the record that somebody follows the commands of a live session.
@@ -417,13 +416,7 @@ impl Access {
         if !self.0.live.contains(session) {
             return Err(AccessError::NotLive(session));
         }
-        self.oversee(Oversight {
-            action: OversightAction::Watched,
-            session,
-            command: None,
-            reason: None,
-            by: by.clone(),
-        })
+        self.oversee(OversightAction::Watched, session, None, None, by)
     }
 
     /// Begins to watch what a running program writes. It is on the record before anything is shown.
@@ -432,18 +425,20 @@ impl Access {
     /// It does not run, too many watch it, or it cannot be recorded.
     pub fn watch(&self, command: CommandId, by: &Actor) -> Result<Watch, AccessError> {
         let watch = self.0.shows.watch(command).ok_or(AccessError::NotRunning(command))?;
-        self.oversee(Oversight {
-            action: OversightAction::Watched,
-            session: command.session,
-            command: Some(command),
-            reason: None,
-            by: by.clone(),
-        })?;
+        self.oversee(OversightAction::Watched, command.session, Some(command), None, by)?;
         Ok(watch)
     }
 
-    fn oversee(&self, entry: Oversight) -> Result<(), AccessError> {
-        self.note(GatewayEntry::Oversight(entry))
+    fn oversee(
+        &self,
+        action: OversightAction,
+        session: SessionId,
+        command: Option<CommandId>,
+        reason: Option<&str>,
+        by: &Actor,
+    ) -> Result<(), AccessError> {
+        let reason = reason.map(str::to_owned);
+        self.note(GatewayEntry::Oversight(Oversight { action, session, command, reason, by: by.clone() }))
     }
 
     /// What a program writes is for those who watch it, too, for as long as this lives.

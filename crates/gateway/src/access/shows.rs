@@ -27,8 +27,8 @@ pub(crate) struct Shows(Mutex<HashMap<CommandId, Arc<Show>>>);
 struct Show(Mutex<State>);
 
 struct State {
-    /// Whether the end of what was shown is kept: that of a terminal makes the screen.
-    keeps: bool,
+    /// Then the end of what was shown is kept: it makes the screen.
+    has_terminal: bool,
     kept: Queue,
     watchers: Vec<Arc<Watcher>>,
     /// Nobody else begins to watch it.
@@ -83,9 +83,9 @@ pub enum Shown {
 }
 
 impl Shows {
-    /// A program begins. `keeps` as in [`Showing`]: it has a terminal.
-    pub(crate) fn begin(self: &Arc<Self>, command: CommandId, keeps: bool) -> Showing {
-        let state = State { keeps, kept: Queue::default(), watchers: Vec::new(), over: false };
+    /// A program begins.
+    pub(crate) fn begin(self: &Arc<Self>, command: CommandId, has_terminal: bool) -> Showing {
+        let state = State { has_terminal, kept: Queue::default(), watchers: Vec::new(), over: false };
         let show = Arc::new(Show(Mutex::new(state)));
         self.lock().insert(command, show.clone());
         Showing { shows: self.clone(), command, show }
@@ -135,7 +135,7 @@ impl Showing {
 
     fn push(&self, frame: impl FnOnce() -> Frame) {
         let mut state = self.show.lock();
-        if !state.keeps && state.watchers.is_empty() {
+        if !state.has_terminal && state.watchers.is_empty() {
             return;
         }
         let frame = frame();
@@ -143,7 +143,7 @@ impl Showing {
             watcher.lock().queue.push(frame.clone(), WAITING_BYTES_MAX);
             watcher.news.notify_one();
         }
-        if state.keeps {
+        if state.has_terminal {
             state.kept.push(frame, KEPT_BYTES_MAX);
         }
     }

@@ -407,6 +407,22 @@ impl Verifier {
     }
 }
 
+/// Handlers of the library that refuse the channel which a host wants to open, whatever else they are told of it.
+macro_rules! refused {
+    ($($open:ident($($told:ty),*))*) => {$(
+        async fn $open(
+            &mut self,
+            _: Channel<Msg>,
+            $(_: $told,)*
+            reply: ChannelOpenHandle,
+            _: &mut Connection,
+        ) -> Result<(), Self::Error> {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+            Ok(())
+        }
+    )*};
+}
+
 impl client::Handler for Verifier {
     type Error = russh::Error;
 
@@ -419,83 +435,13 @@ impl client::Handler for Verifier {
 
     // Nothing was forwarded, so there is nothing that a host may open. The library would accept each.
 
-    async fn server_channel_open_session(
-        &mut self,
-        _: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
+    refused! {
+        server_channel_open_session()
+        server_channel_open_x11(&str, u32)
+        server_channel_open_agent_forward()
+        server_channel_open_forwarded_tcpip(&str, u32, &str, u32)
+        server_channel_open_forwarded_streamlocal(&str)
+        server_channel_open_direct_tcpip(&str, u32, &str, u32)
+        server_channel_open_direct_streamlocal(&str)
     }
-
-    async fn server_channel_open_x11(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_agent_forward(
-        &mut self,
-        _: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_forwarded_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_forwarded_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_direct_tcpip(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        _: u32,
-        _: &str,
-        _: u32,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-
-    async fn server_channel_open_direct_streamlocal(
-        &mut self,
-        _: Channel<Msg>,
-        _: &str,
-        reply: ChannelOpenHandle,
-        _: &mut Connection,
-    ) -> Result<(), Self::Error> {
-        refuse(reply).await
-    }
-}
-
-async fn refuse(reply: ChannelOpenHandle) -> Result<(), russh::Error> {
-    reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-    Ok(())
 }

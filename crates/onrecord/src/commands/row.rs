@@ -4,6 +4,7 @@ use model::{CommandId, ProofMethod, wall_text};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::transcript::terminal_in;
 use super::words;
 use crate::output::{Cell, Column, Table, Tone};
 
@@ -101,8 +102,7 @@ impl Row {
     /// The id as tables show it: the end of the session's, and the ordinal.
     /// Whether it is a program with a terminal that has not ended.
     pub(super) fn is_terminal_now(&self) -> bool {
-        let terminal = self.parameters.as_ref().and_then(|parameters| parameters.get("terminal"));
-        self.status == "pending" && terminal.is_some_and(Value::is_string)
+        self.status == "pending" && self.parameters.as_ref().and_then(terminal_in).is_some()
     }
 
     pub(super) fn short_id(&self) -> String {

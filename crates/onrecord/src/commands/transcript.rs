@@ -114,7 +114,12 @@ pub(super) fn has_terminal(view: &CommandView) -> bool {
 }
 
 fn terminal_name(view: &CommandView) -> Option<String> {
-    Some(parameters(view)?.get("terminal")?.as_str()?.to_owned())
+    terminal_in(&parameters(view)?).map(str::to_owned)
+}
+
+/// The name of the terminal that a program was to have, in its parameters.
+pub(super) fn terminal_in(parameters: &Value) -> Option<&str> {
+    parameters.get("terminal")?.as_str()
 }
 
 fn parameters(view: &CommandView) -> Option<Value> {

@@ -150,7 +150,8 @@ impl Executor {
                 self.access.follow(session, by)?;
                 Ok(json!({"session": session.to_string()}))
             }
-            Request::Watch { command } => Ok(json!({"command": command})),
+            // The server of the socket goes on from [`Executor::watch`] instead.
+            Request::Watch { .. } => Err(Refusal::new(Code::Invalid, "what is watched goes on, and is no one answer")),
             Request::NoteExport { selection, entries, disclosed, sha256 } => {
                 if selection.len() > SELECTION_BYTES_MAX {
                     let what = format_args!("`selection` has more than {SELECTION_BYTES_MAX} bytes");
