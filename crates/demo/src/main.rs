@@ -10,6 +10,7 @@ mod screen;
 mod setup;
 mod tamper;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,19 +42,31 @@ struct Arguments {
 enum Command {
     /// Change one byte of the demo's record on disk, then verify it
     Tamper,
+    /// The `onrecord` command itself, as it is in this program already
+    #[command(disable_help_flag = true)]
+    Onrecord {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
     if let Some(end) = onrecord::wiring::analyse_if_asked() {
         return end;
     }
-    let arguments = Arguments::parse();
-    let mut screen = Screen::new(arguments.json);
-    let done = Place::open().and_then(|place| match arguments.command {
-        Some(Command::Tamper) => tamper::tamper(&place, &mut screen),
-        None if arguments.reset => reset(&place, &mut screen),
-        None => run::run(&place, arguments.upstream.as_deref(), arguments.script, &mut screen),
-    });
+    let Arguments { script, upstream, reset: resets, json, command } = Arguments::parse();
+    let mut screen = Screen::new(json);
+    let done = match command {
+        Some(Command::Onrecord { arguments }) => {
+            let words = std::iter::once(OsString::from("onrecord")).chain(arguments);
+            return onrecord::cli::run(onrecord::cli::Cli::parse_from(words)).into();
+        }
+        Some(Command::Tamper) => Place::open().and_then(|place| tamper::tamper(&place, &mut screen)),
+        None => Place::open().and_then(|place| match resets {
+            true => reset(&place, &mut screen),
+            false => run::run(&place, upstream.as_deref(), script, &mut screen),
+        }),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if screen::is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -213,24 +213,22 @@ fn next(place: &Place, gateway: std::net::SocketAddr, screen: &mut Screen) -> Re
         );
         screen.try_this("be claude-code: try  select * from onrecord_demo.products;", &line)?;
     }
-    let config = format!("{} --config {}", cargo_run("onrecord"), shown(&place.config()));
+    let onrecord = again("onrecord");
+    let config = format!("{onrecord} --config {}", shown(&place.config()));
     screen.try_this("what everybody did, as it happens", &format!("{config} commands --follow"))?;
     screen.try_this("is anything altered or missing?", &format!("{config} verify"))?;
-    let verify =
-        format!("{} verify {} --vkey {}", cargo_run("onrecord"), shown(&place.evidence()), shown(&place.vkey()));
+    let verify = format!("{onrecord} verify {} --vkey {}", shown(&place.evidence()), shown(&place.vkey()));
     screen.try_this("be the auditor, with nothing but the file and the public key", &verify)?;
     screen.try_this("the same in a browser: open this and choose the file", &shown(&place.page()))?;
-    screen.try_this(
-        "change one byte of the record on disk, and see it caught",
-        &format!("{} tamper", cargo_run("demo")),
-    )?;
+    screen.try_this("change one byte of the record on disk, and see it caught", &again("tamper"))?;
     screen.close("Ctrl-C stops everything that was started.")
 }
 
-/// How to run a package's program again, as this one was built.
-pub(crate) fn cargo_run(package: &str) -> String {
+/// How to run this program once more, as it was built: to do this, or `onrecord` with what follows. That command is in it,
+/// and need not be built by itself.
+pub(crate) fn again(what: &str) -> String {
     let profile = if cfg!(debug_assertions) { "" } else { "--release " };
-    format!("cargo run -q {profile}-p {package} --")
+    format!("cargo run -q {profile}-p demo -- {what}").trim_end_matches([' ', '-']).to_owned()
 }
 
 fn has_psql() -> bool {

@@ -6,14 +6,14 @@ use onrecord::commands::verify;
 use serde_json::json;
 
 use crate::place::Place;
-use crate::run::cargo_run;
+use crate::run::again;
 use crate::screen::Screen;
 
 /// Changes one byte of the demo's record on disk, then verifies it.
 pub(crate) fn tamper(place: &Place, screen: &mut Screen) -> Result<()> {
     let record = place.record();
     if !record.exists() {
-        bail!("there is no record yet: `{}` makes one", cargo_run("demo").trim_end_matches(" --"));
+        bail!("there is no record yet: `{}` makes one", again(""));
     }
     let changed = store::tamper(&record, None)
         .context("nothing was changed: is the record altered already?")?

@@ -94,6 +94,16 @@ fn it_stays_up_for_a_client_and_stops_what_it_started() {
     }
     let keys = place.0.path().join("onrecord/demo/claude-code.pgpass");
     assert_eq!(std::fs::metadata(&keys).unwrap().permissions().mode() & 0o777, 0o600);
+    // What it proposes for verifying needs no other program than this one.
+    let verifying: Vec<_> = lines.iter().filter(|line| line.contains(" verify")).collect();
+    assert_eq!(verifying.len(), 2, "{lines:?}");
+    for line in verifying {
+        let (_, words) = line.split_once(" -p demo -- ").unwrap();
+        let mut shell = Command::new("sh");
+        let said = shell.args(["-c", &format!("{} {words}", env!("CARGO_BIN_EXE_demo"))]).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(said.status.success() && text.contains("integrity     ok"), "{line}: {said:?}");
+    }
     if let Some(psql) = lines.iter().find(|line| line.contains("psql")) {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{psql} -Atc 'select 40 + 2'")]);

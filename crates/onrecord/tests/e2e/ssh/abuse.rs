@@ -9,12 +9,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::process::{self, Process, poll};
+use testkit::process::{self, poll};
 use testkit::sshd::{self, Sshd};
 
-use super::ends::paramiko;
+use super::ends::{host_at, paramiko, paramiko_host};
 use super::shells::{BASH, PROFILE, line, lines, shell, shells_of, sit};
 use super::{Place, place, place_of, place_with};
 use crate::plan;
@@ -155,16 +154,6 @@ run("newlines", b"echo 1\necho 2\r\n")
     assert!(place.gateway.verify().contains("ok"));
 }
 
-/// The table of a connection to a host on this port, with the file `key` in this directory as its key and the gateway's.
-fn host_at(home: &Path, name: &str, port: u16) -> String {
-    format!(
-        "[connections.{name}]\nkind = \"ssh\"\naddress = \"127.0.0.1:{port}\"\nuser = \"deploy\"\nkey = \"file:{key}\"\n\
-         host_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\"]\n",
-        key = home.join("key").display(),
-        host_key = sshd::public(&home.join("key")),
-    )
-}
-
 /// A server that says this to whoever comes, without end, and takes note of who left.
 fn chatter(line: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -288,17 +277,9 @@ time.sleep(2)
 #[test]
 fn a_host_opens_nothing_towards_the_gateway() {
     let home = tempfile::tempdir().unwrap();
-    sshd::keygen(&home.path().join("key"));
-    let script = format!(
+    let (_host, port) = paramiko_host(
+        home.path(),
         r#"
-import paramiko, socket, threading
-class Opening(paramiko.ServerInterface):
-    def check_auth_publickey(self, user, key):
-        return paramiko.AUTH_SUCCESSFUL
-    def get_allowed_auths(self, user):
-        return "publickey"
-    def check_channel_request(self, kind, number):
-        return paramiko.OPEN_SUCCEEDED
     def check_channel_exec_request(self, channel, command):
         threading.Thread(target=self.open, args=[channel]).start()
         return True
@@ -306,30 +287,14 @@ class Opening(paramiko.ServerInterface):
         here = ("127.0.0.1", 22)
         for kind in ["session", "x11", "auth-agent@openssh.com", "forwarded-tcpip", "direct-tcpip"]:
             try:
-                transport.open_channel(kind, here, here)
+                channel.get_transport().open_channel(kind, here, here)
                 channel.sendall(kind + " was opened\n")
             except paramiko.ChannelException as error:
                 channel.sendall("%s %d\n" % (kind, error.code))
         channel.send_exit_status(0)
         channel.close()
-listener = socket.create_server(("127.0.0.1", 0))
-print("port", listener.getsockname()[1], "end", flush=True)
-while True:
-    client, _ = listener.accept()
-    transport = paramiko.Transport(client)
-    transport.add_server_key(paramiko.Ed25519Key.from_private_key_file({key:?}))
-    transport.start_server(server=Opening())
 "#,
-        key = home.path().join("key"),
     );
-    let (file, out) = (home.path().join("host.py"), home.path().join("out"));
-    fs::write(&file, script).unwrap();
-    let mut python = Command::new(testkit::clients::python());
-    let _host = Process::start("paramiko", python.arg(&file).stdout(fs::File::create(&out).unwrap()), Signal::KILL);
-    let port = poll("the host", || {
-        let said = fs::read_to_string(&out).unwrap();
-        said.strip_prefix("port ")?.split_once(" end")?.0.parse().ok()
-    });
     let place = place_with("", "", &host_at(home.path(), "opening", port));
     let mut ssh = place.client("ssh");
     let said = process::run(ssh.args(["opening@127.0.0.1", "anything"]), "");

@@ -1,6 +1,7 @@
 //! How sessions, channels and commands end when a client, a host, an outpost or the gateway does something else than to wait.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -203,24 +204,22 @@ fn a_host_is_reached_through_its_outpost_and_its_loss_is_told() {
     place.gateway.verify();
 }
 
-/// A host that takes a channel and then says nothing more, as one does whose disk hangs.
-#[test]
-fn a_host_that_does_not_answer_holds_up_nobody() {
-    let home = tempfile::tempdir().unwrap();
-    keygen(&home.path().join("silent"));
-    let silent = format!(
+/// A host that is paramiko, with these methods of its `ServerInterface`, and its port. In this directory its `key` lets in
+/// and is the host's; what it prints is in `out`.
+pub(super) fn paramiko_host(home: &Path, methods: &str) -> (Process, u16) {
+    let (key, script, out) = (home.join("key"), home.join("host.py"), home.join("out"));
+    keygen(&key);
+    let text = format!(
         r#"
-import os, paramiko, socket, time
-class Silent(paramiko.ServerInterface):
+import os, paramiko, socket, threading, time
+class Host(paramiko.ServerInterface):
     def check_auth_publickey(self, user, key):
         return paramiko.AUTH_SUCCESSFUL
     def get_allowed_auths(self, user):
         return "publickey"
     def check_channel_request(self, kind, number):
         return paramiko.OPEN_SUCCEEDED
-    def check_channel_pty_request(self, *asked):
-        print("asked", flush=True)
-        time.sleep(600)
+{methods}
 listener = socket.create_server(("127.0.0.1", 0))
 print("port", listener.getsockname()[1], "end", flush=True)
 transports = []
@@ -228,25 +227,44 @@ while True:
     client, _ = listener.accept()
     transport = paramiko.Transport(client)
     transport.add_server_key(paramiko.Ed25519Key.from_private_key_file({key:?}))
-    transport.start_server(server=Silent())
+    transport.start_server(server=Host())
     transports.append(transport)
-"#,
-        key = home.path().join("silent"),
+"#
     );
-    let (script, out) = (home.path().join("silent.py"), home.path().join("silent.out"));
-    fs::write(&script, silent).unwrap();
+    fs::write(&script, text).unwrap();
     let mut python = Command::new(testkit::clients::python());
-    let _host = Process::start("paramiko", python.arg(&script).stdout(fs::File::create(&out).unwrap()), Signal::KILL);
+    let host = Process::start("paramiko", python.arg(&script).stdout(fs::File::create(&out).unwrap()), Signal::KILL);
     let port = poll("the host", || {
         let said = fs::read_to_string(&out).unwrap();
-        Some(said.strip_prefix("port ")?.split_once(" end")?.0.to_owned())
+        said.strip_prefix("port ")?.split_once(" end")?.0.parse().ok()
     });
-    let web2 = format!(
-        "[connections.web2]\nkind = \"ssh\"\naddress = \"127.0.0.1:{port}\"\nuser = \"deploy\"\n\
-         key = \"file:{key}\"\nhost_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\"]\nterminals = true\n",
-        key = home.path().join("silent").display(),
-        host_key = public(&home.path().join("silent")),
+    (host, port)
+}
+
+/// The table of a connection to a host on this port, with the file `key` in this directory as its key and the gateway's.
+pub(super) fn host_at(home: &Path, name: &str, port: u16) -> String {
+    format!(
+        "[connections.{name}]\nkind = \"ssh\"\naddress = \"127.0.0.1:{port}\"\nuser = \"deploy\"\nkey = \"file:{key}\"\n\
+         host_keys = [\"{host_key}\"]\nidentities = [\"agent:deployer\"]\n",
+        key = home.join("key").display(),
+        host_key = public(&home.join("key")),
+    )
+}
+
+/// A host that takes a channel and then says nothing more, as one does whose disk hangs.
+#[test]
+fn a_host_that_does_not_answer_holds_up_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let (_host, port) = paramiko_host(
+        home.path(),
+        r#"
+    def check_channel_pty_request(self, *asked):
+        print("asked", flush=True)
+        time.sleep(600)
+"#,
     );
+    let out = home.path().join("out");
+    let web2 = host_at(home.path(), "web2", port) + "terminals = true\n";
     let mut place = place_with("", "", &web2);
     let mut ssh = place.client("ssh");
     ssh.args(["-tt", "web2@127.0.0.1", "true"]);
