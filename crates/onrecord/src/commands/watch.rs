@@ -52,7 +52,7 @@ impl Watch {
                 }
                 program(context, &view)
             }
-            Named::Session(id) => match only_terminal(&reader, id)? {
+            Named::Session(id) => match terminal_now(&reader, id)? {
                 Some(view) => program(context, &view),
                 None => session(context, &reader, id),
             },
@@ -60,8 +60,8 @@ impl Watch {
     }
 }
 
-/// The program with a terminal that runs in a session, if one does.
-fn only_terminal(reader: &Reader, session: SessionId) -> Result<Option<CommandView>, Failure> {
+/// The program with a terminal that runs in a session, the last to begin if several do.
+fn terminal_now(reader: &Reader, session: SessionId) -> Result<Option<CommandView>, Failure> {
     let mut found = None;
     for view in source::commands(reader, &of(session))? {
         let view = view.map_err(source::unreadable)?;
@@ -96,13 +96,18 @@ fn program(context: &mut Context, view: &CommandView) -> Result<(), Failure> {
     let said = match end {
         stage::End::Left => format!("{id} goes on"),
         stage::End::Over => format!("{id} has ended: onrecord show {id}"),
+        stage::End::Lost => return Err(shows_no_more("it ended the connection")),
     };
     Ok(console.line(&console.paint(Tone::Faint, &said))?)
 }
 
-/// Passes on what comes until it is over or nobody wants it any more.
+fn shows_no_more(why: impl std::fmt::Display) -> Failure {
+    Failure::new(format_args!("the gateway shows no more: {why}"))
+        .hint("whether the program goes on is not known; `onrecord show` has what the record says")
+}
+
+/// Passes on what comes until it is over, the gateway is gone or nobody wants it any more.
 fn pass_on(mut watching: Watching, sender: &mpsc::Sender<Shown>) {
-    // A gateway that is gone shows no more than a program that is over.
     while let Ok(shown) = watching.wait() {
         if sender.blocking_send(shown).is_err() {
             return;
@@ -118,7 +123,7 @@ fn print(mut watching: Watching, terminal: bool, console: &mut Console) -> Resul
             Ok(Shown::Over) => return Ok(None),
             Ok(Shown::Missed(bytes)) => super::note(format_args!("{bytes} bytes came too fast and are not shown")),
             Ok(Shown::Nothing) => {}
-            Err(error) => return Err(Failure::new(format_args!("the gateway shows no more: {error}"))),
+            Err(error) => return Err(shows_no_more(error)),
         }
     };
     let say = |at_us: u64, stream: Stream, text: &str| {

@@ -53,8 +53,10 @@ pub(crate) fn play(player: Player<impl Tape>, colour: bool) -> Result<(), Failur
 pub(crate) enum End {
     /// They had seen enough.
     Left,
-    /// There was no more.
+    /// The program is over.
     Over,
+    /// Whoever showed it is gone, and whether the program is over is not known.
+    Lost,
 }
 
 /// Shows what a running program writes, as it comes, until there is no more or somebody has seen enough.
@@ -169,7 +171,8 @@ impl Stage {
                     }
                     Some(Shown::Missed(bytes)) => (missed, stale) = (missed + bytes, true),
                     Some(Shown::Nothing) => {}
-                    Some(Shown::Over) | None => return Ok(End::Over),
+                    Some(Shown::Over) => return Ok(End::Over),
+                    None => return Ok(End::Lost),
                 },
                 () = sleep_until(drawn + FRAME), if stale => {}
             }

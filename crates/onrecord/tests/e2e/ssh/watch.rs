@@ -139,3 +139,25 @@ fn output_without_a_terminal_is_watched_and_who_does_not_look_holds_up_nobody() 
     place.only();
     place.gateway.verify();
 }
+
+#[test]
+fn who_watches_learns_that_the_gateway_is_gone_and_not_that_the_program_has_ended() {
+    let mut place = place_with("", "terminals = true\n", "");
+    let (mut ssh, _out) = runs(&place, &["-tt", "web1@127.0.0.1", "echo began; sleep 600"]);
+    let id = text(&running(&place), "id").to_owned();
+    let mut watch = Command::new(clients::python());
+    watch.arg(clients::scripts().join("watch.py")).args(["100", "40", r#"[["expect", "began"]]"#]);
+    watch.args([env!("CARGO_BIN_EXE_onrecord"), "watch", &id, "--config"]).arg(place.gateway.config());
+    let watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    poll("somebody watches", || (place.gateway.entries("oversight") == 1).then_some(()));
+    place.gateway.kill9();
+    let watched: Value = serde_json::from_slice(&watch.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!((&watched["code"], &watched["restored"]), (&json!(1), &json!(true)), "{watched:#}");
+    let drawn = text(&watched, "drawn");
+    assert!(drawn.contains("the gateway shows no more") && !drawn.contains("has ended"), "{drawn:?}");
+    ssh.wait().unwrap();
+    place.gateway = place.gateway.restart();
+    let command = place.only();
+    assert_eq!(["status", "reason"].map(|key| text(&command, key)), ["unknown", "gateway_restarted"], "{command:#}");
+    place.gateway.verify();
+}
