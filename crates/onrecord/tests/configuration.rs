@@ -280,6 +280,17 @@ fn approvals_need_a_way_to_decide() {
 }
 
 #[test]
+fn a_database_needs_an_address_where_its_clients_come() {
+    let place = Place::new();
+    let no_address = "there is no address where clients could speak postgres";
+    for (listens, wrong) in [("ssh", false), ("api", true)] {
+        place.write("onrecord.toml", &CONFIG.replace("postgres = [\"127", &format!("{listens} = [\"127")));
+        let ran = place.run("config check");
+        assert_eq!(ran.err.contains(no_address), wrong, "{listens}: {}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
 fn a_policy_that_holds_needs_somebody_who_approves() {
     let place = Place::new();
     with_approvals(&place, "");

@@ -236,7 +236,10 @@ fn of_kind(
 ) {
     let key = |last: &str| format!("connections.{name}.{last}");
     let (listened, listen) = match connection.kind {
-        ConnectionKind::Postgres => (!config.listen.postgres.is_empty(), "postgres = [\"127.0.0.1:6432\"]"),
+        // `ssh -L` leads to one, too.
+        ConnectionKind::Postgres => {
+            (!config.listen.postgres.is_empty() || !config.listen.ssh.is_empty(), "postgres = [\"127.0.0.1:6432\"]")
+        }
         ConnectionKind::Ssh => (!config.listen.ssh.is_empty(), "ssh = [\"127.0.0.1:2222\"]"),
     };
     if !listened {
